@@ -1,0 +1,118 @@
+//! Which port belongs to whom: the policy's globs held against the bridges' ports.
+
+use std::collections::BTreeMap;
+
+use openflow::types::{DatapathId, PortNo};
+
+use crate::policy::{Policy, PortSelector, Tenant};
+use crate::view::{Endpoint, View};
+
+/// A port of a tenant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attached {
+    /// The tenant's name.
+    pub tenant: String,
+    /// What the policy says of the port.
+    pub selector: PortSelector,
+}
+
+/// What a port is for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PortUse {
+    /// It belongs to a tenant.
+    Tenant(Box<Attached>),
+    /// It may become a link.
+    Candidate,
+    /// Nothing: frames from it go nowhere.
+    Unused,
+}
+
+/// What every port of the fabric is for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Attachments {
+    /// By place.
+    pub ports: BTreeMap<Endpoint, PortUse>,
+    /// Ports that can't be used, and why.
+    pub problems: Vec<String>,
+}
+
+impl Attachments {
+    /// The use of one port.
+    pub fn of(&self, place: Endpoint) -> &PortUse {
+        self.ports.get(&place).unwrap_or(&PortUse::Unused)
+    }
+
+    /// The tenant whose port it is.
+    pub fn tenant(&self, place: Endpoint) -> Option<&Attached> {
+        if let PortUse::Tenant(attached) = self.of(place) { Some(attached) } else { None }
+    }
+
+    /// The ports of one tenant.
+    pub fn of_tenant<'a>(&'a self, tenant: &'a str) -> impl Iterator<Item = (Endpoint, &'a PortSelector)> {
+        self.ports.iter().filter_map(move |(place, used)| match used {
+            PortUse::Tenant(attached) if attached.tenant == tenant => Some((*place, &attached.selector)),
+            _ => None,
+        })
+    }
+}
+
+/// What every port of the fabric is for. A port that two tenants claim is nobody's.
+pub fn attach(policy: &Policy, view: &View) -> Attachments {
+    let mut attachments = Attachments::default();
+    for (dpid, bridge) in &view.bridges {
+        let dpid_text = dpid.to_string();
+        for (number, port) in &bridge.ports {
+            let claims = |tenant: &Tenant| {
+                let hit = |selector: &&PortSelector| {
+                    (selector.bridge.matches(&bridge.name) || selector.bridge.matches(&dpid_text))
+                        && selector.port.matches(&port.name)
+                        // A bridge's own interface is no port like the others: only its very name selects it.
+                        && (*number != PortNo::LOCAL || selector.port.is_literal())
+                };
+                // The most exact selector speaks for the port: one that names it before a glob.
+                tenant.ports.iter().filter(hit).max_by_key(|s| (s.port.is_literal(), s.bridge.is_literal())).cloned()
+            };
+            let mut claimed = policy.tenants.iter().filter_map(|tenant| Some((tenant, claims(tenant)?)));
+            let used = match (claimed.next(), claimed.next()) {
+                (Some((tenant, selector)), None) => {
+                    PortUse::Tenant(Box::new(Attached { tenant: tenant.name.clone(), selector }))
+                }
+                (Some((one, first)), Some((other, second))) => {
+                    attachments.problems.push(format!(
+                        "port `{}` of bridge `{}` is claimed by tenant `{}` ({}) and tenant `{}` ({}): nobody gets it; narrow one of the two patterns",
+                        port.name, bridge.name, one.name, first.origin, other.name, second.origin,
+                    ));
+                    PortUse::Unused
+                }
+                (None, _) if *number != PortNo::LOCAL && may_link(policy, &port.name) => PortUse::Candidate,
+                (None, _) => PortUse::Unused,
+            };
+            attachments.ports.insert(Endpoint { bridge: *dpid, port: *number }, used);
+        }
+    }
+    attachments
+}
+
+fn may_link(policy: &Policy, port: &str) -> bool {
+    policy.fabric.links.iter().any(|glob| glob.matches(port))
+}
+
+/// The names of bridges: from the policy, else what the bridge says of itself if nobody else has that name, else its
+/// datapath id.
+pub fn bridge_names(policy: &Policy, told: &BTreeMap<DatapathId, String>) -> BTreeMap<DatapathId, String> {
+    let named: BTreeMap<DatapathId, &str> = policy.bridges.iter().map(|name| (name.dpid, name.name.as_str())).collect();
+    let mut uses: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in named.values().copied() {
+        *uses.entry(name).or_default() += 1;
+    }
+    for (_, name) in told.iter().filter(|(dpid, _)| !named.contains_key(dpid)) {
+        *uses.entry(name).or_default() += 1;
+    }
+    told.iter()
+        .map(|(dpid, told)| {
+            let unique = !told.is_empty() && uses.get(told.as_str()) == Some(&1);
+            let name = named.get(dpid).copied().or(unique.then_some(told.as_str()));
+            (*dpid, name.map_or_else(|| dpid.to_string(), str::to_owned))
+        })
+        .collect()
+}

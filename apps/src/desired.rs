@@ -1,0 +1,155 @@
+//! What a bridge's tables hold, or should hold: flow entries, groups and meters, in order and grouped by owner.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use openflow::action::Action;
+use openflow::flow::FlowModFlags;
+use openflow::group::{Bucket, GroupType};
+use openflow::instruction::Instruction;
+use openflow::matching::Match;
+use openflow::meter::{Band, MeterFlags};
+use openflow::oxm::Oxm;
+use openflow::types::{Cookie, GroupId, MeterId, TableId};
+
+use crate::marks::{Owner, cookie};
+
+/// What makes a flow entry that entry; all else is its value.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FlowKey {
+    /// Its table.
+    pub table: TableId,
+    /// Higher wins.
+    pub priority: u16,
+    /// Which packets.
+    pub matching: Match,
+}
+
+/// A flow entry's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Which object made it.
+    pub cookie: Cookie,
+    /// Seconds without a packet after which it goes; 0: never.
+    pub idle_timeout: u16,
+    /// How it behaves.
+    pub flags: FlowModFlags,
+    /// What is done, in the order of [`Instruction::order`].
+    pub instructions: Vec<Instruction>,
+}
+
+/// A group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// How it chooses among its buckets.
+    pub kind: GroupType,
+    /// Its buckets.
+    pub buckets: Vec<Bucket>,
+}
+
+/// A meter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meter {
+    /// How it counts.
+    pub flags: MeterFlags,
+    /// Its bands.
+    pub bands: Vec<Band>,
+}
+
+/// What one owner has on one bridge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Section {
+    /// Flow entries.
+    pub flows: BTreeMap<FlowKey, Flow>,
+    /// Groups.
+    pub groups: BTreeMap<GroupId, Group>,
+    /// Meters.
+    pub meters: BTreeMap<MeterId, Meter>,
+}
+
+impl Section {
+    /// Does it hold nothing?
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty() && self.groups.is_empty() && self.meters.is_empty()
+    }
+}
+
+/// All that a bridge has. Owners that have nothing there aren't in it.
+pub type BridgeState = BTreeMap<Owner, Arc<Section>>;
+
+/// How many flow entries, groups and meters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Counts {
+    /// Flow entries.
+    pub flows: usize,
+    /// Groups.
+    pub groups: usize,
+    /// Meters.
+    pub meters: usize,
+}
+
+/// Counts what a bridge has.
+pub fn counts(state: &BridgeState) -> Counts {
+    state.values().fold(Counts::default(), |sum, section| Counts {
+        flows: sum.flows + section.flows.len(),
+        groups: sum.groups + section.groups.len(),
+        meters: sum.meters + section.meters.len(),
+    })
+}
+
+/// Collects an owner's entries for one bridge.
+#[derive(Debug)]
+pub(crate) struct SectionBuilder {
+    owner: Owner,
+    section: Section,
+}
+
+impl SectionBuilder {
+    pub(crate) fn new(owner: Owner) -> Self {
+        Self { owner, section: Section::default() }
+    }
+
+    /// Adds a flow entry that lives for ever.
+    pub(crate) fn flow(
+        &mut self,
+        table: TableId,
+        priority: u16,
+        fields: impl IntoIterator<Item = Oxm>,
+        instructions: Vec<Instruction>,
+    ) -> &mut Flow {
+        let key = FlowKey { table, priority, matching: Match::new(fields) };
+        let cookie = cookie::of(self.owner, table);
+        let flow = Flow { cookie, idle_timeout: 0, flags: FlowModFlags::empty(), instructions };
+        let entry = self.section.flows.entry(key);
+        debug_assert!(matches!(entry, std::collections::btree_map::Entry::Vacant(_)), "made twice: {entry:?}");
+        entry.or_insert(flow)
+    }
+
+    pub(crate) fn group(&mut self, id: GroupId, buckets: Vec<Bucket>) {
+        self.section.groups.insert(id, Group { kind: GroupType::All, buckets });
+    }
+
+    pub(crate) fn meter(&mut self, id: MeterId, rate: u32, burst: u32) {
+        let flags = MeterFlags::PKTPS | MeterFlags::BURST;
+        self.section.meters.insert(id, Meter { flags, bands: vec![Band::Drop { rate, burst }] });
+    }
+
+    pub(crate) fn build(self) -> Section {
+        self.section
+    }
+}
+
+/// `goto_table`, alone.
+pub(crate) fn go(table: TableId) -> Vec<Instruction> {
+    vec![Instruction::GotoTable(table)]
+}
+
+/// Actions at once, and nothing after them.
+pub(crate) fn apply(actions: Vec<Action>) -> Vec<Instruction> {
+    vec![Instruction::ApplyActions(actions)]
+}
+
+/// Nothing: the frame is dropped.
+pub(crate) fn drop() -> Vec<Instruction> {
+    Vec::new()
+}

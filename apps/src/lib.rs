@@ -1,0 +1,12 @@
+//! What an Espalier network should be, as pure functions: policy files → a validated policy; policy and a view of the
+//! fabric → the flow entries, groups and meters of every bridge.
+//!
+//! Nothing here does I/O, reads a clock, or has an order that depends on chance: equal inputs give equal outputs.
+
+pub mod allocation;
+pub mod attachment;
+pub mod desired;
+pub mod marks;
+pub mod pipeline;
+pub mod policy;
+pub mod view;

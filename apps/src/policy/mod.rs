@@ -1,0 +1,5 @@
+//! Policy: what the operator wants, read from TOML and validated as a whole.
+
+mod model;
+
+pub use model::*;

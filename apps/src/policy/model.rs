@@ -1,0 +1,136 @@
+//! A validated policy. Only [`super::load`] makes one, so holding one means that it is sound.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openflow::types::{DatapathId, MacAddr};
+use wildmatch::WildMatch;
+
+/// Everything that the operator's policy files say, over all files together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// Names for bridges, in file order.
+    pub bridges: Vec<BridgeName>,
+    /// What holds for the whole fabric.
+    pub fabric: Fabric,
+    /// Tenants, in order of their names.
+    pub tenants: Vec<Tenant>,
+}
+
+/// `[[bridge]]`: a name for a datapath id.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BridgeName {
+    /// The name.
+    pub name: String,
+    /// The datapath id it stands for.
+    pub dpid: DatapathId,
+}
+
+/// `[fabric]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fabric {
+    /// Ports whose names match one of these may become links.
+    pub links: Vec<Glob>,
+    /// Time between two probes out of one port.
+    pub probe_interval: Duration,
+}
+
+/// `[[tenant]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tenant {
+    /// Its name: lower case, unique.
+    pub name: String,
+    /// The tunnel key it asks for, 1 to [`Tenant::KEY_MAX`]; `None`: one is allocated and kept.
+    pub key: Option<u32>,
+    /// What becomes of a unicast frame whose destination isn't known.
+    pub unknown_unicast: UnknownUnicast,
+    /// How many sources are learnt at one port at most.
+    pub max_hosts: u32,
+    /// Which ports are the tenant's.
+    pub ports: Vec<PortSelector>,
+    /// Where it was declared.
+    pub origin: Origin,
+}
+
+impl Tenant {
+    /// Highest tunnel key that a tenant may have; the keys above carry marks of the fabric itself.
+    pub const KEY_MAX: u32 = 0x3f_ffff;
+}
+
+/// What becomes of a unicast frame whose destination isn't known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownUnicast {
+    /// It goes to every port of the tenant.
+    #[default]
+    Flood,
+    /// It is dropped.
+    Drop,
+}
+
+/// One entry of a tenant's `ports`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PortSelector {
+    /// Bridges, by name or by datapath id in 16 hex digits.
+    pub bridge: Glob,
+    /// Ports, by name.
+    pub port: Glob,
+    /// A name for the one port that this selects.
+    pub name: Option<String>,
+    /// The only source address of frames that this port may send, if set.
+    pub mac: Option<MacAddr>,
+    /// The only IP addresses that this port may send from, if any are set.
+    pub ip: Vec<IpAddr>,
+    /// Where it was declared.
+    pub origin: Origin,
+}
+
+impl PortSelector {
+    /// May only given addresses be sent from this port?
+    pub fn is_pinned(&self) -> bool {
+        self.mac.is_some() || !self.ip.is_empty()
+    }
+}
+
+/// A pattern of names: `*` stands for any run of characters, `?` for one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Glob(WildMatch);
+
+impl Glob {
+    /// A pattern.
+    pub fn new(pattern: &str) -> Self {
+        Self(WildMatch::new(pattern))
+    }
+
+    /// Does the whole name match?
+    pub fn matches(&self, name: &str) -> bool {
+        self.0.matches(name)
+    }
+
+    /// Does it stand for exactly one name?
+    pub fn is_literal(&self) -> bool {
+        !self.to_string().contains(['*', '?'])
+    }
+}
+
+impl fmt::Display for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// Where in the policy files something was declared.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    /// The file's name, as given.
+    pub file: Arc<str>,
+    /// Line, from 1.
+    pub line: u32,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}

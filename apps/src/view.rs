@@ -1,0 +1,99 @@
+//! What the controller sees of the fabric: the other input, beside the policy, of everything computed here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use openflow::types::{DatapathId, MacAddr, PortNo};
+
+/// The fabric at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct View {
+    /// Bridges that are connected, or were and may still forward.
+    pub bridges: BTreeMap<DatapathId, Bridge>,
+    /// Links between them that may carry tenants' frames, each once.
+    pub links: Vec<Link>,
+}
+
+/// A bridge.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bridge {
+    /// Its name: from the policy, else what it says of itself, else its datapath id.
+    pub name: String,
+    /// Does it answer? One that doesn't may still forward by what it has. It is no longer sent anything, and nothing
+    /// passes through it on the way to others.
+    pub responsive: bool,
+    /// Its ports.
+    pub ports: BTreeMap<PortNo, PortView>,
+}
+
+/// A port.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PortView {
+    /// Its name.
+    pub name: String,
+    /// Has it carrier, and is it switched on?
+    pub up: bool,
+}
+
+/// One end of a link, or the place of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    /// The bridge.
+    pub bridge: DatapathId,
+    /// Its port.
+    pub port: PortNo,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} port {}", self.bridge, self.port)
+    }
+}
+
+/// A link between two bridges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Link {
+    /// One end, the lesser one.
+    pub a: Endpoint,
+    /// The other.
+    pub b: Endpoint,
+    /// How frames say over it whose they are.
+    pub carrier: Carrier,
+}
+
+impl Link {
+    /// Its end at `bridge`, with the other end.
+    pub fn at(&self, bridge: DatapathId) -> Option<(Endpoint, Endpoint)> {
+        if self.a.bridge == bridge {
+            Some((self.a, self.b))
+        } else if self.b.bridge == bridge {
+            Some((self.b, self.a))
+        } else {
+            None
+        }
+    }
+}
+
+/// How frames say over a link whose they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Carrier {
+    /// A tunnel with `key=flow`: by the key.
+    Tunnel,
+    /// A tunnel with this fixed key: all are of the tenant that has it.
+    Dedicated(u32),
+    /// No tunnel: by a VLAN tag that bridges put on and take off.
+    Vlan,
+}
+
+impl fmt::Display for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tunnel => "tunnel",
+            Self::Dedicated(_) => "dedicated",
+            Self::Vlan => "vlan",
+        })
+    }
+}
+
+/// Where the learnt hosts of one tenant are.
+pub type Hosts = BTreeMap<MacAddr, Endpoint>;

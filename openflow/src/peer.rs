@@ -1,0 +1,323 @@
+//! The controller's end of a channel to one bridge, as a state machine: agreement on the version, who the bridge is,
+//! role, echoes, and answers to what a bridge may not send (OpenFlow 1.3.5 §6.2–6.3, §7.5).
+//!
+//! It does no I/O. Feed it with [`Peer::handle_frame`] and [`Peer::handle_timeout`]; afterwards send what
+//! [`Peer::take_output`] gives and come back by [`Peer::deadline`].
+
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::frame::{VERSION, header};
+use crate::message::{DecodeError, Message, Part};
+use crate::multipart::{Desc, MultipartReply, MultipartRequest, Nothing};
+use crate::port::{Port, PortReason, PortStatus};
+use crate::switch::{ErrorMsg, FeaturesReply, Hello, Role, RoleRequest};
+use crate::types::Xid;
+
+/// How long the other end may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// From the connection until the bridge is known.
+    pub handshake: Duration,
+    /// Silence after which we ask whether it is still there.
+    pub echo_after: Duration,
+    /// From that question until we give up.
+    pub echo_answer: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { handshake: seconds(5), echo_after: seconds(2), echo_answer: seconds(3) }
+    }
+}
+
+/// Who the bridge is, once all of it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Datapath id and capabilities.
+    pub features: FeaturesReply,
+    /// Maker and names; `None` if the bridge wouldn't tell.
+    pub desc: Option<Desc>,
+    /// Its ports.
+    pub ports: Vec<Port>,
+    /// The role that we have there.
+    pub role: Role,
+}
+
+/// What a frame meant for the controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// The bridge is known. Messages follow from here on only.
+    Ready(Box<Identity>),
+    /// A message that isn't the channel's own business.
+    Message(Xid, Message),
+    /// A message that can't be decoded. It was dropped; the channel goes on.
+    Malformed(DecodeError),
+}
+
+/// Why the channel has to be closed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Close {
+    /// The first message isn't a hello, or not of OpenFlow at all.
+    #[error("it doesn't begin with an OpenFlow HELLO")]
+    NotHello,
+    /// No version in common.
+    #[error(
+        "it doesn't speak OpenFlow 1.3 (its HELLO has version {0:#04x}); on the host: ovs-vsctl set bridge BRIDGE protocols=OpenFlow13"
+    )]
+    Incompatible(u8),
+    /// The handshake wasn't finished in time.
+    #[error("the handshake wasn't finished in time: still without {0}")]
+    HandshakeTimeout(&'static str),
+    /// A message of the handshake can't be used.
+    #[error("the handshake failed: {0}")]
+    Handshake(String),
+    /// An auxiliary connection; we use none.
+    #[error("it is an auxiliary connection (id {0}), which this controller doesn't use")]
+    Auxiliary(u8),
+    /// An echo request wasn't answered.
+    #[error("it hasn't answered an echo request for {0:?}")]
+    NoEcho(Duration),
+}
+
+#[derive(Debug)]
+enum State {
+    Hello,
+    Features,
+    /// Waiting for the rest: what has come so far.
+    Details {
+        features: FeaturesReply,
+        desc: Option<Option<Desc>>,
+        ports: Vec<Port>,
+        ports_complete: bool,
+        role: Option<Role>,
+    },
+    Ready,
+}
+
+// Transaction ids of the channel's own requests. The controller's are below.
+const OWN: u32 = 0x8000_0000;
+const FEATURES: Xid = Xid(OWN + 1);
+const DESC: Xid = Xid(OWN + 2);
+const PORTS: Xid = Xid(OWN + 3);
+const ROLE_QUERY: Xid = Xid(OWN + 4);
+const ROLE_CLAIM: Xid = Xid(OWN + 5);
+const ECHO: Xid = Xid(OWN + 6);
+
+/// Highest transaction id that the controller may use for its own requests.
+pub const XID_MAX: Xid = Xid(OWN - 1);
+
+/// `OFPBRC_BAD_VERSION`.
+const BAD_VERSION: u16 = 0;
+/// `OFPBRC_BAD_TYPE`.
+const BAD_TYPE: u16 = 1;
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Peer {
+    timing: Timing,
+    state: State,
+    out: BytesMut,
+    started: Instant,
+    heard: Instant,
+    /// When the echo request was sent that isn't answered yet.
+    asked: Option<Instant>,
+}
+
+impl Peer {
+    /// A channel that has just been opened; our hello is the first output.
+    pub fn new(now: Instant, timing: Timing) -> Self {
+        let mut peer =
+            Self { timing, state: State::Hello, out: BytesMut::new(), started: now, heard: now, asked: None };
+        peer.send(Xid(OWN), &Message::Hello(Hello::v13()));
+        peer
+    }
+
+    /// What has to be sent, in order.
+    pub fn take_output(&mut self) -> BytesMut {
+        self.out.split()
+    }
+
+    /// When [`Peer::handle_timeout`] has to be called, unless frames come first.
+    pub fn deadline(&self) -> Instant {
+        match (&self.state, self.asked) {
+            (State::Ready, None) => self.heard + self.timing.echo_after,
+            (State::Ready, Some(asked)) => asked + self.timing.echo_answer,
+            _ => self.started + self.timing.handshake,
+        }
+    }
+
+    /// Time has passed.
+    ///
+    /// # Errors
+    /// The channel has to be closed.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Close> {
+        if now < self.deadline() {
+            return Ok(());
+        }
+        let missing = match &self.state {
+            State::Hello => "a HELLO",
+            State::Features => "a FEATURES_REPLY",
+            State::Details { ports_complete: false, .. } => "its ports",
+            State::Details { desc: None, .. } => "its description",
+            State::Details { .. } => "a ROLE_REPLY",
+            State::Ready if self.asked.is_some() => return Err(Close::NoEcho(now - self.heard)),
+            State::Ready => {
+                self.asked = Some(now);
+                self.send(ECHO, &Message::EchoRequest(Bytes::new()));
+                return Ok(());
+            }
+        };
+        Err(Close::HandshakeTimeout(missing))
+    }
+
+    /// A whole message has come, as [`crate::frame::next_frame`] cut it.
+    ///
+    /// # Errors
+    /// The channel has to be closed, after sending what [`Peer::take_output`] gives.
+    pub fn handle_frame(&mut self, now: Instant, frame: &Bytes) -> Result<Option<Received>, Close> {
+        let (version, kind, xid) = header(frame);
+        if matches!(self.state, State::Hello) {
+            return self.hello(version, kind, frame).map(|()| None);
+        }
+        self.heard = now;
+        self.asked = None;
+        if version != VERSION {
+            self.refuse(kind, Xid(xid), BAD_VERSION, frame);
+            return Ok(None);
+        }
+        match Message::decode(frame) {
+            Ok((xid, message)) => self.message(xid, message, frame),
+            Err(error) if matches!(self.state, State::Ready) => Ok(Some(Received::Malformed(error))),
+            Err(error) => Err(Close::Handshake(error.to_string())),
+        }
+    }
+
+    fn hello(&mut self, version: u8, kind: u8, frame: &Bytes) -> Result<(), Close> {
+        if kind != 0 || version == 0 {
+            return Err(Close::NotHello);
+        }
+        let hello = match Message::decode(frame) {
+            Ok((_, Message::Hello(hello))) => hello,
+            Ok(_) => return Err(Close::NotHello),
+            Err(error) => return Err(Close::Handshake(error.to_string())),
+        };
+        if !hello.speaks_v13(version) {
+            let text = "Espalier speaks OpenFlow 1.3 only (set bridge protocols=OpenFlow13)";
+            self.send(Xid(OWN), &Message::Error(ErrorMsg::incompatible(text)));
+            return Err(Close::Incompatible(version));
+        }
+        self.send(FEATURES, &Message::FeaturesRequest(Nothing));
+        self.state = State::Features;
+        Ok(())
+    }
+
+    fn message(&mut self, xid: Xid, message: Message, frame: &Bytes) -> Result<Option<Received>, Close> {
+        match message {
+            Message::EchoRequest(body) => self.send(xid, &Message::EchoReply(body)),
+            Message::EchoReply(_) if xid == ECHO => {}
+            // A second hello changes nothing.
+            Message::Hello(_) => {}
+            Message::Error(error) if error.kind == crate::switch::ErrorType::HelloFailed => {
+                return Err(Close::Handshake("the bridge answered HELLO_FAILED".into()));
+            }
+            // What only a controller may send.
+            Message::FeaturesRequest(_)
+            | Message::GetConfigRequest(_)
+            | Message::SetConfig(_)
+            | Message::PacketOut(_)
+            | Message::FlowMod(_)
+            | Message::GroupMod(_)
+            | Message::MultipartRequest(_)
+            | Message::BarrierRequest(_)
+            | Message::RoleRequest(_)
+            | Message::MeterMod(_) => self.refuse(0, xid, BAD_TYPE, frame),
+            Message::Unknown(kind, _) if kind > 29 => self.refuse(kind, xid, BAD_TYPE, frame),
+            message => return self.business(xid, message),
+        }
+        Ok(None)
+    }
+
+    fn business(&mut self, xid: Xid, message: Message) -> Result<Option<Received>, Close> {
+        match (&mut self.state, message) {
+            (State::Ready, message) => return Ok(Some(Received::Message(xid, message))),
+            (State::Features, Message::FeaturesReply(features)) if xid == FEATURES => {
+                if features.auxiliary_id != 0 {
+                    return Err(Close::Auxiliary(features.auxiliary_id));
+                }
+                self.state =
+                    State::Details { features, desc: None, ports: Vec::new(), ports_complete: false, role: None };
+                let question = |body| Message::MultipartRequest(Part { more: false, body });
+                self.send(DESC, &question(MultipartRequest::Desc(Nothing)));
+                self.send(PORTS, &question(MultipartRequest::PortDesc(Nothing)));
+                let query = RoleRequest { role: Role::NoChange, generation: 0 };
+                self.send(ROLE_QUERY, &Message::RoleRequest(query));
+            }
+            (State::Details { desc, .. }, Message::MultipartReply(Part { body: MultipartReply::Desc(told), .. }))
+                if xid == DESC =>
+            {
+                *desc = Some(Some(told));
+            }
+            (
+                State::Details { ports, ports_complete, .. },
+                Message::MultipartReply(Part { more, body: MultipartReply::PortDesc(told) }),
+            ) if xid == PORTS => {
+                ports.extend(told);
+                *ports_complete = !more;
+            }
+            (State::Details { ports, ports_complete: true, .. }, Message::PortStatus(status)) => {
+                apply(ports, status);
+            }
+            (State::Details { .. }, Message::RoleReply(reply)) if xid == ROLE_QUERY => {
+                // An equal generation is accepted again, so the one that the bridge knows is always right.
+                let generation = if reply.generation == RoleRequest::NONE { 0 } else { reply.generation };
+                self.send(ROLE_CLAIM, &Message::RoleRequest(RoleRequest { role: Role::Master, generation }));
+            }
+            (State::Details { role, .. }, Message::RoleReply(reply)) if xid == ROLE_CLAIM => *role = Some(reply.role),
+            (State::Details { role, desc, .. }, Message::Error(error)) => match xid {
+                ROLE_QUERY | ROLE_CLAIM => *role = Some(Role::Equal),
+                DESC => *desc = Some(None),
+                _ => {
+                    return Err(Close::Handshake(format!("the bridge answered {:?}, code {}", error.kind, error.code)));
+                }
+            },
+            // Before the bridge is known nothing else counts.
+            _ => {}
+        }
+        Ok(self.ready())
+    }
+
+    /// Is the last piece here?
+    fn ready(&mut self) -> Option<Received> {
+        match std::mem::replace(&mut self.state, State::Ready) {
+            State::Details { features, desc: Some(desc), ports, ports_complete: true, role: Some(role) } => {
+                Some(Received::Ready(Box::new(Identity { features, desc, ports, role })))
+            }
+            other => {
+                self.state = other;
+                None
+            }
+        }
+    }
+
+    fn refuse(&mut self, kind: u8, xid: Xid, code: u16, frame: &Bytes) {
+        // An error never answers an error, or two ends could go on for ever.
+        if kind != 1 {
+            self.send(xid, &Message::Error(ErrorMsg::bad_request(code, frame)));
+        }
+    }
+
+    fn send(&mut self, xid: Xid, message: &Message) {
+        message.encode(xid, &mut self.out);
+    }
+}
+
+/// Brings a list of ports up to date.
+pub fn apply(ports: &mut Vec<Port>, status: PortStatus) {
+    ports.retain(|port| port.number != status.port.number);
+    if status.reason != PortReason::Delete {
+        ports.push(status.port);
+    }
+}
