@@ -1,0 +1,203 @@
+//! What readers see of the core at one moment: the documents that REST serves, immutable once made.
+
+use serde::{Deserialize, Serialize};
+
+/// All documents, made together, so that they never contradict each other.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// `/v1/status`, but for what the daemon itself adds.
+    pub status: Status,
+    /// `/v1/bridges`, in order of datapath ids.
+    pub bridges: Vec<Bridge>,
+    /// `/v1/links`, in order of their ends.
+    pub links: Vec<Link>,
+    /// `/v1/tenants`, in order of names.
+    pub tenants: Vec<Tenant>,
+    /// `/v1/hosts`, in order of tenant and address.
+    pub hosts: Vec<Host>,
+}
+
+/// `/v1/status`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program; filled in by the daemon.
+    pub version: String,
+    /// Seconds since it was started; filled in by the daemon.
+    pub uptime_seconds: u64,
+    /// The policy in force.
+    pub policy: PolicyStatus,
+    /// How many bridges.
+    pub bridges: BridgeCount,
+    /// How many links.
+    pub links: LinkCount,
+    /// How many tenants.
+    pub tenants: usize,
+    /// How many hosts.
+    pub hosts: usize,
+    /// How many chains.
+    pub chains: usize,
+    /// Has every connected bridge acknowledged exactly what is desired?
+    pub converged: bool,
+    /// What an operator should look at, in plain words; empty: nothing.
+    pub problems: Vec<String>,
+}
+
+/// The policy in force.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PolicyStatus {
+    /// Rises by one with each policy that came into force.
+    pub generation: u64,
+    /// SHA-256 of the policy's text, in hex.
+    pub digest: String,
+    /// Where it came from: `files` or `store`.
+    pub source: String,
+}
+
+/// How many bridges.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BridgeCount {
+    /// Connected now.
+    pub connected: usize,
+    /// Connected now or before.
+    pub known: usize,
+}
+
+/// How many links.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LinkCount {
+    /// Up.
+    pub up: usize,
+    /// Known, but down.
+    pub down: usize,
+}
+
+/// One bridge.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Bridge {
+    /// Datapath id, 16 hex digits.
+    pub dpid: String,
+    /// Its name.
+    pub name: String,
+    /// Where it connects from; empty: it isn't connected.
+    pub address: String,
+    /// Is it connected?
+    pub connected: bool,
+    /// The role we have there: `master`, `equal`, `slave`.
+    pub role: String,
+    /// Its ports, in order of numbers.
+    pub ports: Vec<Port>,
+    /// What it should hold.
+    pub desired: TableCount,
+    /// What it has acknowledged.
+    pub installed: TableCount,
+    /// Are the two the same, entry by entry?
+    pub converged: bool,
+}
+
+/// One port of a bridge.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Port {
+    /// Its number; `LOCAL` is 4294967294.
+    pub number: u32,
+    /// Its name.
+    pub name: String,
+    /// Is it up?
+    pub up: bool,
+    /// `tenant`, `function`, `link` or `unused`.
+    pub kind: String,
+    /// Whose it is, if a tenant's.
+    pub tenant: Option<String>,
+}
+
+/// How much a bridge's tables hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TableCount {
+    /// Flow entries.
+    pub flows: usize,
+    /// Groups.
+    pub groups: usize,
+    /// Meters.
+    pub meters: usize,
+}
+
+/// A port named by its bridge's and its own name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PortName {
+    /// Name of the bridge.
+    pub bridge: String,
+    /// Name of the port.
+    pub port: String,
+}
+
+/// One link, undirected.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Link {
+    /// One end.
+    pub a: PortName,
+    /// The other.
+    pub b: PortName,
+    /// Do probes pass both ways?
+    pub up: bool,
+    /// `tunnel`, `vlan` or `dedicated`.
+    pub carrier: String,
+    /// Tenants whose tree uses it.
+    pub tenants: Vec<String>,
+}
+
+/// One tenant.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tenant {
+    /// Its name.
+    pub name: String,
+    /// Its tunnel key.
+    pub key: u32,
+    /// Its ports.
+    pub ports: Vec<PortName>,
+    /// Its tree.
+    pub tree: Tree,
+    /// How many hosts.
+    pub hosts: usize,
+    /// How many chains.
+    pub chains: usize,
+    /// How many limits.
+    pub limits: usize,
+}
+
+/// A tenant's tree.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tree {
+    /// Name of the bridge that it is grown from; absent: the tenant has no port.
+    pub root: Option<String>,
+    /// Its edges.
+    pub edges: Vec<Edge>,
+    /// Names of the bridges that it spans, those it only passes included.
+    pub bridges: Vec<String>,
+}
+
+/// An edge of a tree.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Edge {
+    /// The end nearer to the root.
+    pub a: PortName,
+    /// The other.
+    pub b: PortName,
+}
+
+/// One host.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    /// Its tenant.
+    pub tenant: String,
+    /// Its Ethernet address.
+    pub mac: String,
+    /// IP addresses that it was seen with.
+    pub ips: Vec<String>,
+    /// Name of its bridge.
+    pub bridge: String,
+    /// Name of its port.
+    pub port: String,
+    /// Does the policy pin it there?
+    pub pinned: bool,
+    /// Seconds since the controller last saw a frame of it.
+    pub seen_seconds: u64,
+}
