@@ -5,8 +5,16 @@
 
 pub mod allocation;
 pub mod attachment;
+pub mod compile;
 pub mod desired;
+pub mod fabric;
+mod guard;
+pub mod interpreter;
+pub mod links;
 pub mod marks;
 pub mod pipeline;
 pub mod policy;
+pub mod reconcile;
+pub mod tenants;
+pub mod trees;
 pub mod view;

@@ -1,10 +1,10 @@
 //! How a frame says whose it is: in metadata inside a bridge, in a tunnel key or VLAN tag between bridges, and how an
 //! entry says which object made it. The layouts of all such numbers are here and nowhere else.
 //!
-//! Between bridges a frame travels in one of two modes. *Normal*: the next bridge looks its destination up. *Flood*: it
-//! is a unicast frame whose destination the first bridge didn't know, and it only ever follows the tenant's tree. The
-//! mode is decided once, where the frame enters, so bridges whose tables differ for a moment can't throw a frame back
-//! and forth between lookup and flood.
+//! Between bridges a frame travels in one of two modes. *Normal*: a unicast frame whose destination was known where it
+//! entered; each bridge looks it up and passes it along the shortest path. *Flood*: broadcast, multicast, and unicast of
+//! unknown destination; it only ever follows the tenant's tree. The mode is decided once, where the frame enters, so
+//! bridges whose tables differ for a moment can't throw a frame back and forth between lookup and flood.
 
 use openflow::types::{Cookie, GroupId, MeterId, PortNo};
 
@@ -18,7 +18,7 @@ impl Owner {
     pub const FABRIC: Self = Self(0);
 }
 
-/// The mode bit in keys, VLAN ids and metadata is each one's highest, so that both modes of a tenant look alike.
+/// The mode bit in keys and VLAN ids is each one's highest, so that both modes of a tenant look alike.
 const KEY_FLOOD: u32 = 0x80_0000;
 const VLAN_FLOOD: u16 = 0x800;
 
@@ -28,7 +28,7 @@ pub const PROBE_KEY: u32 = 0xff_ffff;
 /// Highest VLAN id that a tenant gets on links without tunnel; with the flood bit it stays below 4,095.
 pub const VLAN_MAX: u16 = VLAN_FLOOD - 2;
 
-/// VLAN id that marks the flood mode on a tunnel of fixed key. A tenant's own frames must not bear it there.
+/// VLAN id that marks the flood mode on a tunnel of fixed key. Tenants' own frames that bear it are refused.
 pub const DEDICATED_FLOOD_VLAN: u16 = VLAN_FLOOD | VLAN_MAX;
 
 /// How a frame travels between bridges.
@@ -61,21 +61,17 @@ pub const fn vlan_id(vlan: u16, mode: Mode) -> u16 {
     }
 }
 
-/// Metadata: bits 0–21 tenant key, 23 flood mode, 24 entered here at a tenant's port. Bit 22 and bits 32–63 are kept for
-/// chain positions and policy versions.
+/// Metadata: bits 0–21 tenant key, 24 entered here at a tenant's port. Bits 22, 23 and 32–63 are kept for chain positions
+/// and policy versions.
 pub mod metadata {
-    use super::{KEY_FLOOD, Mode, tunnel_key};
-
     /// The tenant's key.
     pub const TENANT: u64 = 0x3f_ffff;
-    /// The frame is in flood mode.
-    pub const FLOOD: u64 = KEY_FLOOD as u64;
     /// The frame entered the fabric at this bridge.
     pub const EDGE: u64 = 0x100_0000;
 
     /// Of a frame that came over a link.
-    pub const fn link(key: u32, mode: Mode) -> u64 {
-        tunnel_key(key, mode) as u64
+    pub const fn link(key: u32) -> u64 {
+        key as u64
     }
 
     /// Of a frame that entered here.
@@ -85,8 +81,8 @@ pub mod metadata {
 }
 
 /// The group that copies a tenant's frames to its local ports and along its tree.
-pub const fn flood_group(key: u32, mode: Mode) -> GroupId {
-    GroupId(tunnel_key(key, mode))
+pub const fn flood_group(key: u32) -> GroupId {
+    GroupId(key)
 }
 
 /// Which owner a group id stands for.
@@ -134,6 +130,6 @@ mod tests {
         assert!(vlan_id(VLAN_MAX, Mode::Flood) < 4095);
         assert_eq!(vlan_id(VLAN_MAX, Mode::Flood), DEDICATED_FLOOD_VLAN);
         assert_eq!(u64::from(Tenant::KEY_MAX) & metadata::TENANT, u64::from(Tenant::KEY_MAX));
-        assert_eq!(group_owner(flood_group(Tenant::KEY_MAX, Mode::Flood)), Owner(Tenant::KEY_MAX));
+        assert_eq!(group_owner(flood_group(Tenant::KEY_MAX)), Owner(Tenant::KEY_MAX));
     }
 }

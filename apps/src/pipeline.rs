@@ -2,27 +2,16 @@
 
 use openflow::types::TableId;
 
-/// A table of the pipeline.
+/// A table of the pipeline. What no entry of it matches is dropped.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
     /// Its number; frames only go on to higher ones.
     pub id: TableId,
     /// Its name.
     pub name: &'static str,
-    /// What becomes of a frame that no entry matches.
-    pub miss: Miss,
     /// May an entry's value be replaced where it stands? Elsewhere the old entry goes first, on all bridges, because old
     /// and new together could form a loop or a leak.
     pub replace: bool,
-}
-
-/// What becomes of a frame that no entry of a table matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Miss {
-    /// It is dropped.
-    Drop,
-    /// It goes on to this table.
-    Goto(TableId),
 }
 
 /// Whose frame is it? Unknown ports, keys and tags end here.
@@ -39,11 +28,11 @@ pub const FLOOD: TableId = TableId(10);
 /// The tables in use, in order. 2–3 (limits), 5–7 (rules, chains) and 8 (answers) are kept for what they are named after
 /// in docs/pipeline.md.
 pub const TABLES: [Table; 5] = [
-    Table { id: ADMIT, name: "admit", miss: Miss::Drop, replace: false },
-    Table { id: GUARD, name: "guard", miss: Miss::Goto(LEARN), replace: false },
-    Table { id: LEARN, name: "learn", miss: Miss::Drop, replace: true },
-    Table { id: FORWARD, name: "forward", miss: Miss::Drop, replace: false },
-    Table { id: FLOOD, name: "flood", miss: Miss::Drop, replace: false },
+    Table { id: ADMIT, name: "admit", replace: false },
+    Table { id: GUARD, name: "guard", replace: false },
+    Table { id: LEARN, name: "learn", replace: true },
+    Table { id: FORWARD, name: "forward", replace: false },
+    Table { id: FLOOD, name: "flood", replace: false },
 ];
 
 /// The row of a table.

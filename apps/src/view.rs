@@ -1,6 +1,6 @@
 //! What the controller sees of the fabric: the other input, beside the policy, of everything computed here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use openflow::types::{DatapathId, MacAddr, PortNo};
@@ -10,8 +10,19 @@ use openflow::types::{DatapathId, MacAddr, PortNo};
 pub struct View {
     /// Bridges that are connected, or were and may still forward.
     pub bridges: BTreeMap<DatapathId, Bridge>,
-    /// Links between them that may carry tenants' frames, each once.
+    /// Links between them that carry frames both ways, each once, in order.
     pub links: Vec<Link>,
+    /// Links that were up when the bridge at one end, or both, stopped answering: nobody knows whether they still are.
+    pub held: Vec<Held>,
+}
+
+/// A link of a bridge that no longer answers. It may serve as that bridge's last hop, never for transit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Held {
+    /// The link.
+    pub link: Link,
+    /// Keys of the tenants whose trees used it then; the bridge goes on flooding over it.
+    pub trees: BTreeSet<u32>,
 }
 
 /// A bridge.
@@ -95,5 +106,14 @@ impl fmt::Display for Carrier {
     }
 }
 
-/// Where the learnt hosts of one tenant are.
-pub type Hosts = BTreeMap<MacAddr, Endpoint>;
+/// A learnt host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Where it is.
+    pub place: Endpoint,
+    /// Did it send lately? A silent one is still reached; its next frame is shown to the controller again.
+    pub fresh: bool,
+}
+
+/// The learnt hosts of one tenant.
+pub type Hosts = BTreeMap<MacAddr, Host>;

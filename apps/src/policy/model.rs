@@ -9,7 +9,7 @@ use openflow::types::{DatapathId, MacAddr};
 use wildmatch::WildMatch;
 
 /// Everything that the operator's policy files say, over all files together.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {
     /// Names for bridges, in file order.
     pub bridges: Vec<BridgeName>,
@@ -35,6 +35,12 @@ pub struct Fabric {
     pub links: Vec<Glob>,
     /// Time between two probes out of one port.
     pub probe_interval: Duration,
+}
+
+impl Default for Fabric {
+    fn default() -> Self {
+        Self { links: vec![Glob::new("*")], probe_interval: Duration::from_millis(200) }
+    }
 }
 
 /// `[[tenant]]`.

@@ -1,0 +1,59 @@
+//! From policy and view to what every bridge should hold. This full computation is the truth; whoever computes less must
+//! come to the same.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use openflow::types::DatapathId;
+
+use crate::allocation::Allocations;
+use crate::attachment::attach;
+use crate::desired::{BridgeState, Section};
+use crate::fabric;
+use crate::marks::Owner;
+use crate::policy::Policy;
+use crate::tenants;
+use crate::trees::Tree;
+use crate::view::{Hosts, View};
+
+/// What every bridge that answers should hold, and each tenant's tree by the tenant's name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Desired {
+    /// By datapath id.
+    pub bridges: BTreeMap<DatapathId, BridgeState>,
+    /// By tenant.
+    pub trees: BTreeMap<String, Tree>,
+}
+
+impl Desired {
+    /// Puts in place what one owner has, instead of what it had.
+    pub fn set(&mut self, owner: Owner, sections: BTreeMap<DatapathId, Section>) {
+        for state in self.bridges.values_mut() {
+            state.remove(&owner);
+        }
+        for (dpid, section) in sections {
+            if !section.is_empty() {
+                self.bridges.entry(dpid).or_default().insert(owner, Arc::new(section));
+            }
+        }
+    }
+}
+
+/// Computes everything. `hosts` are the learnt hosts by tenant.
+pub fn compile(policy: &Policy, allocations: &Allocations, view: &View, hosts: &BTreeMap<String, Hosts>) -> Desired {
+    let attachments = attach(policy, view);
+    let mut desired = Desired::default();
+    let answering = || view.bridges.iter().filter(|(_, bridge)| bridge.responsive).map(|(dpid, _)| *dpid);
+    desired.bridges = answering().map(|dpid| (dpid, BridgeState::new())).collect();
+    let sections = answering().map(|dpid| (dpid, fabric::compile(dpid, &attachments, view))).collect();
+    desired.set(Owner::FABRIC, sections);
+    let none = Hosts::new();
+    for tenant in &policy.tenants {
+        let Some(numbers) = allocations.of(&tenant.name) else { continue };
+        let learnt = hosts.get(&tenant.name).unwrap_or(&none);
+        let network = tenants::compile(tenant, numbers, &attachments, view, learnt);
+        desired.set(Owner(numbers.key), network.sections);
+        desired.trees.insert(tenant.name.clone(), network.tree);
+    }
+    desired
+}

@@ -1,0 +1,49 @@
+//! What belongs to no tenant: probes of links, and frames that no tenant may send.
+
+use openflow::action::Action;
+use openflow::oxm::Oxm;
+use openflow::types::{DatapathId, MacAddr, PortNo};
+
+use crate::attachment::{Attachments, PortUse};
+use crate::desired::{Section, SectionBuilder, apply, drop};
+use crate::links::VLAN_PRESENT;
+use crate::marks::{DEDICATED_FLOOD_VLAN, Owner, port_meter};
+use crate::pipeline::{ADMIT, GUARD};
+use crate::tenants::{GROUP_BIT, PORT_METER};
+use crate::view::{Endpoint, View};
+
+/// Ethernet type of LLDP (IEEE 802.1AB §8.3).
+pub const LLDP: u16 = 0x88cc;
+
+/// Where probes are addressed to: the nearest bridge (IEEE 802.1AB §7.1).
+pub const PROBE_DESTINATION: MacAddr = MacAddr([0x01, 0x80, 0xc2, 0, 0, 0x0e]);
+
+/// Addresses that bridges don't pass on (IEEE 802.1Q §8.6.3): spanning tree, LACP, LLDP and the like.
+const RESERVED: (MacAddr, MacAddr) =
+    (MacAddr([0x01, 0x80, 0xc2, 0, 0, 0]), MacAddr([0xff, 0xff, 0xff, 0xff, 0xff, 0xf0]));
+
+/// What makes a frame a probe.
+pub(crate) fn probe_fields() -> [Oxm; 2] {
+    [Oxm::EthDst(PROBE_DESTINATION, None), Oxm::EthType(LLDP, None)]
+}
+
+/// Hands the probes that come in at a port to the controller, and nothing else of them.
+pub(crate) fn report_probes(builder: &mut SectionBuilder, port: PortNo) {
+    let fields = probe_fields().into_iter().chain([Oxm::InPort(port, None)]);
+    builder.flow(ADMIT, 40, fields, apply(vec![Action::Controller { meter: port_meter(port) }]));
+}
+
+/// The fabric's own entries on a bridge that answers.
+pub fn compile(dpid: DatapathId, attachments: &Attachments, view: &View) -> Section {
+    let mut builder = SectionBuilder::new(Owner::FABRIC);
+    builder.flow(ADMIT, 30, [Oxm::EthDst(RESERVED.0, Some(RESERVED.1))], drop());
+    builder.flow(GUARD, 100, [Oxm::EthSrc(GROUP_BIT, Some(GROUP_BIT))], drop());
+    builder.flow(GUARD, 100, [Oxm::EthSrc(MacAddr::default(), None)], drop());
+    builder.flow(GUARD, 100, [Oxm::VlanVid(VLAN_PRESENT | DEDICATED_FLOOD_VLAN, None)], drop());
+    let ports = view.bridges.get(&dpid).map(|bridge| bridge.ports.keys().copied()).into_iter().flatten();
+    for port in ports.filter(|&port| *attachments.of(Endpoint { bridge: dpid, port }) == PortUse::Candidate) {
+        builder.meter(port_meter(port), PORT_METER.0, PORT_METER.1);
+        report_probes(&mut builder, port);
+    }
+    builder.build()
+}

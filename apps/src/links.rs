@@ -1,0 +1,64 @@
+//! What a frame looks like on a link: how each kind of carrier marks tenant and mode (docs/pipeline.md).
+
+use openflow::action::Action;
+use openflow::oxm::Oxm;
+use openflow::types::PortNo;
+
+use crate::allocation::Numbers;
+use crate::marks::{DEDICATED_FLOOD_VLAN, Mode, tunnel_key, vlan_id};
+use crate::view::Carrier;
+
+/// Set in `vlan_vid` where there is a tag (`OFPVID_PRESENT`).
+pub(crate) const VLAN_PRESENT: u16 = 0x1000;
+
+/// Ethernet type of the tags that we put on (IEEE 802.1Q). What tags a tenant's own frame has stays below them.
+const TAG: u16 = 0x8100;
+
+/// Can a tenant with these numbers use links of this kind?
+pub fn usable(carrier: Carrier, numbers: Numbers) -> bool {
+    match carrier {
+        Carrier::Tunnel => true,
+        Carrier::Dedicated(key) => key == numbers.key,
+        Carrier::Vlan => numbers.vlan.is_some(),
+    }
+}
+
+/// The mark as a VLAN id, where a tag carries it; `None`: the tunnel key does, or nothing is needed.
+fn tag(carrier: Carrier, numbers: Numbers, mode: Mode) -> Option<u16> {
+    match (carrier, mode) {
+        (Carrier::Vlan, mode) => numbers.vlan.map(|vlan| vlan_id(vlan, mode)),
+        (Carrier::Dedicated(_), Mode::Flood) => Some(DEDICATED_FLOOD_VLAN),
+        _ => None,
+    }
+}
+
+/// Marks a frame and sends it over the link at `port`.
+pub(crate) fn send(port: PortNo, carrier: Carrier, numbers: Numbers, mode: Mode) -> Vec<Action> {
+    let mut actions = Vec::with_capacity(3);
+    if carrier == Carrier::Tunnel {
+        actions.push(Action::SetField(Oxm::TunnelId(tunnel_key(numbers.key, mode).into(), None)));
+    }
+    if let Some(vlan) = tag(carrier, numbers, mode) {
+        actions.push(Action::PushVlan { ethertype: TAG });
+        actions.push(Action::SetField(Oxm::VlanVid(VLAN_PRESENT | vlan, None)));
+    }
+    actions.push(Action::output(port));
+    actions
+}
+
+/// Which frames at `port` bear this mark, and what takes it off.
+pub(crate) fn receive(port: PortNo, carrier: Carrier, numbers: Numbers, mode: Mode) -> (Vec<Oxm>, Vec<Action>) {
+    let mut fields = vec![Oxm::InPort(port, None)];
+    match carrier {
+        Carrier::Tunnel => fields.push(Oxm::TunnelId(tunnel_key(numbers.key, mode).into(), None)),
+        Carrier::Dedicated(key) => fields.push(Oxm::TunnelId(key.into(), None)),
+        Carrier::Vlan => {}
+    }
+    match tag(carrier, numbers, mode) {
+        Some(vlan) => {
+            fields.push(Oxm::VlanVid(VLAN_PRESENT | vlan, None));
+            (fields, vec![Action::PopVlan {}])
+        }
+        None => (fields, Vec::new()),
+    }
+}

@@ -1,0 +1,212 @@
+//! A tenant's network: on every bridge that its frames touch, who is admitted, what is known, and where frames go.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use openflow::action::Action;
+use openflow::flow::FlowModFlags;
+use openflow::group::Bucket;
+use openflow::instruction::Instruction;
+use openflow::oxm::Oxm;
+use openflow::types::{DatapathId, MacAddr, PortNo};
+
+use crate::allocation::Numbers;
+use crate::attachment::Attachments;
+use crate::desired::{Section, SectionBuilder, apply, go};
+use crate::fabric::report_probes;
+use crate::guard;
+use crate::links;
+use crate::marks::{Mode, Owner, flood_group, metadata, port_meter};
+use crate::pipeline::{ADMIT, FLOOD, FORWARD, GUARD, LEARN};
+use crate::policy::{PortSelector, Tenant, UnknownUnicast};
+use crate::trees::{Paths, Tree};
+use crate::view::{Endpoint, Host, Hosts, Link, View};
+
+/// Seconds after which a source that sends nothing is no longer taken as known.
+pub const LEARN_IDLE: u16 = 300;
+
+/// Copies of frames that one port may send to the controller, per second, and in a burst.
+pub const PORT_METER: (u32, u32) = (100, 100);
+
+/// What a tenant's network comes to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Network {
+    /// Its tree.
+    pub tree: Tree,
+    /// Its entries, for every bridge that answers and has some.
+    pub sections: BTreeMap<DatapathId, Section>,
+}
+
+/// The hosts whose place the policy fixes.
+pub fn pinned(tenant: &str, attachments: &Attachments) -> Hosts {
+    attachments
+        .of_tenant(tenant)
+        .filter_map(|(place, selector)| Some((selector.mac?, Host { place, fresh: true })))
+        .collect()
+}
+
+/// One tenant's entries on all bridges. `hosts` are the learnt ones; pinned ones come from the policy.
+pub fn compile(tenant: &Tenant, numbers: Numbers, attachments: &Attachments, view: &View, learnt: &Hosts) -> Network {
+    let mut ports: BTreeMap<DatapathId, Vec<(PortNo, &PortSelector)>> = BTreeMap::new();
+    for (place, selector) in attachments.of_tenant(&tenant.name) {
+        ports.entry(place.bridge).or_default().push((place.port, selector));
+    }
+    let terminals: BTreeSet<DatapathId> = ports.keys().copied().collect();
+    let paths = Paths::new(view, numbers.key, |link| links::usable(link.carrier, numbers));
+    let fixed = pinned(&tenant.name, attachments);
+    let mut network = Compiler { tenant, numbers, view, ports, hops: BTreeMap::new(), builders: BTreeMap::new() };
+    let tree = paths.tree(&terminals);
+
+    network.routes(&paths, &terminals);
+    network.admit_ports(&fixed);
+    network.admit_links(&tree);
+    network.flood(&tree);
+    let unpinned = learnt.iter().filter(|(mac, _)| !fixed.contains_key(mac));
+    for (mac, host) in unpinned.chain(&fixed) {
+        network.host(*mac, *host);
+    }
+    let sections = network.builders.into_iter().map(|(dpid, builder)| (dpid, builder.build())).collect();
+    Network { tree, sections }
+}
+
+struct Compiler<'a> {
+    tenant: &'a Tenant,
+    numbers: Numbers,
+    view: &'a View,
+    ports: BTreeMap<DatapathId, Vec<(PortNo, &'a PortSelector)>>,
+    /// Towards each bridge of the tenant: the links that frames for it leave on, by the bridge that they leave.
+    hops: BTreeMap<DatapathId, BTreeMap<DatapathId, Link>>,
+    builders: BTreeMap<DatapathId, SectionBuilder>,
+}
+
+impl Compiler<'_> {
+    /// The tenant's entries at a bridge; `None`: the bridge doesn't answer and keeps what it has.
+    fn at(&mut self, dpid: DatapathId) -> Option<&mut SectionBuilder> {
+        let responsive = self.view.bridges.get(&dpid).is_some_and(|bridge| bridge.responsive);
+        let owner = Owner(self.numbers.key);
+        responsive.then(|| self.builders.entry(dpid).or_insert_with(|| SectionBuilder::new(owner)))
+    }
+
+    /// Finds the ways between all bridges of the tenant, and only those.
+    fn routes(&mut self, paths: &Paths<'_>, terminals: &BTreeSet<DatapathId>) {
+        for &target in terminals {
+            let towards = paths.towards(target);
+            let mut used = BTreeMap::new();
+            for start in terminals.iter().filter(|start| **start != target) {
+                let mut at = *start;
+                while let Some(link) = towards.get(&at) {
+                    if used.insert(at, *link).is_some() {
+                        break;
+                    }
+                    at = link.at(at).map_or(target, |(_, there)| there.bridge);
+                }
+            }
+            self.hops.insert(target, used);
+        }
+    }
+
+    /// Frames of the tenant's own ports: checked, their sources learnt, and on.
+    fn admit_ports(&mut self, fixed: &Hosts) {
+        let key = self.numbers.key;
+        let unknown = self.tenant.unknown_unicast;
+        for (dpid, ports) in self.ports.clone() {
+            let Some(builder) = self.at(dpid) else { continue };
+            for (port, selector) in ports {
+                builder.meter(port_meter(port), PORT_METER.0, PORT_METER.1);
+                report_probes(builder, port);
+                let edge = Instruction::WriteMetadata { metadata: metadata::edge(key), mask: u64::MAX };
+                let here = || [Oxm::InPort(port, None)];
+                builder.flow(ADMIT, 10, here(), vec![edge, Instruction::GotoTable(GUARD)]);
+                guard::port(builder, port, selector);
+                let copy = Instruction::ApplyActions(vec![Action::Controller { meter: port_meter(port) }]);
+                builder.flow(LEARN, 1, here(), vec![copy, Instruction::GotoTable(FORWARD)]);
+            }
+            guard::foreign(builder, key, fixed.keys().copied());
+            let entered = Oxm::Metadata(metadata::edge(key), Some(metadata::TENANT | metadata::EDGE));
+            match unknown {
+                UnknownUnicast::Flood => builder.flow(FORWARD, 1, [entered], go(FLOOD)),
+                UnknownUnicast::Drop => {
+                    builder.flow(FORWARD, 1, [entered, Oxm::EthDst(GROUP_BIT, Some(GROUP_BIT))], go(FLOOD))
+                }
+            };
+        }
+    }
+
+    /// Frames that come over links: those that a neighbour sends on its way to one of the tenant's bridges, and those
+    /// that follow the tree. Both kinds are admitted at every link in use, so that a new tree changes nothing here.
+    fn admit_links(&mut self, tree: &Tree) {
+        let passed = self.hops.values().flat_map(BTreeMap::values);
+        let in_use: BTreeSet<Link> = passed.chain(&tree.edges).copied().collect();
+        let numbers = self.numbers;
+        for link in in_use {
+            for end in [link.a, link.b] {
+                let Some(builder) = self.at(end.bridge) else { continue };
+                for mode in Mode::ALL {
+                    let (fields, actions) = links::receive(end.port, link.carrier, numbers, mode);
+                    let (priority, table) = match mode {
+                        Mode::Normal => (10, FORWARD),
+                        Mode::Flood => (11, FLOOD),
+                    };
+                    let mut instructions = Vec::with_capacity(3);
+                    if !actions.is_empty() {
+                        instructions.push(Instruction::ApplyActions(actions));
+                    }
+                    let link = metadata::link(numbers.key);
+                    instructions.push(Instruction::WriteMetadata { metadata: link, mask: u64::MAX });
+                    instructions.push(Instruction::GotoTable(table));
+                    builder.flow(ADMIT, priority, fields, instructions);
+                }
+            }
+        }
+    }
+
+    /// Copies for everybody: to the local ports and along the tree, but never back. Only what entered here or came
+    /// along the tree is copied.
+    fn flood(&mut self, tree: &Tree) {
+        let numbers = self.numbers;
+        let group = flood_group(numbers.key);
+        let copy = || apply(vec![Action::Group { group }]);
+        let mask = Some(metadata::TENANT | metadata::EDGE);
+        let local: BTreeSet<DatapathId> = self.ports.keys().copied().collect();
+        for &dpid in local.union(&tree.bridges) {
+            let ports = self.ports.get(&dpid).cloned().unwrap_or_default();
+            let Some(builder) = self.at(dpid) else { continue };
+            let mut buckets: Vec<Bucket> =
+                ports.iter().map(|(port, _)| Bucket::new(vec![Action::output(*port)])).collect();
+            for (here, link) in tree.at(dpid) {
+                buckets.push(Bucket::new(links::send(here.port, link.carrier, numbers, Mode::Flood)));
+                let came = [Oxm::Metadata(metadata::link(numbers.key), mask), Oxm::InPort(here.port, None)];
+                builder.flow(FLOOD, 10, came, copy());
+            }
+            if !ports.is_empty() {
+                builder.flow(FLOOD, 10, [Oxm::Metadata(metadata::edge(numbers.key), mask)], copy());
+            }
+            builder.group(group, buckets);
+        }
+    }
+
+    /// The way to one host, on every bridge from which the tenant's frames can come, and at its own bridge that it is known.
+    fn host(&mut self, mac: MacAddr, host: Host) {
+        let Host { place: Endpoint { bridge, port }, fresh } = host;
+        let numbers = self.numbers;
+        let to = || [Oxm::Metadata(metadata::link(numbers.key), Some(metadata::TENANT)), Oxm::EthDst(mac, None)];
+        if !self.ports.get(&bridge).is_some_and(|ports| ports.iter().any(|(mine, _)| *mine == port)) {
+            return;
+        }
+        for (at, link) in self.hops.get(&bridge).cloned().unwrap_or_default() {
+            if let (Some(builder), Some((here, _))) = (self.at(at), link.at(at)) {
+                builder.flow(FORWARD, 10, to(), apply(links::send(here.port, link.carrier, numbers, Mode::Normal)));
+            }
+        }
+        if let Some(builder) = self.at(bridge) {
+            builder.flow(FORWARD, 10, to(), apply(vec![Action::output(port)]));
+            if fresh {
+                let known = builder.flow(LEARN, 10, [Oxm::InPort(port, None), Oxm::EthSrc(mac, None)], go(FORWARD));
+                known.idle_timeout = LEARN_IDLE;
+                known.flags = FlowModFlags::SEND_FLOW_REM;
+            }
+        }
+    }
+}
+
+/// Set in the first octet of group addresses (IEEE 802-2014 §8.2).
+pub(crate) const GROUP_BIT: MacAddr = MacAddr([1, 0, 0, 0, 0, 0]);

@@ -1,0 +1,152 @@
+//! Goal: on any fabric, in any state and between any two states, no frame reaches another tenant or passes a link twice;
+//! and once all is in place, everybody who should get a frame gets it exactly once, over the shortest way if its
+//! destination is known. Method: fabrics, tenants and changes are drawn from seeds, the compiled tables are walked frame
+//! by frame, and the outcome is compared with what follows from the drawing alone.
+
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use apps::desired::BridgeState;
+use apps::policy::UnknownUnicast;
+use apps::reconcile::{self, Plan};
+use apps::view::Endpoint;
+use openflow::types::{DatapathId, MacAddr};
+
+use world::{Draw, Fabric, UNKNOWN, frame};
+
+/// How many seeds; `ESPALIER_SEEDS` asks for more.
+fn seeds() -> u64 {
+    std::env::var("ESPALIER_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(250)
+}
+
+#[test]
+fn everybody_gets_what_they_should_exactly_once_and_nobody_else() {
+    for seed in 0..seeds() {
+        let mut draw = Draw::new(seed);
+        let fabric = Fabric::draw(&mut draw);
+        let states = fabric.desired().bridges;
+        for (from, tenant) in fabric.tenant_ports() {
+            let reachable = fabric.reachable(from, &tenant);
+            let everybody: BTreeMap<Endpoint, usize> = reachable.iter().map(|place| (*place, 1)).collect();
+            for (kind, destination) in [("broadcast", MacAddr::BROADCAST), ("unknown", UNKNOWN)] {
+                let sent = frame(destination, draw.below(3));
+                let told = fabric.send(&states, from, &sent);
+                let floods = kind == "broadcast" || fabric.unknown(&tenant) == UnknownUnicast::Flood;
+                let expected = if floods { everybody.clone() } else { BTreeMap::new() };
+                assert_eq!(told.copies, expected, "seed {seed}: {kind} from {from} of {tenant}");
+                assert!(told.intact, "seed {seed}: {kind} from {from} of {tenant} arrived changed");
+            }
+            for (mac, host) in fabric.hosts(&tenant) {
+                let told = fabric.send(&states, from, &frame(mac, 0));
+                let hops = fabric.distance(from.bridge, host.place.bridge, &tenant);
+                let expected = match fabric.unknown(&tenant) {
+                    _ if host.place == from => BTreeMap::new(),
+                    _ if hops.is_some() => BTreeMap::from([(host.place, 1)]),
+                    // In another part of the fabric: as good as unknown here.
+                    UnknownUnicast::Flood => everybody.clone(),
+                    UnknownUnicast::Drop => BTreeMap::new(),
+                };
+                assert_eq!(told.copies, expected, "seed {seed}: to {mac} of {tenant} from {from}");
+                if hops.is_some() && host.place != from {
+                    assert_eq!(Some(told.passes.len()), hops, "seed {seed}: way to {mac} of {tenant} from {from}");
+                }
+            }
+        }
+    }
+}
+
+type Owners = BTreeMap<Endpoint, String>;
+
+/// Sends frames of every kind from every port, listed or not, and holds the outcome against what may never happen.
+fn check_safety(
+    fabric: &Fabric,
+    states: &BTreeMap<DatapathId, BridgeState>,
+    owners: &Owners,
+    draw: &mut Draw,
+    what: &str,
+) {
+    for from in fabric.all_ports() {
+        let owner = owners.get(&from);
+        let known = fabric.all_macs();
+        for destination in known.into_iter().chain([MacAddr::BROADCAST, UNKNOWN]) {
+            let told = fabric.send(states, from, &frame(destination, draw.below(3)));
+            for place in told.copies.keys() {
+                assert!(owner.is_some() && owners.get(place) == owner, "{what}: leak from {from} to {place}");
+            }
+            let twice: BTreeSet<_> = told.passes.iter().filter(|(_, times)| **times > 1).collect();
+            assert!(twice.is_empty(), "{what}: loop from {from} to {destination} over {twice:?}");
+            let copies = told.copies.iter().find(|(_, copies)| **copies > 1);
+            assert_eq!(copies, None, "{what}: from {from} to {destination} arrived more than once");
+        }
+    }
+}
+
+/// Applies a part of each bridge's changes, as if messages arrived at different speeds.
+fn advance(
+    states: &BTreeMap<DatapathId, BridgeState>,
+    plans: &BTreeMap<DatapathId, Plan>,
+    phase: impl Fn(&Plan) -> &Vec<reconcile::Change>,
+    mut part: impl FnMut(usize) -> usize,
+) -> BTreeMap<DatapathId, BridgeState> {
+    let mut states = states.clone();
+    for (dpid, plan) in plans {
+        let changes = phase(plan);
+        let state = states.entry(*dpid).or_default();
+        changes[..part(changes.len())].iter().for_each(|change| change.apply(state));
+    }
+    states
+}
+
+#[test]
+fn no_state_on_the_way_leaks_or_loops() {
+    for seed in 0..seeds() {
+        let mut draw = Draw::new(seed ^ 0x7a69_6e67);
+        let mut fabric = Fabric::draw(&mut draw);
+        let mut states = fabric.desired().bridges;
+        for step in 0..4 {
+            let trees = fabric.desired().trees;
+            // While the old goes, ports are still whose they were; when the new comes, they are whose they will be.
+            let before: Owners = fabric.tenant_ports().into_iter().collect();
+            let change = fabric.change(&mut draw, &trees);
+            let after: Owners = fabric.tenant_ports().into_iter().collect();
+            let what = |stage: &str| format!("seed {seed}, step {step} ({change}), {stage}");
+            let desired = fabric.desired().bridges;
+            let plans: BTreeMap<DatapathId, Plan> = desired
+                .iter()
+                .map(|(dpid, wanted)| {
+                    let installed = states.get(dpid).cloned().unwrap_or_default();
+                    let owners = installed.keys().chain(wanted.keys()).copied().collect();
+                    (*dpid, reconcile::plan(&installed, wanted, &owners))
+                })
+                .collect();
+            for _ in 0..3 {
+                let halfway = advance(&states, &plans, |plan| &plan.remove, |all| draw.below(all + 1));
+                check_safety(&fabric, &halfway, &before, &mut draw, &what("removing"));
+            }
+            states = advance(&states, &plans, |plan| &plan.remove, |all| all);
+            for _ in 0..3 {
+                let halfway = advance(&states, &plans, |plan| &plan.add, |all| draw.below(all + 1));
+                check_safety(&fabric, &halfway, &after, &mut draw, &what("adding"));
+            }
+            states = advance(&states, &plans, |plan| &plan.add, |all| all);
+            for (dpid, wanted) in &desired {
+                assert!(reconcile::same(&states[dpid], wanted), "{}", what("done"));
+            }
+            check_safety(&fabric, &states, &after, &mut draw, &what("done"));
+        }
+    }
+}
+
+#[test]
+fn equal_views_give_equal_tables_and_nothing_to_change() {
+    for seed in 0..200 {
+        let (one, two) = (Fabric::draw(&mut Draw::new(seed)), Fabric::draw(&mut Draw::new(seed)));
+        let (one, two) = (one.desired(), two.desired());
+        assert_eq!(one, two);
+        for state in one.bridges.values() {
+            let owners = state.keys().copied().collect();
+            assert_eq!(reconcile::plan(state, state, &owners), Plan::default());
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Fabrics drawn from a seed, and what becomes of a frame in them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use apps::allocation::Allocations;
+use apps::compile::{Desired, compile};
+use apps::desired::BridgeState;
+use apps::interpreter::{Frame, Output, walk};
+use apps::links;
+use apps::policy::{Glob, Origin, Policy, PortSelector, Tenant, UnknownUnicast};
+use apps::trees::Tree;
+use apps::view::{Bridge, Carrier, Endpoint, Held, Host, Hosts, Link, PortView, View};
+use openflow::types::{DatapathId, MacAddr, PortNo};
+
+/// Nobody has it.
+pub(crate) const UNKNOWN: MacAddr = MacAddr([2, 0, 0, 0, 0xff, 0xff]);
+
+/// SplitMix64: a stream of numbers that a seed determines.
+pub(crate) struct Draw(u64);
+
+impl Draw {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((x ^ (x >> 31)) % bound as u64) as usize
+    }
+    fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+}
+
+pub(crate) fn frame(destination: MacAddr, tags: usize) -> Frame {
+    let source = MacAddr([2, 0, 0, 0, 0xee, 0xee]);
+    let tags = [100, 4094 - 1][..tags].to_vec();
+    Frame { destination, source, ethertype: 0x88b5, tags, tunnel: None }
+}
+
+/// What became of a frame.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// How many copies left by which port that isn't a link.
+    pub(crate) copies: BTreeMap<Endpoint, usize>,
+    /// How often which link was passed, by the end where it began.
+    pub(crate) passes: BTreeMap<Endpoint, usize>,
+    /// Did all copies look like what was sent?
+    pub(crate) intact: bool,
+}
+
+pub(crate) struct Fabric {
+    policy: Policy,
+    allocations: Allocations,
+    view: View,
+    /// Every wire that ever was; one that the controller takes for dead may still carry frames.
+    wires: BTreeMap<Endpoint, (Endpoint, Carrier)>,
+    hosts: BTreeMap<String, Hosts>,
+}
+
+impl Fabric {
+    pub(crate) fn draw(draw: &mut Draw) -> Self {
+        let (tenants, bridges) = (1 + draw.below(3), 2 + draw.below(5));
+        let mut view = View::default();
+        let mut hosts: BTreeMap<String, Hosts> = BTreeMap::new();
+        for dpid in 1..=bridges as u64 {
+            let mut ports = BTreeMap::from([(PortNo(1), port("stray"))]);
+            for tenant in 0..tenants {
+                for _ in 0..draw.below(3) {
+                    let number = PortNo(ports.len() as u32 + 1);
+                    ports.insert(number, port(&format!("t{tenant}-{}", number.0)));
+                    // The same addresses in every tenant.
+                    let mac = MacAddr([2, 0, 0, 0, dpid as u8, draw.below(3) as u8]);
+                    if draw.chance(70) {
+                        let place = Endpoint { bridge: DatapathId(dpid), port: number };
+                        let host = Host { place, fresh: draw.chance(80) };
+                        hosts.entry(format!("t{tenant}")).or_default().insert(mac, host);
+                    }
+                }
+            }
+            view.bridges.insert(DatapathId(dpid), Bridge { name: format!("b{dpid}"), responsive: true, ports });
+        }
+        let density = 30 + draw.below(71);
+        for a in 1..=bridges as u64 {
+            for b in a + 1..=bridges as u64 {
+                for _ in 0..1 + draw.below(2) {
+                    if draw.chance(density) {
+                        let carrier = match draw.below(4) {
+                            0 => Carrier::Vlan,
+                            1 => Carrier::Dedicated(100 * (1 + draw.below(tenants) as u32)),
+                            _ => Carrier::Tunnel,
+                        };
+                        add_link(&mut view, a, b, carrier);
+                    }
+                }
+            }
+        }
+        let wires = view.links.iter().flat_map(|l| [(l.a, (l.b, l.carrier)), (l.b, (l.a, l.carrier))]).collect();
+        let policy = Policy {
+            tenants: (0..tenants).map(|tenant| self::tenant(tenant, draw)).collect(),
+            fabric: apps::policy::Fabric { links: vec![Glob::new("*")], ..Default::default() },
+            ..Policy::default()
+        };
+        let allocations = Allocations::default().updated(&policy);
+        Self { policy, allocations, view, wires, hosts }
+    }
+
+    pub(crate) fn desired(&self) -> Desired {
+        compile(&self.policy, &self.allocations, &self.view, &self.hosts)
+    }
+
+    pub(crate) fn unknown(&self, tenant: &str) -> UnknownUnicast {
+        self.policy.tenants.iter().find(|t| t.name == tenant).unwrap().unknown_unicast
+    }
+
+    pub(crate) fn hosts(&self, tenant: &str) -> Hosts {
+        self.hosts.get(tenant).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn all_macs(&self) -> BTreeSet<MacAddr> {
+        self.hosts.values().flat_map(|hosts| hosts.keys().copied()).collect()
+    }
+
+    pub(crate) fn all_ports(&self) -> Vec<Endpoint> {
+        let ends = self
+            .view
+            .bridges
+            .iter()
+            .flat_map(|(dpid, bridge)| bridge.ports.keys().map(|port| Endpoint { bridge: *dpid, port: *port }));
+        ends.filter(|end| !self.wires.contains_key(end)).collect()
+    }
+
+    /// The tenant of a port, read off its name.
+    pub(crate) fn owner(&self, place: Endpoint) -> Option<String> {
+        let name = &self.view.bridges[&place.bridge].ports[&place.port].name;
+        name.split_once('-').filter(|(tenant, _)| tenant.starts_with('t')).map(|(tenant, _)| tenant.to_owned())
+    }
+
+    pub(crate) fn tenant_ports(&self) -> Vec<(Endpoint, String)> {
+        self.all_ports().into_iter().filter_map(|place| Some((place, self.owner(place)?))).collect()
+    }
+
+    /// Hops between two bridges over links that the tenant can use.
+    pub(crate) fn distance(&self, from: DatapathId, to: DatapathId, tenant: &str) -> Option<usize> {
+        let numbers = self.allocations.of(tenant).unwrap();
+        let mut hops = BTreeMap::from([(from, 0)]);
+        let mut queue = VecDeque::from([from]);
+        while let Some(at) = queue.pop_front() {
+            for link in self.view.links.iter().filter(|link| links::usable(link.carrier, numbers)) {
+                if let Some((_, there)) = link.at(at) {
+                    let next = hops[&at] + 1;
+                    if !hops.contains_key(&there.bridge) {
+                        hops.insert(there.bridge, next);
+                        queue.push_back(there.bridge);
+                    }
+                }
+            }
+        }
+        hops.get(&to).copied()
+    }
+
+    /// The tenant's other ports that a frame from this one can reach.
+    pub(crate) fn reachable(&self, from: Endpoint, tenant: &str) -> BTreeSet<Endpoint> {
+        let mine = self.tenant_ports().into_iter().filter(|(place, owner)| *place != from && owner == tenant);
+        mine.map(|(place, _)| place)
+            .filter(|place| self.distance(from.bridge, place.bridge, tenant).is_some())
+            .collect()
+    }
+
+    /// Follows a frame until all its copies have arrived or ended.
+    pub(crate) fn send(&self, states: &BTreeMap<DatapathId, BridgeState>, from: Endpoint, sent: &Frame) -> Told {
+        let mut told = Told { intact: true, ..Told::default() };
+        let mut queue = VecDeque::from([(from, sent.clone())]);
+        let nothing = BridgeState::new();
+        // A storm would go on for ever; this much shows it.
+        for _ in 0..2000 {
+            let Some((at, frame)) = queue.pop_front() else { break };
+            for output in walk(states.get(&at.bridge).unwrap_or(&nothing), at.port, frame) {
+                let Output::Port(port, mut frame) = output else { continue };
+                let here = Endpoint { bridge: at.bridge, port };
+                if let Some((there, carrier)) = self.wires.get(&here) {
+                    *told.passes.entry(here).or_default() += 1;
+                    frame.tunnel = match carrier {
+                        Carrier::Tunnel => frame.tunnel.or(Some(0)),
+                        Carrier::Dedicated(key) => Some((*key).into()),
+                        Carrier::Vlan => None,
+                    };
+                    queue.push_back((*there, frame));
+                } else {
+                    *told.copies.entry(here).or_default() += 1;
+                    frame.tunnel = sent.tunnel;
+                    told.intact &= frame == *sent;
+                }
+            }
+        }
+        told
+    }
+
+    /// Something changes: what it was is the answer. `trees` are those in force before.
+    pub(crate) fn change(&mut self, draw: &mut Draw, trees: &BTreeMap<String, Tree>) -> String {
+        match draw.below(6) {
+            0 if !self.view.links.is_empty() => {
+                let link = self.view.links.remove(draw.below(self.view.links.len()));
+                format!("{} – {} dies", link.a, link.b)
+            }
+            1 => {
+                let bridges = self.view.bridges.len() as u64;
+                let (a, b) = (1 + draw.below(bridges as usize) as u64, 1 + draw.below(bridges as usize) as u64);
+                let answers = |dpid| self.view.bridges[&DatapathId(dpid)].responsive;
+                if a == b || !answers(a) || !answers(b) {
+                    return "nothing".into();
+                }
+                let link = add_link(&mut self.view, a.min(b), a.max(b), Carrier::Tunnel);
+                self.wires.extend([(link.a, (link.b, link.carrier)), (link.b, (link.a, link.carrier))]);
+                format!("{} – {} comes", link.a, link.b)
+            }
+            2 => self.move_host(draw),
+            3 => {
+                let dpid = DatapathId(1 + draw.below(self.view.bridges.len()) as u64);
+                if self.view.bridges[&dpid].responsive { self.silence(dpid, trees) } else { self.revive(dpid) }
+            }
+            4 => {
+                // A port goes to another tenant. Where its bridge doesn't answer, nobody could enforce that.
+                let ports = self.tenant_ports();
+                let answering: Vec<_> =
+                    ports.into_iter().filter(|(place, _)| self.view.bridges[&place.bridge].responsive).collect();
+                if answering.is_empty() {
+                    return "nothing".into();
+                }
+                let (place, _) = answering[draw.below(answering.len())].clone();
+                let tenant = draw.below(self.policy.tenants.len());
+                let bridge = self.view.bridges.get_mut(&place.bridge).unwrap();
+                bridge.ports.get_mut(&place.port).unwrap().name = format!("t{tenant}-{}", place.port.0);
+                for hosts in self.hosts.values_mut() {
+                    hosts.retain(|_, host| host.place != place);
+                }
+                format!("{place} goes to t{tenant}")
+            }
+            _ => {
+                let tenant = draw.below(self.policy.tenants.len());
+                self.policy.tenants[tenant] = self::tenant(tenant, draw);
+                format!("t{tenant} gets another policy")
+            }
+        }
+    }
+
+    fn move_host(&mut self, draw: &mut Draw) -> String {
+        let ports = self.tenant_ports();
+        let Some((place, tenant)) = ports.get(draw.below(ports.len().max(1))).cloned() else { return "nothing".into() };
+        let hosts = self.hosts.entry(tenant.clone()).or_default();
+        let Some(mac) = hosts.keys().nth(draw.below(hosts.len().max(1))).copied() else { return "nothing".into() };
+        if !self.view.bridges[&place.bridge].responsive {
+            return "nothing".into();
+        }
+        hosts.insert(mac, Host { place, fresh: true });
+        format!("{mac} of {tenant} moves to {place}")
+    }
+
+    fn silence(&mut self, dpid: DatapathId, trees: &BTreeMap<String, Tree>) -> String {
+        self.view.bridges.get_mut(&dpid).unwrap().responsive = false;
+        let keys = |link: &Link| -> BTreeSet<u32> {
+            let using = trees.iter().filter(|(_, tree)| tree.edges.contains(link));
+            using.filter_map(|(name, _)| Some(self.allocations.of(name)?.key)).collect()
+        };
+        for held in self.view.held.iter_mut().filter(|held| held.link.at(dpid).is_some()) {
+            let now = keys(&held.link);
+            held.trees.retain(|key| now.contains(key));
+        }
+        let (held, links) = std::mem::take(&mut self.view.links).into_iter().partition(|link| link.at(dpid).is_some());
+        self.view.links = links;
+        let held: Vec<Link> = held;
+        self.view.held.extend(held.into_iter().map(|link| Held { link, trees: keys(&link) }));
+        format!("{dpid} stops answering")
+    }
+
+    fn revive(&mut self, dpid: DatapathId) -> String {
+        self.view.bridges.get_mut(&dpid).unwrap().responsive = true;
+        let answers = |dpid: DatapathId| self.view.bridges[&dpid].responsive;
+        let (back, held) = std::mem::take(&mut self.view.held)
+            .into_iter()
+            .partition(|held| answers(held.link.a.bridge) && answers(held.link.b.bridge));
+        let back: Vec<Held> = back;
+        self.view.held = held;
+        self.view.links.extend(back.into_iter().map(|held| held.link));
+        self.view.links.sort();
+        format!("{dpid} answers again")
+    }
+}
+
+fn port(name: &str) -> PortView {
+    PortView { name: name.to_owned(), up: true }
+}
+
+fn add_link(view: &mut View, a: u64, b: u64, carrier: Carrier) -> Link {
+    let mut end = |dpid| {
+        let bridge = view.bridges.get_mut(&DatapathId(dpid)).unwrap();
+        let number = PortNo(bridge.ports.len() as u32 + 1);
+        bridge.ports.insert(number, port(&format!("link{}", number.0)));
+        Endpoint { bridge: DatapathId(dpid), port: number }
+    };
+    let link = Link { a: end(a), b: end(b), carrier };
+    view.links.push(link);
+    view.links.sort();
+    link
+}
+
+fn tenant(number: usize, draw: &mut Draw) -> Tenant {
+    let origin = Origin { file: Arc::from("drawn"), line: 1 };
+    let unknown_unicast = if draw.chance(50) { UnknownUnicast::Flood } else { UnknownUnicast::Drop };
+    let selector = PortSelector {
+        bridge: Glob::new("*"),
+        port: Glob::new(&format!("t{number}-*")),
+        name: None,
+        mac: None,
+        ip: Vec::new(),
+        origin: origin.clone(),
+    };
+    Tenant {
+        name: format!("t{number}"),
+        key: Some(100 * (number as u32 + 1)),
+        unknown_unicast,
+        max_hosts: 1024,
+        ports: vec![selector],
+        origin,
+    }
+}
