@@ -1,0 +1,367 @@
+//! What policy files say, with the place of everything: read from the tree of TOML, turned into the policy at last.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openflow::types::{DatapathId, MacAddr};
+use toml::de::DeTable;
+
+use super::model::{BridgeName, Fabric, Glob, Origin, Policy, PortSelector, Tenant, UnknownUnicast};
+use super::report::{At, Draft, Place, Report};
+use super::schema;
+use super::section::Section;
+use super::text::{Lines, quote};
+use super::values;
+
+/// More messages than this about the syntax of one file follow from the first ones.
+const SYNTAX_ERRORS_MAX: usize = 5;
+
+/// What the parser says of a key that stands twice.
+const DUPLICATE_KEY: &str = "duplicate key";
+
+/// What holds where the files say nothing.
+const PROBE_INTERVAL: Duration = Duration::from_millis(200);
+const MAX_HOSTS: u32 = 1_024;
+const MAX_HOSTS_MAX: u32 = 65_536;
+
+/// All files' declarations. A value that was reported as wrong is left out.
+#[derive(Default)]
+pub(super) struct Declared {
+    pub(super) bridges: Vec<Bridge>,
+    pub(super) fabrics: Vec<FabricPart>,
+    pub(super) tenants: Vec<TenantPart>,
+}
+
+/// `[[bridge]]`.
+pub(super) struct Bridge {
+    pub(super) name: Option<At<String>>,
+    pub(super) dpid: Option<At<DatapathId>>,
+}
+
+/// `[fabric]`.
+pub(super) struct FabricPart {
+    pub(super) place: Place,
+    links: Option<Vec<At<String>>>,
+    probe_interval: Option<Duration>,
+}
+
+/// `[[tenant]]`.
+pub(super) struct TenantPart {
+    place: Place,
+    /// As messages name it.
+    pub(super) object: String,
+    pub(super) name: Option<At<String>>,
+    pub(super) key: Option<At<u32>>,
+    unknown_unicast: UnknownUnicast,
+    max_hosts: u32,
+    pub(super) ports: Vec<PortPart>,
+}
+
+/// An entry of `ports`.
+pub(super) struct PortPart {
+    place: Place,
+    /// As messages name it.
+    pub(super) object: String,
+    pub(super) bridge: Option<At<String>>,
+    pub(super) port: Option<At<String>>,
+    pub(super) name: Option<At<String>>,
+    pub(super) mac: Option<At<MacAddr>>,
+    pub(super) ip: Vec<At<IpAddr>>,
+}
+
+impl Declared {
+    /// Adds a file's declarations. How deep they may be nested is bounded by the parser.
+    pub(super) fn read(&mut self, file: usize, text: &str, report: &mut Report) {
+        let (tree, mut errors) = DeTable::parse_recoverable(text);
+        errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
+        let mut last_line = None;
+        let mut shown = 0;
+        for error in &errors {
+            let span = error.span().unwrap_or(0..0);
+            let line = text[..super::text::floor(text, span.start)].rfind('\n');
+            // What follows in the same line is mostly an echo of the first error.
+            if last_line == Some(line) || shown == SYNTAX_ERRORS_MAX {
+                continue;
+            }
+            (last_line, shown) = (Some(line), shown + 1);
+            let draft = if error.message() == DUPLICATE_KEY {
+                let key = quote(text.get(span.clone()).unwrap_or_default());
+                Draft::error(format!("{DUPLICATE_KEY} {key}"))
+                    .at(Place::new(file, span), "written before")
+                    .help("a key stands once in a table: remove one of the two")
+            } else {
+                Draft::error(error.message())
+                    .at(Place::new(file, span), "")
+                    .help("this is no TOML: see https://toml.io, or an example policy")
+            };
+            report.push(draft);
+        }
+        // A tree with holes would give errors that aren't there; one with a key too many is whole.
+        if errors.iter().all(|error| error.message() == DUPLICATE_KEY) {
+            self.read_tree(file, tree.get_ref(), report);
+        }
+    }
+
+    fn read_tree(&mut self, file: usize, tree: &DeTable<'_>, report: &mut Report) {
+        let version =
+            tree.get("version").and_then(|version| version.get_ref().as_integer()?.as_str().parse::<i64>().ok());
+        let help = "write `version = 1`: it says how to read the rest";
+        match (version, tree.get("version")) {
+            (Some(1), _) => {}
+            (Some(other), Some(place)) => {
+                let draft = Draft::error(format!("policy version {other} isn't known"));
+                report.push(draft.at(Place::new(file, place.span()), "not known").help(help));
+                // What its keys mean isn't known either.
+                return;
+            }
+            (_, Some(place)) => {
+                let draft = Draft::error("`version` must be the whole number 1");
+                report.push(draft.at(Place::new(file, place.span()), "not a whole number").help(help));
+            }
+            (_, None) => {
+                let help = "write `version = 1` as the first line: it says how to read the rest";
+                let draft = Draft::error("the policy file has no `version`");
+                report.push(draft.at(Place::start(file), "`version` is missing").help(help));
+            }
+        }
+        let section = Section::file(tree, file, report);
+        for bridge in section.tables("bridge", report) {
+            self.bridges.push(Bridge::read(bridge, report));
+        }
+        if let Some(fabric) = section.table("fabric", report) {
+            self.fabrics.push(FabricPart::read(fabric, report));
+        }
+        for tenant in section.tables("tenant", report) {
+            self.tenants.push(TenantPart::read(tenant, report));
+        }
+    }
+
+    /// The policy, if nothing was left out.
+    pub(super) fn into_policy(self, names: &[Arc<str>], lines: &Lines<'_>) -> Option<Policy> {
+        let origin = |place: &Place| Origin {
+            file: names[place.file].clone(),
+            line: lines.position(place.file, place.span.start).0,
+        };
+        let bridges = self
+            .bridges
+            .into_iter()
+            .map(|bridge| Some(BridgeName { name: bridge.name?.value, dpid: bridge.dpid?.value }));
+        let bridges = bridges.collect::<Option<Vec<_>>>()?;
+        let fabric = self.fabrics.into_iter().next();
+        let (links, probe_interval) = fabric.map_or((None, None), |fabric| (fabric.links, fabric.probe_interval));
+        let fabric = Fabric {
+            links: links
+                .map_or_else(|| vec![Glob::new("*")], |links| links.iter().map(|it| Glob::new(&it.value)).collect()),
+            probe_interval: probe_interval.unwrap_or(PROBE_INTERVAL),
+        };
+        let port = |part: PortPart| {
+            Some(PortSelector {
+                bridge: Glob::new(&part.bridge?.value),
+                port: Glob::new(&part.port?.value),
+                name: part.name.map(|name| name.value),
+                mac: part.mac.map(|mac| mac.value),
+                ip: part.ip.into_iter().map(|ip| ip.value).collect(),
+                origin: origin(&part.place),
+            })
+        };
+        let tenants = self.tenants.into_iter().map(|part| {
+            Some(Tenant {
+                name: part.name?.value,
+                key: part.key.map(|key| key.value),
+                unknown_unicast: part.unknown_unicast,
+                max_hosts: part.max_hosts,
+                ports: part.ports.into_iter().map(port).collect::<Option<_>>()?,
+                origin: origin(&part.place),
+            })
+        });
+        let mut tenants = tenants.collect::<Option<Vec<_>>>()?;
+        tenants.sort_by(|a, b| a.name.cmp(&b.name));
+        Some(Policy { bridges, fabric, tenants })
+    }
+}
+
+impl Bridge {
+    fn read(table: At<&DeTable<'_>>, report: &mut Report) -> Self {
+        let object = object("bridge", "name", table.value, "");
+        let section = Section::new(table.value, table.place, object, &schema::BRIDGE, report);
+        let name = section.required("name", report).map(|name| values::name(&name, "a bridge", report));
+        if let Some(name) = &name {
+            values::not_a_datapath_id(name, report);
+        }
+        let dpid = section.required("dpid", report).and_then(|it| values::datapath_id(&it, &section.object, report));
+        Self { name, dpid }
+    }
+}
+
+impl FabricPart {
+    fn read(table: At<&DeTable<'_>>, report: &mut Report) -> Self {
+        let section = Section::new(table.value, table.place, "the fabric".into(), &schema::FABRIC, report);
+        let links = section.strings("links", report).map(|links| {
+            let pattern =
+                |link: &At<&str>, report: &mut Report| values::port_pattern(link, "a pattern of `links`", report);
+            links.value.iter().filter_map(|link| pattern(link, report)).collect()
+        });
+        let interval = section.string("probe_interval", report);
+        let probe_interval = interval.and_then(|interval| values::probe_interval(&interval, report));
+        Self { place: section.place, links, probe_interval }
+    }
+}
+
+impl TenantPart {
+    fn read(table: At<&DeTable<'_>>, report: &mut Report) -> Self {
+        let object = object("tenant", "name", table.value, "");
+        let section = Section::new(table.value, table.place, object, &schema::TENANT, report);
+        let name = section.required("name", report).map(|name| values::name(&name, "a tenant", report));
+        let key = section.integer("key", report).and_then(|key| tenant_key(&section, &key, report));
+        let choices = [("flood", UnknownUnicast::Flood), ("drop", UnknownUnicast::Drop)];
+        let unknown_unicast = choice(&section, "unknown_unicast", &choices, report).unwrap_or_default();
+        // Only what is enforced is offered as a choice.
+        if section.string("default", &mut Report::default()).is_some_and(|default| default.value == "drop") {
+            section.refuse(&[("default", "`default = \"drop\"`")], report);
+        } else {
+            choice(&section, "default", &[("allow", ())], report);
+        }
+        let max_hosts = section.integer("max_hosts", report).and_then(|hosts| max_hosts(&section, &hosts, report));
+        section.refuse(
+            &[
+                ("rate_limit", "rate limits"),
+                ("function", "network functions"),
+                ("chain", "chains"),
+                ("rule", "access rules"),
+            ],
+            report,
+        );
+        let tables = section.tables("ports", report);
+        if section.is_empty("ports") {
+            report.push(
+                Draft::warning(format!("{} has no port", section.object))
+                    .at(section.place_of_key("ports"), "nothing belongs to it")
+                    .help(format!("write which ports belong to it, like: {}", schema::TENANT.example("ports"))),
+            );
+        }
+        let ports = tables.into_iter().map(|port| PortPart::read(port, &section.object, report)).collect();
+        Self {
+            ports,
+            name,
+            key,
+            unknown_unicast,
+            max_hosts: max_hosts.unwrap_or(MAX_HOSTS),
+            place: section.place,
+            object: section.object,
+        }
+    }
+}
+
+impl PortPart {
+    fn read(table: At<&DeTable<'_>>, tenant: &str, report: &mut Report) -> Self {
+        let object = object("port", "port", table.value, &format!(" of {tenant}"));
+        let section = Section::new(table.value, table.place, object, &schema::PORT, report);
+        let what = |key: &str| format!("the `{key}` of {}", section.object);
+        let bridge = section.required("bridge", report);
+        let bridge = bridge.and_then(|text| values::bridge_pattern(&text, &what("bridge"), report));
+        let port = section.required("port", report);
+        let port = port.and_then(|text| values::port_pattern(&text, &what("port"), report));
+        let name = section.string("name", report);
+        let mac = section.string("mac", report);
+        let ip = section.strings("ip", report);
+        section.refuse(&[("rate_limit", "rate limits")], report);
+
+        // What is said of one port can't hold for several.
+        let wide = [("bridge", &bridge), ("port", &port)].into_iter().find_map(|(key, pattern)| {
+            let pattern = pattern.as_ref().filter(|pattern| !values::is_literal(&pattern.value))?;
+            Some((key, pattern.clone()))
+        });
+        let of_one = [
+            ("name", name.as_ref().map(|it| &it.place)),
+            ("mac", mac.as_ref().map(|it| &it.place)),
+            ("ip", ip.as_ref().map(|it| &it.place)),
+        ];
+        if let Some((key, pattern)) = wide {
+            for (of_one, place) in of_one.into_iter().filter_map(|(key, place)| Some((key, place?))) {
+                report.push(
+                    Draft::error(format!("`{of_one}` of {}: the entry may select more than one port", section.object))
+                        .at(place.clone(), "can only be said of one port")
+                        .also(pattern.place.clone(), "this may match several")
+                        .help(format!(
+                            "write the one {key} that is meant, in an entry of its own, or remove `{of_one}`"
+                        )),
+                );
+            }
+        }
+        if let Some(list) = ip.as_ref().filter(|list| list.value.is_empty()) {
+            report.push(
+                Draft::error(format!("`ip` of {} is empty", section.object))
+                    .at(list.place.clone(), "no address")
+                    .help("write the addresses that it may send from, or remove `ip` if it may send from any"),
+            );
+        }
+        let object = section.object.clone();
+        Self {
+            bridge,
+            port,
+            name: name.map(|name| values::name(&name, "a port", report)),
+            mac: mac.and_then(|mac| values::mac(&mac, &object, report)),
+            ip: ip.map_or_else(Vec::new, |list| {
+                list.value.iter().filter_map(|ip| values::ip(ip, &object, report)).collect()
+            }),
+            place: section.place,
+            object,
+        }
+    }
+}
+
+/// How messages name an object: by its name, if it has one.
+fn object(kind: &str, key: &str, table: &DeTable<'_>, of: &str) -> String {
+    match table.get(key).and_then(|name| name.get_ref().as_str()).filter(|name| !name.is_empty()) {
+        Some(name) => format!("{kind} {}{of}", quote(name)),
+        None => format!("a {kind}{of}"),
+    }
+}
+
+fn tenant_key(section: &Section<'_>, key: &At<i64>, report: &mut Report) -> Option<At<u32>> {
+    let max = Tenant::KEY_MAX;
+    match u32::try_from(key.value) {
+        Ok(value) if (1..=max).contains(&value) => return Some(At { value, place: key.place.clone() }),
+        outside => {
+            let why = match outside {
+                Ok(0) => "0 stands for the fabric itself",
+                Err(_) if key.value < 0 => "keys are positive",
+                _ => "keys above the range carry the fabric's own marks",
+            };
+            report.push(
+                Draft::error(format!("the key of {} is out of range", section.object)).at(key.place.clone(), why).help(
+                    format!("write a number from 1 to {max} ({max:#x}), or leave `key` out: then one is allocated"),
+                ),
+            );
+        }
+    }
+    None
+}
+
+fn max_hosts(section: &Section<'_>, hosts: &At<i64>, report: &mut Report) -> Option<u32> {
+    let number = u32::try_from(hosts.value).ok().filter(|number| (1..=MAX_HOSTS_MAX).contains(number));
+    if number.is_none() {
+        report.push(
+            Draft::error(format!("`max_hosts` of {} is out of range", section.object))
+                .at(hosts.place.clone(), "out of range")
+                .help(format!("write how many sources are learnt at one port: a number from 1 to {MAX_HOSTS_MAX}")),
+        );
+    }
+    number
+}
+
+/// One of a few words.
+fn choice<T: Copy>(section: &Section<'_>, key: &str, choices: &[(&str, T)], report: &mut Report) -> Option<T> {
+    let text = section.string(key, report)?;
+    let chosen = choices.iter().find(|(word, _)| *word == text.value).map(|(_, value)| *value);
+    if chosen.is_none() {
+        let words: Vec<String> = choices.iter().map(|(word, _)| format!("{key} = \"{word}\"")).collect();
+        report.push(
+            Draft::error(format!("{} can't be the `{key}` of {}", quote(text.value), section.object))
+                .at(text.place, "not one of its values")
+                .help(format!("write {}", words.join(" or "))),
+        );
+    }
+    chosen
+}

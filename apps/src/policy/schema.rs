@@ -1,0 +1,103 @@
+//! The keys of a policy file: what may be written where, with an example of each for messages.
+
+/// A key.
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    /// A line that shows how it is written.
+    pub(super) example: &'static str,
+    /// Does this version enforce what it says? If not, it is known but refused.
+    enforced: bool,
+}
+
+/// The keys of one kind of table.
+pub(super) struct Schema {
+    /// How the table is begun, as messages show it.
+    pub(super) header: &'static str,
+    pub(super) keys: &'static [Key],
+}
+
+const fn key(name: &'static str, example: &'static str) -> Key {
+    Key { name, example, enforced: true }
+}
+
+const fn later(name: &'static str, example: &'static str) -> Key {
+    Key { name, example, enforced: false }
+}
+
+/// The file itself.
+pub(super) const FILE: Schema = Schema {
+    header: "the file itself",
+    keys: &[
+        key("version", "version = 1"),
+        key("bridge", "[[bridge]]"),
+        key("fabric", "[fabric]"),
+        key("tenant", "[[tenant]]"),
+    ],
+};
+
+/// `[[bridge]]`.
+pub(super) const BRIDGE: Schema = Schema {
+    header: "[[bridge]]",
+    keys: &[key("name", "name = \"host1\""), key("dpid", "dpid = \"0000000000000001\"")],
+};
+
+/// `[fabric]`.
+pub(super) const FABRIC: Schema = Schema {
+    header: "[fabric]",
+    keys: &[key("links", "links = [\"vxlan-*\"]"), key("probe_interval", "probe_interval = \"200ms\"")],
+};
+
+/// `[[tenant]]`.
+pub(super) const TENANT: Schema = Schema {
+    header: "[[tenant]]",
+    keys: &[
+        key("name", "name = \"green\""),
+        key("key", "key = 100"),
+        key("unknown_unicast", "unknown_unicast = \"flood\""),
+        key("default", "default = \"allow\""),
+        key("max_hosts", "max_hosts = 1024"),
+        later("rate_limit", "rate_limit = \"200 Mbit/s\""),
+        key("ports", "ports = [{ bridge = \"*\", port = \"green-*\" }]"),
+        later("function", "[[tenant.function]]"),
+        later("chain", "[[tenant.chain]]"),
+        later("rule", "[[tenant.rule]]"),
+    ],
+};
+
+/// An entry of a tenant's `ports`.
+pub(super) const PORT: Schema = Schema {
+    header: "an entry of `ports`",
+    keys: &[
+        key("bridge", "bridge = \"*\""),
+        key("port", "port = \"green-*\""),
+        key("name", "name = \"web-1\""),
+        key("mac", "mac = \"02:00:32:00:00:01\""),
+        key("ip", "ip = [\"50.0.0.1\"]"),
+        later("rate_limit", "rate_limit = \"50 Mbit/s\""),
+    ],
+};
+
+impl Schema {
+    /// All tables that have keys.
+    const ALL: [&'static Self; 5] = [&FILE, &BRIDGE, &FABRIC, &TENANT, &PORT];
+
+    /// The names of the keys.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
+        self.keys.iter().map(|key| key.name)
+    }
+
+    /// The names of the keys that may be written in this version.
+    pub(super) fn usable(&self) -> impl Iterator<Item = &'static str> + use<> {
+        self.keys.iter().filter(|key| key.enforced).map(|key| key.name)
+    }
+
+    /// How a key is written.
+    pub(super) fn example(&self, name: &str) -> &'static str {
+        self.keys.iter().find(|key| key.name == name).map_or("", |key| key.example)
+    }
+
+    /// A table that does have this key.
+    pub(super) fn elsewhere(name: &str) -> Option<&'static Self> {
+        Self::ALL.into_iter().find(|schema| schema.names().any(|known| known == name))
+    }
+}

@@ -1,0 +1,199 @@
+//! A table of a policy file: its keys held against the schema, its values by type.
+
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
+
+use super::report::{At, Draft, Place, Report};
+use super::schema::{FILE, Schema};
+use super::text::{nearest, quote};
+
+/// One table.
+pub(super) struct Section<'t> {
+    table: &'t DeTable<'t>,
+    /// Where it begins.
+    pub(super) place: Place,
+    /// What it is, as messages name it: "tenant `green`".
+    pub(super) object: String,
+    schema: &'static Schema,
+}
+
+impl<'t> Section<'t> {
+    /// Reports the keys that no such table has.
+    pub(super) fn new(
+        table: &'t DeTable<'t>,
+        place: Place,
+        object: String,
+        schema: &'static Schema,
+        report: &mut Report,
+    ) -> Self {
+        for key in table.keys().filter(|key| !schema.names().any(|known| known == key.get_ref().as_ref())) {
+            let name: &str = key.get_ref();
+            let help = if let Some(meant) = nearest(name, schema.names()) {
+                format!("did you mean {}? It is written like: {}", quote(meant), schema.example(meant))
+            } else if let Some(other) = Schema::elsewhere(name) {
+                format!("{} is a key of {}", quote(name), other.header)
+            } else {
+                format!("known here: {}", schema.usable().collect::<Vec<_>>().join(", "))
+            };
+            report.push(
+                Draft::error(format!("unknown key {} in {object}", quote(name)))
+                    .at(Place::new(place.file, key.span()), "unknown")
+                    .help(help),
+            );
+        }
+        Self { table, place, object, schema }
+    }
+
+    /// The whole file.
+    pub(super) fn file(table: &'t DeTable<'t>, file: usize, report: &mut Report) -> Self {
+        Self::new(table, Place::start(file), "the policy file".into(), &FILE, report)
+    }
+
+    fn get(&self, key: &str) -> Option<(&'t DeValue<'t>, Place)> {
+        self.table.get(key).map(|value| (value.get_ref(), self.place_of(value)))
+    }
+
+    fn place_of(&self, value: &Spanned<DeValue<'_>>) -> Place {
+        Place::new(self.place.file, value.span())
+    }
+
+    /// Is a list empty or not there at all?
+    pub(super) fn is_empty(&self, key: &str) -> bool {
+        self.get(key).is_none_or(|(value, _)| value.as_array().is_some_and(|list| list.is_empty()))
+    }
+
+    /// Where the value of a key is; without it, where the table begins.
+    pub(super) fn place_of_key(&self, key: &str) -> Place {
+        self.get(key).map_or_else(|| self.place.clone(), |(_, place)| place)
+    }
+
+    /// A mistake in the value of a key, with an example as help.
+    pub(super) fn wrong(&self, key: &str, place: Place, expected: &str, found: &str) -> Draft {
+        Draft::error(format!("{} of {} must be {expected}, not {found}", quote(key), self.object))
+            .at(place, format!("this is {found}"))
+            .help(format!("write it like: {}", self.schema.example(key)))
+    }
+
+    /// A key that must be there isn't.
+    pub(super) fn missing(&self, key: &str) -> Draft {
+        Draft::error(format!("{} has no {}", self.object, quote(key)))
+            .at(self.place.clone(), format!("{} is missing here", quote(key)))
+            .help(format!("add: {}", self.schema.example(key)))
+    }
+
+    /// A text.
+    pub(super) fn string(&self, key: &str, report: &mut Report) -> Option<At<&'t str>> {
+        let (value, place) = self.get(key)?;
+        if let DeValue::String(text) = value {
+            return Some(At { value: text, place });
+        }
+        report.push(self.wrong(key, place, "a text in quotes", kind(value)));
+        None
+    }
+
+    /// A text that must be there.
+    pub(super) fn required(&self, key: &str, report: &mut Report) -> Option<At<&'t str>> {
+        if self.get(key).is_none() {
+            report.push(self.missing(key));
+        }
+        self.string(key, report)
+    }
+
+    /// A whole number. What is too large for any key here becomes the largest number.
+    pub(super) fn integer(&self, key: &str, report: &mut Report) -> Option<At<i64>> {
+        let (value, place) = self.get(key)?;
+        if let DeValue::Integer(number) = value {
+            let beyond = if number.as_str().starts_with('-') { i64::MIN } else { i64::MAX };
+            let value = i64::from_str_radix(number.as_str(), number.radix()).unwrap_or(beyond);
+            return Some(At { value, place });
+        }
+        report.push(self.wrong(key, place, "a whole number", kind(value)));
+        None
+    }
+
+    /// A list.
+    pub(super) fn list(&self, key: &str, report: &mut Report) -> Option<At<&'t DeArray<'t>>> {
+        let (value, place) = self.get(key)?;
+        if let DeValue::Array(list) = value {
+            return Some(At { value: list, place });
+        }
+        report.push(self.wrong(key, place, "a list", kind(value)));
+        None
+    }
+
+    /// A list of texts, without those items that aren't.
+    pub(super) fn strings(&self, key: &str, report: &mut Report) -> Option<At<Vec<At<&'t str>>>> {
+        let list = self.list(key, report)?;
+        let mut texts = Vec::new();
+        for item in list.value.iter() {
+            match item.get_ref() {
+                DeValue::String(text) => texts.push(At { value: text.as_ref(), place: self.place_of(item) }),
+                other => report.push(self.wrong(key, self.place_of(item), "a list of texts in quotes", kind(other))),
+            }
+        }
+        Some(At { value: texts, place: list.place })
+    }
+
+    /// A list of tables, without those items that aren't; nothing if the key isn't there.
+    pub(super) fn tables(&self, key: &str, report: &mut Report) -> Vec<At<&'t DeTable<'t>>> {
+        let Some((value, place)) = self.get(key) else { return Vec::new() };
+        let DeValue::Array(list) = value else {
+            report.push(self.wrong(key, place, "a list of tables", kind(value)));
+            return Vec::new();
+        };
+        let mut tables = Vec::new();
+        for item in list.iter() {
+            match item.get_ref() {
+                DeValue::Table(table) => tables.push(At { value: table, place: self.place_of(item) }),
+                other => report.push(self.wrong(key, self.place_of(item), "a list of tables", kind(other))),
+            }
+        }
+        tables
+    }
+
+    /// One table.
+    pub(super) fn table(&self, key: &str, report: &mut Report) -> Option<At<&'t DeTable<'t>>> {
+        let (value, place) = self.get(key)?;
+        if let DeValue::Table(table) = value {
+            return Some(At { value: table, place });
+        }
+        let found = if self.is_repeated(value) { "a list of tables" } else { kind(value) };
+        report.push(self.wrong(key, place, "one table", found));
+        None
+    }
+
+    fn is_repeated(&self, value: &DeValue<'_>) -> bool {
+        value.as_array().is_some_and(|list| list.iter().all(|item| item.get_ref().is_table()))
+    }
+
+    /// Refuses keys for what this version doesn't enforce: a policy never promises more than what holds.
+    pub(super) fn refuse(&self, keys: &[(&str, &str)], report: &mut Report) {
+        for (key, what) in keys {
+            let Some((value, first)) = self.get(key) else { continue };
+            let headers: Vec<Place> = match value {
+                DeValue::Array(list) if self.is_repeated(value) => list.iter().map(|one| self.place_of(one)).collect(),
+                _ => Vec::new(),
+            };
+            for place in if headers.is_empty() { vec![first] } else { headers } {
+                report.push(
+                    Draft::error(format!("{} of {}: this version doesn't enforce {what} yet", quote(key), self.object))
+                        .at(place, "not enforced")
+                        .help("remove it: a policy may only promise what is enforced"),
+                );
+            }
+        }
+    }
+}
+
+/// What a value is, as messages name it.
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}

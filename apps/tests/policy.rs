@@ -1,0 +1,151 @@
+//! Policy files as operators write them: each mistake is told with its place and its remedy.
+//!
+//! `policy/NAME.toml`, or all files of `policy/NAME/`, is read; `policy/NAME.txt` is what `check` would print.
+//! `UPDATE_GOLDEN=1 cargo test -p espalier-apps --test policy` writes the latter anew.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use apps::policy::{Diagnostics, Loaded, Severity, Source, load};
+use proptest::prelude::*;
+
+fn here(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn source(path: &Path) -> Source {
+    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    Source { name, text: fs::read_to_string(path).unwrap() }
+}
+
+/// The files below a folder, in order of their names.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+fn diagnostics(sources: &[Source]) -> (Diagnostics, bool) {
+    match load(sources) {
+        Ok(Loaded { warnings, .. }) => (warnings, true),
+        Err(diagnostics) => (diagnostics, false),
+    }
+}
+
+#[test]
+fn every_mistake_is_told_as_expected() {
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let mut differing = Vec::new();
+    let mut expected_texts = BTreeSet::new();
+    for case in files(&here("tests/policy")) {
+        if case.extension().is_some_and(|extension| extension == "txt") {
+            continue;
+        }
+        let sources: Vec<Source> =
+            if case.is_dir() { files(&case).iter().map(|file| source(file)).collect() } else { vec![source(&case)] };
+        let (diagnostics, accepted) = diagnostics(&sources);
+        assert_eq!(accepted, !diagnostics.has_errors(), "{}", case.display());
+        let verdict = if accepted { "accepted" } else { "refused" };
+        let told = format!("{verdict}\n\n{}", diagnostics.render(false));
+        let golden = case.with_extension("txt");
+        if update {
+            fs::write(&golden, &told).unwrap();
+        }
+        if fs::read_to_string(&golden).ok().as_deref() != Some(&told) {
+            differing.push(format!("{}:\n{told}", golden.display()));
+        }
+        expected_texts.insert(golden);
+    }
+    assert!(differing.is_empty(), "{}", differing.join("\n"));
+    let texts = files(&here("tests/policy")).into_iter().filter(|file| file.extension().is_some_and(|it| it == "txt"));
+    assert_eq!(texts.collect::<BTreeSet<_>>(), expected_texts, "each text belongs to a case");
+}
+
+#[test]
+fn programs_see_what_people_see() {
+    for case in files(&here("tests/policy")).iter().filter(|case| case.extension().is_some_and(|it| it == "toml")) {
+        let (diagnostics, _) = diagnostics(&[source(case)]);
+        let shown = diagnostics.render(false);
+        for diagnostic in &diagnostics {
+            let place =
+                format!("--> {}:{}:{}\n", diagnostic.label.file, diagnostic.label.line, diagnostic.label.column);
+            assert!(shown.contains(&place), "{place} in\n{shown}");
+            assert!(shown.contains(&format!("{}: {}", diagnostic.severity, diagnostic.message)));
+            assert!(diagnostic.help.as_ref().is_some_and(|help| shown.contains(help)), "no help: {diagnostic}");
+        }
+        let places: Vec<_> =
+            diagnostics.iter().map(|it| (it.label.file.clone(), it.label.line, it.label.column)).collect();
+        assert!(places.is_sorted(), "{places:?}");
+    }
+}
+
+#[test]
+fn examples_are_valid_without_warnings() {
+    let examples = files(&here("../examples"));
+    assert!(!examples.is_empty());
+    for example in examples.iter().filter(|file| file.extension().is_some_and(|it| it == "toml")) {
+        let loaded = load(&[source(example)]).unwrap_or_else(|told| panic!("{told}"));
+        assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    }
+}
+
+#[test]
+fn the_order_of_files_does_not_matter() {
+    let mut sources: Vec<Source> = files(&here("tests/policy/two_files")).iter().map(|file| source(file)).collect();
+    let (one, _) = diagnostics(&sources);
+    sources.reverse();
+    let (other, _) = diagnostics(&sources);
+    assert_eq!(one, other);
+}
+
+#[test]
+fn colour_is_only_used_when_asked_for() {
+    let (diagnostics, _) = diagnostics(&[source(&here("tests/policy/terminal.toml"))]);
+    assert!(!diagnostics.is_empty());
+    assert!(!diagnostics.render(false).contains(['\u{1b}', '\u{7}', '\u{202e}']));
+    assert!(diagnostics.render(true).contains('\u{1b}'));
+    assert!(diagnostics.iter().all(|it| it.severity == Severity::Error));
+}
+
+#[test]
+fn a_large_broken_file_makes_a_small_report_soon() {
+    let many_keys: String = (0..100_000).map(|n| format!("k{n} = {n}\n")).collect();
+    let one_line = format!("version = 1\nx = [{}]\ny = 1", "1,".repeat(1_000_000));
+    let nested = format!("version = 1\na = {}", "[".repeat(1_000_000));
+    let dotted = format!("version = 1\na{} = 1", ".a".repeat(1_000_000));
+    let too_large = format!("version = 1\n#{}", "x".repeat(Source::BYTES_MAX));
+    for text in [many_keys, one_line, nested, dotted, too_large] {
+        let (diagnostics, accepted) = diagnostics(&[Source { name: "large.toml".into(), text }]);
+        assert!(!accepted);
+        assert!(diagnostics.len() <= 1_000);
+        assert!(diagnostics.render(false).len() < 1 << 20);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_without_panic(text in any::<String>(), other in "[a-z\\[\\]{}=\"'.,#\n0-9 ]{0,200}") {
+        for text in [text, other] {
+            let (diagnostics, _) = diagnostics(&[Source { name: "any.toml".into(), text }]);
+            let _ = (diagnostics.render(true), diagnostics.render(false));
+        }
+    }
+
+    #[test]
+    fn a_valid_policy_may_be_damaged_anywhere(
+        file in 0_usize..2,
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..12, "[a-z\\[\\]{}=\"'.,#\n0-9A-Zä*? \\-]{0,6}"), 1..4),
+    ) {
+        let path = ["tests/policy/valid.toml", "../examples/green-orange.toml"][file];
+        let mut text: Vec<char> = source(&here(path)).text.chars().collect();
+        for (at, length, put) in cuts {
+            let start = at.index(text.len());
+            let end = (start + length).min(text.len());
+            text.splice(start..end, put.chars());
+        }
+        let (diagnostics, accepted) = diagnostics(&[Source { name: "damaged.toml".into(), text: text.into_iter().collect() }]);
+        prop_assert_eq!(accepted, !diagnostics.has_errors());
+        let _ = (diagnostics.render(true), diagnostics.render(false));
+    }
+}
