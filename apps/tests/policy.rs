@@ -115,6 +115,10 @@ fn a_large_broken_file_makes_a_small_report_soon() {
     let nested = format!("version = 1\na = {}", "[".repeat(1_000_000));
     let dotted = format!("version = 1\na{} = 1", ".a".repeat(1_000_000));
     let too_large = format!("version = 1\n#{}", "x".repeat(Source::BYTES_MAX));
+    let ports = (0..20_000).map(|n| format!("{{ bridge = \"b{n}\", port = \"Ä\" }},")).collect::<String>();
+    let one_line_of_ports = format!("version = 1\n[[tenant]]\nname = \"green\"\nports = [{ports}]\n");
+    let valid = load(&[Source { name: "large.toml".into(), text: one_line_of_ports }]).unwrap();
+    assert_eq!(valid.policy.tenants[0].ports.len(), 20_000);
     for text in [many_keys, one_line, nested, dotted, too_large] {
         let (diagnostics, accepted) = diagnostics(&[Source { name: "large.toml".into(), text }]);
         assert!(!accepted);
@@ -122,6 +126,9 @@ fn a_large_broken_file_makes_a_small_report_soon() {
         assert!(diagnostics.render(false).len() < 1 << 20);
     }
 }
+
+/// What is put into a valid policy to damage it.
+const PUT: &str = "[a-z\\[\\]{}=\"'.,#\n0-9A-Zä*? \\-]{0,6}";
 
 proptest! {
     #[test]
@@ -135,7 +142,7 @@ proptest! {
     #[test]
     fn a_valid_policy_may_be_damaged_anywhere(
         file in 0_usize..2,
-        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..12, "[a-z\\[\\]{}=\"'.,#\n0-9A-Zä*? \\-]{0,6}"), 1..4),
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..12, PUT), 1..4),
     ) {
         let path = ["tests/policy/valid.toml", "../examples/green-orange.toml"][file];
         let mut text: Vec<char> = source(&here(path)).text.chars().collect();
@@ -144,7 +151,8 @@ proptest! {
             let end = (start + length).min(text.len());
             text.splice(start..end, put.chars());
         }
-        let (diagnostics, accepted) = diagnostics(&[Source { name: "damaged.toml".into(), text: text.into_iter().collect() }]);
+        let damaged = Source { name: "damaged.toml".into(), text: text.into_iter().collect() };
+        let (diagnostics, accepted) = diagnostics(&[damaged]);
         prop_assert_eq!(accepted, !diagnostics.has_errors());
         let _ = (diagnostics.render(true), diagnostics.render(false));
     }

@@ -139,10 +139,8 @@ impl Declared {
 
     /// The policy, if nothing was left out.
     pub(super) fn into_policy(self, names: &[Arc<str>], lines: &Lines<'_>) -> Option<Policy> {
-        let origin = |place: &Place| Origin {
-            file: names[place.file].clone(),
-            line: lines.position(place.file, place.span.start).0,
-        };
+        let origin =
+            |place: &Place| Origin { file: names[place.file].clone(), line: lines.line(place.file, place.span.start) };
         let bridges = self
             .bridges
             .into_iter()

@@ -14,14 +14,23 @@ impl<'a> Lines<'a> {
         Self { files: texts.iter().map(|text| (*text, starts(text))).collect() }
     }
 
-    /// Line and column in characters, both from 1.
+    /// Line, from 1.
+    pub(super) fn line(&self, file: usize, offset: usize) -> u32 {
+        let starts = self.files.get(file).map_or(&[0][..], |(_, starts)| starts);
+        saturated(starts.partition_point(|start| *start <= offset).max(1))
+    }
+
+    /// Line and column in characters, both from 1. Takes as long as the line does.
     pub(super) fn position(&self, file: usize, offset: usize) -> (u32, u32) {
         let Some((text, starts)) = self.files.get(file) else { return (1, 1) };
         let offset = floor(text, offset);
         let line = starts.partition_point(|start| *start <= offset).max(1);
-        let column = text[starts[line - 1]..offset].chars().count() + 1;
-        (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
+        (saturated(line), saturated(text[starts[line - 1]..offset].chars().count() + 1))
     }
+}
+
+fn saturated(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// The next place at or before `offset` where a character of the text begins, or its end.
