@@ -185,6 +185,13 @@ wire_struct! {
     }
 }
 
+impl MeterRequest {
+    /// Every meter.
+    pub const fn all() -> Self {
+        Self { meter: MeterId::ALL }
+    }
+}
+
 /// A body that is nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Nothing;

@@ -1,17 +1,36 @@
 //! The state machine that knows the fabric: bridges, links, hosts, and what every bridge should hold. Pure: time comes
 //! in with each event, and what is to be done goes out as effects.
 
+mod bridge;
+mod documents;
+mod fabric;
+mod hosts;
+mod messages;
+mod probe;
+mod rounds;
+mod topology;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use apps::allocation::Allocations;
+use apps::attachment::Attachments;
+use apps::compile::Desired;
+use apps::marks::Owner;
 use apps::policy::Policy;
+use apps::view::{Endpoint, Held, View};
 use openflow::message::Message;
 use openflow::peer::Identity;
-use openflow::types::Xid;
+use openflow::types::{DatapathId, Xid};
+use serde::{Deserialize, Serialize};
 
-use crate::snapshot::{PolicyStatus, Snapshot};
+use crate::snapshot::PolicyStatus;
+use bridge::Bridge;
+use hosts::HostTable;
+use rounds::Rounds;
+use topology::Topology;
 
 /// One connection of one bridge; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,10 +39,19 @@ pub struct SessionId(pub u64);
 /// What the core is started with.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Key that probes are authenticated with.
+    /// Key that probes are authenticated with; a new one each time, so that no old probe counts.
     pub probe_key: [u8; 32],
-    /// Numbers given to tenants before.
+    /// What it knew before.
+    pub memory: Memory,
+}
+
+/// What the core keeps over restarts. Links and hosts are found again, and tables are read back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Numbers given to tenants.
     pub allocations: Allocations,
+    /// Datapath ids of the bridges that were connected: after a restart they are waited for.
+    pub bridges: BTreeSet<u64>,
 }
 
 /// All that can happen to the core.
@@ -84,36 +112,155 @@ pub enum Effect {
         /// Why, for the log.
         reason: String,
     },
-    /// Keep the numbers given to tenants over restarts.
-    Save(Allocations),
+    /// Keep this over restarts.
+    Save(Memory),
     /// Tell the operator.
     Notice(Level, String),
 }
 
+/// After a restart nothing is changed for at most this long, while the bridges from before come back: Open vSwitch
+/// tries again every 8 s (`max_backoff` in ovs-vswitchd.conf.db(5)).
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// The same notice isn't repeated sooner.
+const REPEAT: Duration = Duration::from_secs(10);
+
+/// How long a problem that was seen once stays in the status.
+const REMEMBER: Duration = Duration::from_secs(60);
+
 /// See the module's text.
 #[derive(Debug)]
 pub struct Core {
-    settings: Settings,
+    probe_key: [u8; 32],
+    policy: Arc<Policy>,
+    policy_status: PolicyStatus,
+    memory: Memory,
+    bridges: BTreeMap<DatapathId, Bridge>,
+    sessions: BTreeMap<SessionId, DatapathId>,
+    topology: Topology,
+    hosts: HostTable,
+    /// Links at bridges that don't answer.
+    held: BTreeMap<(Endpoint, Endpoint), Held>,
+    view: View,
+    attachments: Attachments,
+    desired: Desired,
+    rounds: Rounds,
+    /// Bridges that are waited for after a restart, and until when.
+    settling: Option<(BTreeSet<DatapathId>, Instant)>,
+    notices: BTreeMap<String, Instant>,
+    /// What was seen that shouldn't be, and when last.
+    problems: BTreeMap<String, Instant>,
+    effects: Vec<Effect>,
 }
 
 impl Core {
-    /// A core that knows nothing yet.
-    pub fn new(_now: Instant, settings: Settings) -> Self {
-        Self { settings }
+    /// A core that knows nothing yet but what `settings` remember.
+    pub fn new(now: Instant, settings: Settings) -> Self {
+        let policy = Arc::new(Policy::default());
+        let awaited: BTreeSet<DatapathId> = settings.memory.bridges.iter().copied().map(DatapathId).collect();
+        Self {
+            probe_key: settings.probe_key,
+            topology: Topology::new(now, policy.fabric.probe_interval),
+            policy,
+            policy_status: PolicyStatus::default(),
+            memory: settings.memory,
+            bridges: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            hosts: HostTable::default(),
+            held: BTreeMap::new(),
+            view: View::default(),
+            attachments: Attachments::default(),
+            desired: Desired::default(),
+            rounds: Rounds::default(),
+            settling: (!awaited.is_empty()).then_some((awaited, now + SETTLE)),
+            notices: BTreeMap::new(),
+            problems: BTreeMap::new(),
+            effects: Vec::new(),
+        }
     }
 
-    /// Takes in an event and gives what is to be done, in order.
-    pub fn handle(&mut self, _now: Instant, _event: Event) -> Vec<Effect> {
-        vec![Effect::Save(self.settings.allocations.clone())]
+    /// Takes in an event and gives what is to be done, in order. What an event makes necessary for many bridges is put
+    /// off to the next [`Event::Timer`], which is due at once, so that events that come together are dealt with together.
+    pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Effect> {
+        match event {
+            Event::Policy(policy, status) => self.policy(now, policy, status),
+            Event::Connected { session, address, identity } => self.connected(now, session, address, *identity),
+            Event::Disconnected { session } => self.disconnected(now, session),
+            Event::Message { session, xid, message } => self.message(now, session, xid, message),
+            Event::Timer => {
+                self.overdue(now);
+                self.expire_links(now);
+                self.start_rounds(now);
+                self.send_probes(now);
+            }
+        }
+        std::mem::take(&mut self.effects)
     }
 
     /// When [`Event::Timer`] is due; `None`: nothing is waited for.
-    pub fn deadline(&self) -> Option<Instant> {
-        None
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        let rounds = match &self.settling {
+            Some((_, until)) if self.rounds.can_start() => Some((*until).min(now + Duration::from_millis(50))),
+            _ => self.rounds.can_start().then_some(now),
+        };
+        self.topology.deadline().into_iter().chain(self.overdue_at()).chain(rounds).min()
     }
 
-    /// What readers see.
-    pub fn snapshot(&self, _now: Instant) -> Snapshot {
-        Snapshot::default()
+    /// Are bridges from before a restart still waited for? What they hold goes on working meanwhile.
+    fn is_settling(&mut self, now: Instant) -> bool {
+        let Some((awaited, until)) = &mut self.settling else { return false };
+        let interval = self.policy.fabric.probe_interval;
+        awaited.retain(|dpid| !self.bridges.get(dpid).is_some_and(Bridge::is_responsive));
+        if awaited.is_empty() {
+            // All are back; their links are found within an interval, and a bit.
+            *until = (*until).min(now + interval * 2);
+        }
+        if now < *until {
+            return true;
+        }
+        self.settling = None;
+        false
+    }
+
+    fn policy(&mut self, now: Instant, policy: Arc<Policy>, status: PolicyStatus) {
+        let allocations = self.memory.allocations.updated(&policy);
+        if allocations != self.memory.allocations {
+            self.memory.allocations = allocations;
+            self.effects.push(Effect::Save(self.memory.clone()));
+        }
+        self.topology.set_interval(policy.fabric.probe_interval);
+        self.policy = policy;
+        self.policy_status = status;
+        self.refresh(now);
+    }
+
+    /// Tells the operator, unless that was just told.
+    fn notice(&mut self, now: Instant, level: Level, text: String) {
+        self.notices.retain(|_, told| now.duration_since(*told) < REPEAT);
+        if let std::collections::btree_map::Entry::Vacant(entry) = self.notices.entry(text.clone()) {
+            entry.insert(now);
+            self.effects.push(Effect::Notice(level, text));
+        }
+    }
+
+    /// Tells the operator of something that shouldn't be, and keeps it in the status for a while.
+    fn problem(&mut self, now: Instant, text: String) {
+        self.problems.retain(|_, seen| now.duration_since(*seen) < REMEMBER);
+        self.problems.insert(text.clone(), now);
+        self.notice(now, Level::Warning, text);
+    }
+
+    /// The name of a tenant by what it owns.
+    fn tenant_of(&self, owner: Owner) -> Option<&str> {
+        let tenants = self.policy.tenants.iter().map(|tenant| tenant.name.as_str());
+        tenants.into_iter().find(|name| self.memory.allocations.of(name).is_some_and(|numbers| numbers.key == owner.0))
+    }
+
+    /// What a port is called where people read it.
+    fn port_name(&self, place: Endpoint) -> String {
+        let bridge = self.bridges.get(&place.bridge);
+        let name = bridge.map_or_else(|| place.bridge.to_string(), |bridge| bridge.name.clone());
+        let port = bridge.and_then(|bridge| bridge.ports.get(&place.port));
+        format!("{name}/{}", port.map_or_else(|| place.port.to_string(), |port| port.port.name.0.clone()))
     }
 }

@@ -1,0 +1,263 @@
+//! One bridge, as far as the controller knows it: its connection, ports, and what its tables hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use apps::desired::{BridgeState, Flow, FlowKey, Group, Meter};
+use apps::pipeline::{FLOOD, FORWARD, LEARN};
+use apps::reconcile::{self, Change, Edit};
+use apps::view::{Endpoint, Host};
+use openflow::action::Action;
+use openflow::instruction::Instruction;
+use openflow::message::{Message, Part};
+use openflow::multipart::{FlowStats, FlowStatsRequest, MeterRequest, MultipartReply, MultipartRequest, Nothing};
+use openflow::oxm::Oxm;
+use openflow::peer::XID_MAX;
+use openflow::port::{Port, PortState};
+use openflow::switch::Role;
+use openflow::types::{DatapathId, MacAddr, PortNo, Xid};
+
+use super::SessionId;
+
+/// A connection that is open.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) session: SessionId,
+    pub(crate) address: SocketAddr,
+    pub(crate) role: Role,
+    /// What is still missing of its tables; `None`: they are known.
+    pub(crate) reading: Option<Reading>,
+    /// Changes that it hasn't acknowledged yet, by the transaction id of the barrier behind them.
+    pub(crate) in_flight: BTreeMap<Xid, InFlight>,
+}
+
+/// Changes on their way.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    /// The round that they belong to.
+    pub(crate) round: u64,
+    /// Transaction id of each change.
+    pub(crate) changes: BTreeMap<Xid, Change>,
+    pub(crate) sent: Instant,
+}
+
+/// Tables on their way to us.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) asked: Instant,
+    flows: Option<Xid>,
+    groups: Option<Xid>,
+    meters: Option<Xid>,
+    got_flows: Vec<FlowStats>,
+    got_groups: Vec<openflow::group::GroupDesc>,
+    got_meters: Vec<openflow::meter::MeterConfig>,
+}
+
+/// A port, and whether it was ever alive: a bridge that doesn't tell liveness is taken by its carrier alone.
+#[derive(Clone, Debug)]
+pub(crate) struct PortRecord {
+    pub(crate) port: Port,
+    was_live: bool,
+}
+
+impl PortRecord {
+    fn new(port: Port) -> Self {
+        let was_live = port.state.contains(PortState::LIVE);
+        Self { port, was_live }
+    }
+
+    /// Can frames pass? A port that loses its liveness (BFD, for one) can't, though its carrier is there.
+    pub(crate) fn is_up(&self) -> bool {
+        self.port.is_up() && (!self.was_live || self.port.state.contains(PortState::LIVE))
+    }
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(crate) struct Bridge {
+    /// The name that it gives itself; may be empty.
+    pub(crate) told: String,
+    /// The name that it goes by.
+    pub(crate) name: String,
+    pub(crate) ports: BTreeMap<PortNo, PortRecord>,
+    pub(crate) connection: Option<Connection>,
+    /// What its tables hold, as last acknowledged or read.
+    pub(crate) installed: BridgeState,
+    /// Has `installed` ever been read?
+    pub(crate) was_read: bool,
+    /// Changes that it may or may not have made before it stopped answering.
+    pub(crate) uncertain: Vec<Change>,
+    /// Its tables aren't read before this, because it refused or delayed changes.
+    pub(crate) rests_until: Option<Instant>,
+    /// How often in a row that was so.
+    pub(crate) failures: u32,
+    /// What it refused last.
+    pub(crate) trouble: Option<String>,
+    next_xid: u32,
+}
+
+impl Bridge {
+    /// Does it answer, and are its tables known?
+    pub(crate) fn is_responsive(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.reading.is_none()) && self.rests_until.is_none()
+    }
+
+    pub(crate) fn next_xid(&mut self) -> Xid {
+        self.next_xid = if self.next_xid >= XID_MAX.0 { 1 } else { self.next_xid + 1 };
+        Xid(self.next_xid)
+    }
+
+    pub(crate) fn set_ports(&mut self, ports: Vec<Port>) {
+        self.ports = ports.into_iter().map(|port| (port.number, PortRecord::new(port))).collect();
+    }
+
+    /// A port came or changed. `true`: other than in what doesn't matter here.
+    pub(crate) fn set_port(&mut self, port: Port) -> bool {
+        let mut new = PortRecord::new(port);
+        if let Some(old) = self.ports.get(&new.port.number) {
+            new.was_live |= old.was_live;
+            if old.port.name == new.port.name && old.is_up() == new.is_up() {
+                self.ports.insert(new.port.number, new);
+                return false;
+            }
+        }
+        self.ports.insert(new.port.number, new);
+        true
+    }
+
+    /// Asks for all that its tables hold.
+    pub(crate) fn start_reading(&mut self, now: Instant) -> Vec<(Xid, Message)> {
+        let (flows, groups, meters) = (self.next_xid(), self.next_xid(), self.next_xid());
+        if let Some(connection) = &mut self.connection {
+            connection.reading = Some(Reading {
+                asked: now,
+                flows: Some(flows),
+                groups: Some(groups),
+                meters: Some(meters),
+                got_flows: Vec::new(),
+                got_groups: Vec::new(),
+                got_meters: Vec::new(),
+            });
+        }
+        let ask = |body| Message::MultipartRequest(Part { more: false, body });
+        vec![
+            (flows, ask(MultipartRequest::Flow(FlowStatsRequest::all()))),
+            (groups, ask(MultipartRequest::GroupDesc(Nothing))),
+            (meters, ask(MultipartRequest::MeterConfig(MeterRequest::all()))),
+        ]
+    }
+
+    /// Takes in an answer about its tables. `true`: that was the last one.
+    pub(crate) fn read(&mut self, xid: Xid, part: Part<MultipartReply>, desired: &BridgeState) -> bool {
+        let Some(reading) = self.connection.as_mut().and_then(|connection| connection.reading.as_mut()) else {
+            return false;
+        };
+        let waits = match part.body {
+            MultipartReply::Flow(flows) if reading.flows == Some(xid) => {
+                reading.got_flows.extend(flows);
+                &mut reading.flows
+            }
+            MultipartReply::GroupDesc(groups) if reading.groups == Some(xid) => {
+                reading.got_groups.extend(groups);
+                &mut reading.groups
+            }
+            MultipartReply::MeterConfig(meters) if reading.meters == Some(xid) => {
+                reading.got_meters.extend(meters);
+                &mut reading.meters
+            }
+            _ => return false,
+        };
+        if !part.more {
+            *waits = None;
+        }
+        if reading.flows.is_some() || reading.groups.is_some() || reading.meters.is_some() {
+            return false;
+        }
+        let reading = self.connection.as_mut().and_then(|connection| connection.reading.take());
+        if let Some(reading) = reading {
+            self.installed = reading.state(desired);
+            self.was_read = true;
+            self.uncertain.clear();
+        }
+        true
+    }
+
+    /// Is an answer with this transaction id waited for?
+    pub(crate) fn reads(&self, xid: Xid) -> bool {
+        let reading = self.connection.as_ref().and_then(|connection| connection.reading.as_ref());
+        reading.is_some_and(|reading| [reading.flows, reading.groups, reading.meters].contains(&Some(xid)))
+    }
+
+    /// For each port the keys of the tenants whose frames it may flood there, by what it holds and what it may hold.
+    pub(crate) fn floods(&self) -> BTreeMap<PortNo, BTreeSet<u32>> {
+        let held = self
+            .installed
+            .iter()
+            .flat_map(|(owner, section)| section.groups.values().map(|group| (*owner, group)).collect::<Vec<_>>());
+        let maybe = self.uncertain.iter().filter_map(|change| match &change.edit {
+            Edit::AddGroup(_, group) | Edit::ModifyGroup(_, group) => Some((change.owner, group)),
+            _ => None,
+        });
+        let mut floods: BTreeMap<PortNo, BTreeSet<u32>> = BTreeMap::new();
+        for (owner, group) in held.chain(maybe) {
+            for action in group.buckets.iter().flat_map(|bucket| &bucket.actions) {
+                if let Action::Output { port, .. } = action {
+                    floods.entry(*port).or_default().insert(owner.0);
+                }
+            }
+        }
+        let taken = self.installed.iter().flat_map(|(owner, section)| section.flows.keys().map(|key| (*owner, key)));
+        let maybe = self.uncertain.iter().filter_map(|change| match &change.edit {
+            Edit::SetFlow(key, _) => Some((change.owner, key)),
+            _ => None,
+        });
+        for (owner, key) in taken.chain(maybe).filter(|(_, key)| key.table == FLOOD) {
+            if let Some(port) = key.matching.in_port() {
+                floods.entry(port).or_default().insert(owner.0);
+            }
+        }
+        floods
+    }
+
+    /// The hosts that its tables send to by a port of its own: tenant key, address, place. Links may be among the ports.
+    pub(crate) fn hosts(&self, dpid: DatapathId) -> Vec<(u32, MacAddr, Host)> {
+        let address = |key: &FlowKey| {
+            key.matching.fields().iter().find_map(|field| match field {
+                Oxm::EthDst(mac, None) | Oxm::EthSrc(mac, None) if mac.is_station() => Some(*mac),
+                _ => None,
+            })
+        };
+        let mut hosts = Vec::new();
+        for (owner, section) in &self.installed {
+            let learnt = section.flows.keys().filter(|key| key.table == LEARN);
+            let fresh: BTreeSet<(Option<PortNo>, Option<MacAddr>)> =
+                learnt.map(|key| (key.matching.in_port(), address(key))).collect();
+            for (key, flow) in section.flows.iter().filter(|(key, _)| key.table == FORWARD) {
+                let [Instruction::ApplyActions(actions)] = flow.instructions.as_slice() else { continue };
+                let ([Action::Output { port, .. }], Some(mac)) = (actions.as_slice(), address(key)) else { continue };
+                let place = Endpoint { bridge: dpid, port: *port };
+                hosts.push((owner.0, mac, Host { place, fresh: fresh.contains(&(Some(*port), Some(mac))) }));
+            }
+        }
+        hosts
+    }
+}
+
+impl Reading {
+    fn state(self, desired: &BridgeState) -> BridgeState {
+        let flows = self.got_flows.into_iter().map(|told| {
+            let key = FlowKey { table: told.table, priority: told.priority, matching: told.matching };
+            let mut instructions = told.instructions;
+            instructions.sort_by_key(Instruction::order);
+            // An entry with a lifetime isn't ours, whatever its cookie says.
+            let cookie = if told.hard_timeout == 0 { told.cookie } else { openflow::types::Cookie(0) };
+            (key, Flow { cookie, idle_timeout: told.idle_timeout, flags: told.flags, instructions })
+        });
+        let groups =
+            self.got_groups.into_iter().map(|told| (told.group, Group { kind: told.kind, buckets: told.buckets }));
+        let meters =
+            self.got_meters.into_iter().map(|told| (told.meter, Meter { flags: told.flags, bands: told.bands }));
+        reconcile::read_back(flows, groups, meters, desired)
+    }
+}

@@ -1,0 +1,201 @@
+//! What readers see of the core.
+
+use std::time::Instant;
+
+use apps::attachment::PortUse;
+use apps::desired::{BridgeState, counts};
+use apps::reconcile::same;
+use apps::tenants;
+use apps::trees::Tree;
+use apps::view::Endpoint;
+use openflow::switch::Role;
+use openflow::types::DatapathId;
+
+use super::Core;
+use super::bridge::Bridge;
+use crate::snapshot::{self, BridgeCount, LinkCount, PortName, Snapshot, Status, TableCount};
+
+impl Core {
+    /// What readers see.
+    pub fn snapshot(&self, now: Instant) -> Snapshot {
+        let bridges: Vec<_> = self.bridges.iter().map(|(dpid, bridge)| self.bridge(*dpid, bridge)).collect();
+        let links: Vec<_> = self.links();
+        let hosts = self.hosts(now);
+        let up = links.iter().filter(|link| link.up).count();
+        let connected: Vec<&snapshot::Bridge> = bridges.iter().filter(|bridge| bridge.connected).collect();
+        let status = Status {
+            policy: self.policy_status.clone(),
+            bridges: BridgeCount { connected: connected.len(), known: bridges.len() },
+            links: LinkCount { up, down: links.len() - up },
+            tenants: self.policy.tenants.len(),
+            hosts: hosts.len(),
+            converged: self.rounds.is_idle() && connected.iter().all(|bridge| bridge.converged),
+            problems: self.problems(now),
+            ..Status::default()
+        };
+        Snapshot { status, bridges, links, tenants: self.tenants(), hosts }
+    }
+
+    fn problems(&self, now: Instant) -> Vec<String> {
+        let mut problems = self.attachments.problems.clone();
+        problems.extend(self.bridges.values().filter_map(|bridge| bridge.trouble.clone()));
+        let silent = self.bridges.values().filter(|bridge| bridge.connection.is_none());
+        problems.extend(silent.map(|bridge| format!("bridge {} isn't connected", bridge.name)));
+        problems.extend(self.topology.refused(now, |place| self.port_name(place)));
+        for tenant in &self.policy.tenants {
+            let parts = self.desired.trees.get(&tenant.name).map_or(0, |tree| tree.roots.len());
+            if parts > 1 {
+                problems.push(format!("tenant {} is in {parts} parts: no link joins them", tenant.name));
+            }
+            if self.memory.allocations.of(&tenant.name).is_some_and(|numbers| numbers.vlan.is_none()) {
+                problems.push(format!("tenant {} has no VLAN id left for links without tunnel", tenant.name));
+            }
+        }
+        let lately = self.problems.iter().filter(|(_, seen)| now.duration_since(**seen) < super::REMEMBER);
+        problems.extend(lately.map(|(text, _)| text.clone()));
+        problems
+    }
+
+    fn bridge(&self, dpid: DatapathId, bridge: &Bridge) -> snapshot::Bridge {
+        let nothing = BridgeState::new();
+        let desired = self.desired.bridges.get(&dpid).unwrap_or(&nothing);
+        let table = |state| {
+            let count = counts(state);
+            TableCount { flows: count.flows, groups: count.groups, meters: count.meters }
+        };
+        let linked =
+            |place| self.topology.known().iter().any(|((a, b), known)| known.up && (*a == place || *b == place));
+        let ports = bridge.ports.iter().map(|(number, record)| {
+            let place = Endpoint { bridge: dpid, port: *number };
+            let (kind, tenant) = match self.attachments.of(place) {
+                PortUse::Tenant(attached) => ("tenant", Some(attached.tenant.clone())),
+                PortUse::Candidate if linked(place) => ("link", None),
+                _ => ("unused", None),
+            };
+            snapshot::Port {
+                number: number.0,
+                name: record.port.name.0.clone(),
+                up: record.is_up(),
+                kind: kind.to_owned(),
+                tenant,
+            }
+        });
+        let connection = bridge.connection.as_ref();
+        let role = connection.map_or("", |connection| match connection.role {
+            Role::Master => "master",
+            Role::Slave => "slave",
+            _ => "equal",
+        });
+        snapshot::Bridge {
+            dpid: dpid.to_string(),
+            name: bridge.name.clone(),
+            address: connection.map(|connection| connection.address.to_string()).unwrap_or_default(),
+            connected: connection.is_some(),
+            role: role.to_owned(),
+            ports: ports.collect(),
+            desired: table(desired),
+            installed: table(&bridge.installed),
+            converged: bridge.is_responsive() && self.rounds.is_idle() && same(&bridge.installed, desired),
+        }
+    }
+
+    fn name(&self, place: Endpoint) -> PortName {
+        let bridge = self.bridges.get(&place.bridge);
+        let port = bridge.and_then(|bridge| bridge.ports.get(&place.port));
+        PortName {
+            bridge: self.bridge_name(place.bridge),
+            port: port.map_or_else(|| place.port.to_string(), |port| port.port.name.0.clone()),
+        }
+    }
+
+    fn bridge_name(&self, dpid: DatapathId) -> String {
+        self.bridges.get(&dpid).map_or_else(|| dpid.to_string(), |bridge| bridge.name.clone())
+    }
+
+    fn links(&self) -> Vec<snapshot::Link> {
+        let links = self.topology.known().iter().map(|((a, b), known)| {
+            let uses = |tree: &Tree| tree.edges.iter().any(|edge| edge.a == *a && edge.b == *b);
+            let tenants = self.desired.trees.iter().filter(|(_, tree)| uses(tree));
+            snapshot::Link {
+                a: self.name(*a),
+                b: self.name(*b),
+                up: known.up,
+                carrier: known.carrier.to_string(),
+                tenants: tenants.map(|(name, _)| name.clone()).collect(),
+            }
+        });
+        links.collect()
+    }
+
+    fn tenants(&self) -> Vec<snapshot::Tenant> {
+        let tenants = self.policy.tenants.iter().map(|tenant| {
+            let ports = self.attachments.of_tenant(&tenant.name).map(|(place, _)| self.name(place));
+            let tree = self.desired.trees.get(&tenant.name).map(|tree| self.tree(tree)).unwrap_or_default();
+            snapshot::Tenant {
+                name: tenant.name.clone(),
+                key: self.memory.allocations.of(&tenant.name).map_or(0, |numbers| numbers.key),
+                ports: ports.collect(),
+                tree,
+                hosts: self.hosts.of(&tenant.name).count() + tenants::pinned(&tenant.name, &self.attachments).len(),
+                chains: 0,
+                limits: 0,
+            }
+        });
+        tenants.collect()
+    }
+
+    fn tree(&self, tree: &Tree) -> snapshot::Tree {
+        // From each root outwards, so that an edge's first end is the nearer one.
+        let mut edges = Vec::new();
+        let mut left = tree.edges.clone();
+        let mut queue: Vec<DatapathId> = tree.roots.iter().rev().copied().collect();
+        while let Some(at) = queue.pop() {
+            let here: Vec<_> = left.iter().filter(|link| link.at(at).is_some()).copied().collect();
+            for link in here {
+                left.remove(&link);
+                if let Some((near, far)) = link.at(at) {
+                    edges.push(snapshot::Edge { a: self.name(near), b: self.name(far) });
+                    queue.push(far.bridge);
+                }
+            }
+        }
+        snapshot::Tree {
+            root: tree.roots.first().map(|root| self.bridge_name(*root)),
+            edges,
+            bridges: tree.bridges.iter().map(|dpid| self.bridge_name(*dpid)).collect(),
+        }
+    }
+
+    fn hosts(&self, now: Instant) -> Vec<snapshot::Host> {
+        let mut hosts = Vec::new();
+        for tenant in &self.policy.tenants {
+            let pinned = tenants::pinned(&tenant.name, &self.attachments);
+            let learnt = self.hosts.of(&tenant.name).filter(|(mac, _)| !pinned.contains_key(mac));
+            let mut rows: Vec<_> = learnt
+                .map(|(mac, learnt)| {
+                    let ips = learnt.ips.iter().map(ToString::to_string).collect();
+                    (*mac, learnt.host.place, false, ips, now.duration_since(learnt.seen).as_secs())
+                })
+                .collect();
+            for (mac, host) in &pinned {
+                let ips = self.attachments.tenant(host.place).map(|attached| attached.selector.ip.as_slice());
+                let ips = ips.unwrap_or_default().iter().map(ToString::to_string).collect();
+                rows.push((*mac, host.place, true, ips, 0));
+            }
+            rows.sort_by_key(|(mac, ..)| *mac);
+            hosts.extend(rows.into_iter().map(|(mac, place, pinned, ips, seen_seconds)| {
+                let PortName { bridge, port } = self.name(place);
+                snapshot::Host {
+                    tenant: tenant.name.clone(),
+                    mac: mac.to_string(),
+                    ips,
+                    bridge,
+                    port,
+                    pinned,
+                    seen_seconds,
+                }
+            }));
+        }
+        hosts
+    }
+}

@@ -1,0 +1,263 @@
+//! The fabric as the compiler sees it, kept up to date: bridges that come and go, their ports, links, and what follows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use apps::attachment::{PortUse, attach, bridge_names};
+use apps::compile;
+use apps::marks::{Owner, PROBE_KEY};
+use apps::tenants;
+use apps::view::{self, Endpoint, Held, PortView};
+use openflow::action::Action;
+use openflow::message::Message;
+use openflow::oxm::Oxm;
+use openflow::packet::PacketOut;
+use openflow::peer::Identity;
+use openflow::port::{PortReason, PortStatus};
+use openflow::switch::Role;
+use openflow::types::{DatapathId, Xid};
+
+use super::bridge::{Bridge, Connection, PortRecord};
+use super::probe::Probe;
+use super::{Core, Effect, Level, SessionId};
+
+impl Core {
+    pub(super) fn connected(&mut self, now: Instant, session: SessionId, address: SocketAddr, identity: Identity) {
+        let dpid = identity.features.datapath;
+        if let Some(old) = self.bridges.get(&dpid).and_then(|bridge| bridge.connection.as_ref()) {
+            self.disconnected(now, old.session);
+        }
+        self.sessions.insert(session, dpid);
+        let bridge = self.bridges.entry(dpid).or_default();
+        bridge.told = identity.desc.map(|desc| desc.datapath.0).unwrap_or_default();
+        let gone: Vec<Endpoint> = {
+            let still: BTreeSet<_> = identity.ports.iter().map(|port| port.number).collect();
+            let gone = bridge.ports.keys().filter(|port| !still.contains(port));
+            gone.map(|port| Endpoint { bridge: dpid, port: *port }).collect()
+        };
+        bridge.set_ports(identity.ports);
+        let role = identity.role;
+        bridge.connection = Some(Connection { session, address, role, reading: None, in_flight: BTreeMap::new() });
+        for port in gone {
+            self.topology.forget(port);
+        }
+        if self.memory.bridges.insert(dpid.0) {
+            self.effects.push(Effect::Save(self.memory.clone()));
+        }
+        self.name_bridges();
+        let name = self.bridges.get(&dpid).map(|bridge| bridge.name.clone()).unwrap_or_default();
+        self.notice(now, Level::Info, format!("bridge {name} ({dpid}) connected from {address}"));
+        if role == Role::Slave {
+            self.problem(now, format!("bridge {name} lets us only read: another controller is its master; remove that controller (ovs-vsctl get-controller) or stop it"));
+        }
+        self.read_tables(now, dpid);
+    }
+
+    /// Asks a bridge for all that its tables hold, unless it has to rest; it counts as answering when that is known.
+    pub(super) fn read_tables(&mut self, now: Instant, dpid: DatapathId) {
+        let Some(bridge) = self.bridges.get_mut(&dpid).filter(|bridge| bridge.rests_until.is_none()) else { return };
+        let Some(session) = bridge.connection.as_ref().map(|connection| connection.session) else { return };
+        let messages = bridge.start_reading(now);
+        self.effects.push(Effect::Send { session, messages });
+    }
+
+    /// The last answer about a bridge's tables is here.
+    pub(super) fn tables_read(&mut self, now: Instant, dpid: DatapathId) {
+        self.refresh(now);
+        let Some(bridge) = self.bridges.get(&dpid) else { return };
+        for (key, mac, host) in bridge.hosts(dpid) {
+            let Some(tenant) = self.tenant_of(Owner(key)).map(str::to_owned) else { continue };
+            if self.attachments.tenant(host.place).is_some_and(|attached| attached.tenant == tenant) {
+                self.hosts.recover(now, &tenant, mac, host);
+            }
+        }
+        // What was up before is presumed to be up still, until probes tell otherwise.
+        let answers = |dpid: DatapathId| self.bridges.get(&dpid).is_some_and(Bridge::is_responsive);
+        let back = |held: &Held| answers(held.link.a.bridge) && answers(held.link.b.bridge);
+        let back: Vec<Held> = self.held.values().filter(|held| back(held)).cloned().collect();
+        for held in back {
+            let link = held.link;
+            self.held.remove(&(link.a, link.b));
+            self.topology.presume(now, link);
+        }
+        self.links_changed(now);
+        self.rounds.all_dirty = true;
+    }
+
+    pub(super) fn disconnected(&mut self, now: Instant, session: SessionId) {
+        let Some(dpid) = self.sessions.remove(&session) else { return };
+        let ours = |bridge: &Bridge| bridge.connection.as_ref().is_some_and(|connection| connection.session == session);
+        if !self.bridges.get(&dpid).is_some_and(ours) {
+            return;
+        }
+        self.lost(now, dpid);
+        if let Some(bridge) = self.bridges.get_mut(&dpid) {
+            bridge.connection = None;
+            let name = bridge.name.clone();
+            self.notice(
+                now,
+                Level::Warning,
+                format!("bridge {name} ({dpid}) is no longer connected; it goes on forwarding as it was told"),
+            );
+        }
+        self.refresh(now);
+    }
+
+    pub(super) fn port_status(&mut self, now: Instant, dpid: DatapathId, status: PortStatus) {
+        let place = Endpoint { bridge: dpid, port: status.port.number };
+        let name = status.port.name.0.clone();
+        let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
+        let changed = match status.reason {
+            PortReason::Delete => bridge.ports.remove(&status.port.number).is_some(),
+            _ => bridge.set_port(status.port),
+        };
+        if !changed {
+            return;
+        }
+        let bridge_name = bridge.name.clone();
+        let record = bridge.ports.get(&place.port);
+        let state = match record {
+            None => "is gone",
+            Some(port) if port.is_up() => "is up",
+            Some(_) => "is down",
+        };
+        match record {
+            None => self.topology.forget(place),
+            Some(port) if !port.is_up() => self.topology.silence(place),
+            Some(_) => {}
+        }
+        self.notice(now, Level::Info, format!("port {bridge_name}/{name} {state}"));
+        self.refresh(now);
+    }
+
+    fn name_bridges(&mut self) {
+        let told = self.bridges.iter().map(|(dpid, bridge)| (*dpid, bridge.told.clone())).collect();
+        for (dpid, name) in bridge_names(&self.policy, &told) {
+            if let Some(bridge) = self.bridges.get_mut(&dpid) {
+                bridge.name = name;
+            }
+        }
+    }
+
+    /// Bridges, ports or the policy changed.
+    pub(super) fn refresh(&mut self, now: Instant) {
+        self.name_bridges();
+        let known = self.bridges.iter().filter(|(_, bridge)| bridge.was_read);
+        self.view.bridges = known
+            .map(|(dpid, bridge)| {
+                let port = |port: &PortRecord| PortView { name: port.port.name.0.clone(), up: port.is_up() };
+                let ports = bridge.ports.iter().map(|(number, record)| (*number, port(record))).collect();
+                (*dpid, view::Bridge { name: bridge.name.clone(), responsive: bridge.is_responsive(), ports })
+            })
+            .collect();
+        self.attachments = attach(&self.policy, &self.view);
+        for problem in self.attachments.problems.clone() {
+            self.notice(now, Level::Warning, problem);
+        }
+        let candidates = self.attachments.ports.iter().filter(|(place, used)| {
+            let bridge = self.view.bridges.get(&place.bridge);
+            let up = bridge.and_then(|bridge| bridge.ports.get(&place.port)).is_some_and(|port| port.up);
+            **used == PortUse::Candidate && up && bridge.is_some_and(|bridge| bridge.responsive)
+        });
+        self.topology.set_senders(now, &candidates.map(|(place, _)| *place).collect());
+        // Hosts stay while their port is the tenant's and isn't known to be down.
+        let (attachments, view) = (&self.attachments, &self.view);
+        self.hosts.retain(|tenant, learnt| {
+            let place = learnt.host.place;
+            let port = view.bridges.get(&place.bridge).and_then(|bridge| bridge.ports.get(&place.port));
+            attachments.tenant(place).is_some_and(|attached| attached.tenant == tenant)
+                && port.is_some_and(|port| port.up)
+        });
+        self.links_changed(now);
+        self.rounds.all_dirty = true;
+    }
+
+    /// Keeps in mind how a bridge that no longer answers was linked.
+    pub(super) fn hold_links(&mut self, dpid: DatapathId) {
+        let Some(bridge) = self.bridges.get(&dpid) else { return };
+        let floods = bridge.floods();
+        let trees = |port| floods.get(&port).cloned().unwrap_or_default();
+        for held in self.held.values_mut() {
+            if let Some((here, _)) = held.link.at(dpid) {
+                let now = trees(here.port);
+                held.trees.retain(|key| now.contains(key));
+            }
+        }
+        for link in &self.view.links {
+            if let Some((here, _)) = link.at(dpid) {
+                let held = Held { link: *link, trees: trees(here.port) };
+                self.held.entry((link.a, link.b)).or_insert(held);
+            }
+        }
+        let ports: Vec<_> = bridge.ports.keys().copied().collect();
+        for port in ports {
+            self.topology.silence(Endpoint { bridge: dpid, port });
+        }
+    }
+
+    /// Looks which links are up now.
+    pub(super) fn links_changed(&mut self, now: Instant) {
+        let (up, came, went) = self.topology.links();
+        for (links, state) in [(&came, "up"), (&went, "down")] {
+            for link in links {
+                let text = format!(
+                    "link {} – {} ({}) is {state}",
+                    self.port_name(link.a),
+                    self.port_name(link.b),
+                    link.carrier
+                );
+                let level = if state == "up" { Level::Info } else { Level::Warning };
+                self.notice(now, level, text);
+            }
+        }
+        let exists = |place: Endpoint| {
+            self.bridges.get(&place.bridge).is_some_and(|bridge| bridge.ports.contains_key(&place.port))
+        };
+        self.held.retain(|_, held| exists(held.link.a) && exists(held.link.b));
+        let held: Vec<Held> = self.held.values().cloned().collect();
+        if self.view.links != up || self.view.held != held {
+            self.view.links = up;
+            self.view.held = held;
+            let tenants = self.policy.tenants.iter().filter_map(|tenant| self.memory.allocations.of(&tenant.name));
+            self.rounds.dirty.extend(tenants.map(|numbers| Owner(numbers.key)));
+        }
+    }
+
+    pub(super) fn expire_links(&mut self, now: Instant) {
+        if self.topology.expire(now) {
+            self.links_changed(now);
+        }
+    }
+
+    pub(super) fn send_probes(&mut self, now: Instant) {
+        let mut batches: BTreeMap<SessionId, Vec<(Xid, Message)>> = BTreeMap::new();
+        for (place, number) in self.topology.due(now) {
+            let Some(bridge) = self.bridges.get_mut(&place.bridge) else { continue };
+            let Some(session) = bridge.connection.as_ref().map(|connection| connection.session) else { continue };
+            let Some(address) = bridge.ports.get(&place.port).map(|port| port.port.address) else { continue };
+            let frame = Probe { from: place, number }.encode(&self.probe_key, address);
+            let mark = Action::SetField(Oxm::TunnelId(PROBE_KEY.into(), None));
+            let out = PacketOut::new(vec![mark, Action::output(place.port)], frame);
+            batches.entry(session).or_default().push((bridge.next_xid(), Message::PacketOut(out)));
+        }
+        for (session, messages) in batches {
+            self.effects.push(Effect::Send { session, messages });
+        }
+    }
+
+    pub(super) fn compile_all(&mut self, _now: Instant) {
+        let tenants = self.policy.tenants.iter().map(|tenant| tenant.name.clone());
+        let hosts = tenants.map(|name| (name.clone(), self.hosts.places(&name))).collect();
+        self.desired = compile::compile(&self.policy, &self.memory.allocations, &self.view, &hosts);
+    }
+
+    pub(super) fn compile_owner(&mut self, owner: Owner) {
+        let Some(name) = self.tenant_of(owner).map(str::to_owned) else { return };
+        let Some(tenant) = self.policy.tenants.iter().find(|tenant| tenant.name == name) else { return };
+        let Some(numbers) = self.memory.allocations.of(&name) else { return };
+        let network = tenants::compile(tenant, numbers, &self.attachments, &self.view, &self.hosts.places(&name));
+        self.desired.set(owner, network.sections);
+        self.desired.trees.insert(name, network.tree);
+    }
+}

@@ -1,0 +1,234 @@
+//! Who is where: hosts learnt from the first frame that each sends.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use apps::view::{Endpoint, Host, Hosts};
+use openflow::types::MacAddr;
+
+/// IP addresses that are remembered of one host.
+const IPS: usize = 16;
+
+/// A host stays where it moved to for at least this long, however many frames claim otherwise.
+const REST: Duration = Duration::from_secs(1);
+
+/// A learnt host.
+#[derive(Clone, Debug)]
+pub(crate) struct Learnt {
+    pub(crate) host: Host,
+    pub(crate) ips: BTreeSet<IpAddr>,
+    pub(crate) seen: Instant,
+    came: Instant,
+}
+
+/// What came of a frame's source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// A new host, or one that was silent.
+    New,
+    /// It was elsewhere.
+    Moved(Endpoint),
+    /// Nothing that entries depend on.
+    Known,
+    /// It was elsewhere a moment ago.
+    TooSoon(Endpoint),
+    /// Its port has as many hosts as it may have.
+    Full,
+}
+
+/// All learnt hosts, by tenant.
+#[derive(Debug, Default)]
+pub(crate) struct HostTable {
+    tenants: BTreeMap<String, BTreeMap<MacAddr, Learnt>>,
+    counts: BTreeMap<Endpoint, usize>,
+}
+
+impl HostTable {
+    /// A frame with this source entered at a port of the tenant.
+    pub(crate) fn learn(
+        &mut self,
+        now: Instant,
+        tenant: &str,
+        mac: MacAddr,
+        place: Endpoint,
+        ip: Option<IpAddr>,
+        max: u32,
+    ) -> Outcome {
+        let known = self.tenants.get_mut(tenant).and_then(|hosts| hosts.get_mut(&mac));
+        if let Some(learnt) = known {
+            let old = learnt.host;
+            if old.place == place {
+                learnt.seen = now;
+                learnt.host.fresh = true;
+                if let Some(ip) = ip.filter(|_| learnt.ips.len() < IPS) {
+                    learnt.ips.insert(ip);
+                }
+                return if old.fresh { Outcome::Known } else { Outcome::New };
+            }
+            if now.duration_since(learnt.came) < REST {
+                return Outcome::TooSoon(old.place);
+            }
+        }
+        if !self.room(tenant, place, max) {
+            return Outcome::Full;
+        }
+        let old = self.remove(tenant, mac);
+        self.insert(now, tenant, mac, Host { place, fresh: true }, ip);
+        old.map_or(Outcome::New, |old| Outcome::Moved(old.host.place))
+    }
+
+    /// Puts a host where a bridge's tables say that it is, unless more is known.
+    pub(crate) fn recover(&mut self, now: Instant, tenant: &str, mac: MacAddr, host: Host) {
+        let known = self.tenants.get(tenant).is_some_and(|hosts| hosts.contains_key(&mac));
+        if !known {
+            self.insert(now, tenant, mac, host, None);
+            // A place that was read may be an old one; a frame from elsewhere counts at once.
+            if let Some(learnt) = self.tenants.get_mut(tenant).and_then(|hosts| hosts.get_mut(&mac)) {
+                learnt.came = now.checked_sub(REST).unwrap_or(now);
+            }
+        }
+    }
+
+    fn insert(&mut self, now: Instant, tenant: &str, mac: MacAddr, host: Host, ip: Option<IpAddr>) {
+        let learnt = Learnt { host, ips: ip.into_iter().collect(), seen: now, came: now };
+        if self.tenants.entry(tenant.to_owned()).or_default().insert(mac, learnt).is_none() {
+            *self.counts.entry(host.place).or_default() += 1;
+        }
+    }
+
+    /// Is there room for one more at a port? A host that has long been silent gives way.
+    fn room(&mut self, tenant: &str, place: Endpoint, max: u32) -> bool {
+        if self.counts.get(&place).copied().unwrap_or(0) < max as usize {
+            return true;
+        }
+        let hosts = self.tenants.get(tenant).into_iter().flatten();
+        let silent = hosts.filter(|(_, learnt)| learnt.host.place == place && !learnt.host.fresh);
+        let Some(mac) = silent.min_by_key(|(_, learnt)| learnt.seen).map(|(mac, _)| *mac) else { return false };
+        self.remove(tenant, mac);
+        true
+    }
+
+    fn remove(&mut self, tenant: &str, mac: MacAddr) -> Option<Learnt> {
+        let old = self.tenants.get_mut(tenant)?.remove(&mac)?;
+        if let Some(count) = self.counts.get_mut(&old.host.place) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&old.host.place);
+            }
+        }
+        Some(old)
+    }
+
+    /// A host has sent nothing for so long that its bridge no longer takes it as known.
+    pub(crate) fn silent(&mut self, tenant: &str, mac: MacAddr, place: Endpoint) -> bool {
+        let host = self.tenants.get_mut(tenant).and_then(|hosts| hosts.get_mut(&mac));
+        host.filter(|learnt| learnt.host.place == place).is_some_and(|learnt| std::mem::take(&mut learnt.host.fresh))
+    }
+
+    /// Keeps only hosts for which `keep` holds. Gives the tenants that lost some.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&str, &Learnt) -> bool) -> BTreeSet<String> {
+        let mut lost = BTreeSet::new();
+        for (tenant, hosts) in &mut self.tenants {
+            hosts.retain(|_, learnt| {
+                let stays = keep(tenant, learnt);
+                if !stays {
+                    lost.insert(tenant.clone());
+                }
+                stays
+            });
+        }
+        if !lost.is_empty() {
+            self.tenants.retain(|_, hosts| !hosts.is_empty());
+            self.counts.clear();
+            for learnt in self.tenants.values().flat_map(BTreeMap::values) {
+                *self.counts.entry(learnt.host.place).or_default() += 1;
+            }
+        }
+        lost
+    }
+
+    /// A tenant's hosts with what is known of them.
+    pub(crate) fn of(&self, tenant: &str) -> impl Iterator<Item = (&MacAddr, &Learnt)> {
+        self.tenants.get(tenant).into_iter().flatten()
+    }
+
+    /// A tenant's hosts as the compiler wants them.
+    pub(crate) fn places(&self, tenant: &str) -> Hosts {
+        self.of(tenant).map(|(mac, learnt)| (*mac, learnt.host)).collect()
+    }
+}
+
+/// The sender's IP address, as far as the beginning of a frame tells: ARP (RFC 826), IPv4, IPv6.
+pub(crate) fn sender(frame: &[u8]) -> Option<IpAddr> {
+    let mut at = 12;
+    let ethertype = loop {
+        let kind = u16::from_be_bytes(frame.get(at..at + 2)?.try_into().ok()?);
+        at += 2;
+        match kind {
+            // A tag: two octets, then the next type.
+            0x8100 | 0x88a8 => at += 2,
+            kind => break kind,
+        }
+    };
+    let octets = |from: usize, n: usize| frame.get(at + from..at + from + n);
+    let ip = match ethertype {
+        0x0806 => IpAddr::from(<[u8; 4]>::try_from(octets(14, 4)?).ok()?),
+        0x0800 => IpAddr::from(<[u8; 4]>::try_from(octets(12, 4)?).ok()?),
+        0x86dd => IpAddr::from(<[u8; 16]>::try_from(octets(8, 16)?).ok()?),
+        _ => return None,
+    };
+    (!ip.is_unspecified() && !ip.is_multicast()).then_some(ip)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use openflow::types::{DatapathId, PortNo};
+
+    fn place(port: u32) -> Endpoint {
+        Endpoint { bridge: DatapathId(1), port: PortNo(port) }
+    }
+    fn mac(last: u8) -> MacAddr {
+        MacAddr([2, 0, 0, 0, 0, last])
+    }
+
+    #[test]
+    fn a_full_port_hinders_no_other_and_silent_hosts_give_way() {
+        let (mut table, now) = (HostTable::default(), Instant::now());
+        for last in 0..3 {
+            assert_eq!(table.learn(now, "green", mac(last), place(1), None, 3), Outcome::New);
+        }
+        assert_eq!(table.learn(now, "green", mac(9), place(1), None, 3), Outcome::Full);
+        assert_eq!(table.learn(now, "green", mac(9), place(2), None, 3), Outcome::New);
+        assert!(table.silent("green", mac(1), place(1)));
+        assert_eq!(table.places("green")[&mac(1)].place, place(1), "silent hosts are still reached");
+        assert_eq!(table.learn(now, "green", mac(8), place(1), None, 3), Outcome::New);
+        assert!(!table.places("green").contains_key(&mac(1)));
+    }
+
+    #[test]
+    fn a_host_moves_but_not_all_the_time() {
+        let (mut table, now) = (HostTable::default(), Instant::now());
+        assert_eq!(table.learn(now, "green", mac(1), place(1), None, 9), Outcome::New);
+        assert_eq!(table.learn(now, "green", mac(1), place(2), None, 9), Outcome::TooSoon(place(1)));
+        let later = now + REST;
+        assert_eq!(table.learn(later, "green", mac(1), place(2), None, 9), Outcome::Moved(place(1)));
+        assert_eq!(table.learn(later, "green", mac(1), place(1), None, 9), Outcome::TooSoon(place(2)));
+        assert_eq!(table.learn(later, "orange", mac(1), place(3), None, 9), Outcome::New, "tenants are apart");
+    }
+
+    #[test]
+    fn the_sender_is_read_from_arp_ip_and_behind_tags_and_never_beyond_the_end() {
+        let mut arp = vec![0u8; 12];
+        arp.extend([0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 0, 0, 7]);
+        assert_eq!(sender(&arp), Some(IpAddr::from([10, 0, 0, 7])));
+        let mut tagged = arp.clone();
+        tagged.splice(12..12, [0x81, 0, 0, 5]);
+        assert_eq!(sender(&tagged), Some(IpAddr::from([10, 0, 0, 7])));
+        for end in 0..tagged.len() {
+            assert_eq!(sender(&tagged[..end]), None);
+        }
+        assert_eq!(sender(&[0x81; 100]), None);
+    }
+}

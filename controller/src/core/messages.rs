@@ -1,0 +1,146 @@
+//! What bridges tell: packets, ports, answers.
+
+use std::time::Instant;
+
+use apps::attachment::PortUse;
+use apps::marks::{Owner, PROBE_KEY};
+use apps::pipeline::{ADMIT, LEARN};
+use apps::view::{Carrier, Endpoint};
+use openflow::flow::{FlowRemoved, FlowRemovedReason};
+use openflow::message::Message;
+use openflow::oxm::Oxm;
+use openflow::packet::PacketIn;
+use openflow::types::{DatapathId, MacAddr, Xid};
+
+use super::hosts::{Outcome, sender};
+use super::probe::Probe;
+use super::topology::Refusal;
+use super::{Core, Level, SessionId};
+
+impl Core {
+    pub(super) fn message(&mut self, now: Instant, session: SessionId, xid: Xid, message: Message) {
+        let Some(&dpid) = self.sessions.get(&session) else { return };
+        match message {
+            Message::PacketIn(packet) => self.packet_in(now, dpid, &packet),
+            Message::PortStatus(status) => self.port_status(now, dpid, status),
+            Message::BarrierReply(_) => self.acknowledged(now, dpid, xid),
+            Message::MultipartReply(part) => {
+                let nothing = apps::desired::BridgeState::new();
+                let desired = self.desired.bridges.get(&dpid).unwrap_or(&nothing);
+                if self.bridges.get_mut(&dpid).is_some_and(|bridge| bridge.read(xid, part, desired)) {
+                    self.tables_read(now, dpid);
+                }
+            }
+            Message::Error(error) => self.refused(now, dpid, xid, &error),
+            Message::FlowRemoved(gone) => self.flow_removed(dpid, &gone),
+            // Nothing else was asked for.
+            _ => {}
+        }
+    }
+
+    fn packet_in(&mut self, now: Instant, dpid: DatapathId, packet: &PacketIn) {
+        let Some(port) = packet.matching.in_port() else { return };
+        let place = Endpoint { bridge: dpid, port };
+        match packet.table {
+            ADMIT => self.probe_in(now, place, packet),
+            LEARN => self.learn(now, place, &packet.data),
+            _ => {}
+        }
+    }
+
+    fn probe_in(&mut self, now: Instant, at: Endpoint, packet: &PacketIn) {
+        let probe = Probe::decode(&self.probe_key, &packet.data);
+        let here = self.port_name(at);
+        let (Some(probe), PortUse::Candidate) = (probe, self.attachments.of(at)) else {
+            let tenant = self.attachments.tenant(at).map(|attached| attached.tenant.clone());
+            match (probe, tenant) {
+                (Some(probe), Some(tenant)) => {
+                    let from = self.port_name(probe.from);
+                    self.problem(now, format!("probes of {from} arrive at {here}, a port of tenant {tenant}: no link there; somebody joins the two"));
+                }
+                (None, Some(tenant)) => {
+                    self.problem(
+                        now,
+                        format!("{here}, a port of tenant {tenant}, sends LLDP that isn't ours: ignored"),
+                    );
+                }
+                (None, None) => self.notice(now, Level::Info, format!("{here} hears LLDP that isn't ours: ignored")),
+                (Some(_), None) => {}
+            }
+            return;
+        };
+        let carrier = match packet.matching.tunnel_id() {
+            Some(key) if key == u64::from(PROBE_KEY) => Carrier::Tunnel,
+            // A tunnel without key tells no tenants apart; it takes tags as a cable does.
+            None | Some(0) => Carrier::Vlan,
+            Some(key) => Carrier::Dedicated(u32::try_from(key).unwrap_or(u32::MAX)),
+        };
+        match self.topology.arrived(now, probe.from, probe.number, at, carrier) {
+            Ok(true) => self.links_changed(now),
+            Ok(false) => {}
+            Err(Refusal::Twice) => {
+                let from = self.port_name(probe.from);
+                self.problem(now, format!("a probe of {from} arrived once more at {here}: a copy; somebody replays frames, or more than two ports share a segment"));
+            }
+            Err(Refusal::Stale) => {}
+        }
+    }
+
+    fn learn(&mut self, now: Instant, place: Endpoint, frame: &[u8]) {
+        let Some(attached) = self.attachments.tenant(place) else { return };
+        let name = attached.tenant.clone();
+        let Some(source) = frame.get(6..12).and_then(|octets| octets.try_into().ok()).map(MacAddr) else { return };
+        let Some(tenant) = self.policy.tenants.iter().find(|tenant| tenant.name == name) else { return };
+        let Some(numbers) = self.memory.allocations.of(&name) else { return };
+        let pinned = tenant.ports.iter().any(|selector| selector.mac == Some(source));
+        if pinned || !source.is_station() {
+            return;
+        }
+        match self.hosts.learn(now, &name, source, place, sender(frame), tenant.max_hosts) {
+            Outcome::New => drop(self.rounds.dirty.insert(Owner(numbers.key))),
+            Outcome::Moved(from) => {
+                self.rounds.dirty.insert(Owner(numbers.key));
+                let text = format!(
+                    "host {source} of tenant {name} moved from {} to {}",
+                    self.port_name(from),
+                    self.port_name(place)
+                );
+                self.notice(now, Level::Info, text);
+            }
+            Outcome::Known => {}
+            Outcome::TooSoon(from) => {
+                let text = format!(
+                    "{source} of tenant {name} is claimed at {} and {} within a second: it stays at the former; two hosts may have the same address",
+                    self.port_name(from),
+                    self.port_name(place)
+                );
+                self.problem(now, text);
+            }
+            Outcome::Full => {
+                let text = format!(
+                    "{} of tenant {name} has its {} hosts: further sources aren't learnt there; raise max_hosts if that is right",
+                    self.port_name(place),
+                    tenant.max_hosts
+                );
+                self.problem(now, text);
+            }
+        }
+    }
+
+    fn flow_removed(&mut self, dpid: DatapathId, gone: &FlowRemoved) {
+        if gone.table != LEARN || gone.reason != FlowRemovedReason::IdleTimeout {
+            return;
+        }
+        let Some(owner) = self.entry_went(dpid, gone) else { return };
+        let Some(tenant) = self.tenant_of(owner).map(str::to_owned) else { return };
+        let source = gone.matching.fields().iter().find_map(|field| match field {
+            Oxm::EthSrc(mac, None) => Some(*mac),
+            _ => None,
+        });
+        if let (Some(mac), Some(port)) = (source, gone.matching.in_port())
+            && self.hosts.silent(&tenant, mac, Endpoint { bridge: dpid, port })
+        {
+            self.rounds.dirty.insert(owner);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Probes: the frames that find links and tell whether they still carry anything. Each is LLDP (IEEE 802.1AB) with our
+//! own TLV that says which port it left, with a number used once, under an HMAC (RFC 2104).
+
+use apps::fabric::{LLDP, PROBE_DESTINATION};
+use apps::view::Endpoint;
+use bytes::{BufMut, Bytes, BytesMut};
+use hmac::{Hmac, KeyInit, Mac};
+use openflow::types::{DatapathId, MacAddr, PortNo};
+use sha2::Sha256;
+
+/// Our organizationally specific TLV: a locally administered identifier and a subtype (IEEE 802.1AB §9.6).
+const OURS: [u8; 4] = [0x02, 0xe5, 0xa1, 1];
+const CHASSIS: u16 = 1;
+const PORT: u16 = 2;
+const TTL: u16 = 3;
+const SPECIFIC: u16 = 127;
+/// `subtype` of chassis and port ids that mean something to us only.
+const LOCALLY_ASSIGNED: u8 = 7;
+const TAG: usize = 16;
+
+/// What a probe says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Probe {
+    /// The port that it left by.
+    pub(crate) from: Endpoint,
+    /// Which of all probes it is.
+    pub(crate) number: u64,
+}
+
+fn tag(key: &[u8; 32], probe: &Probe) -> Option<Hmac<Sha256>> {
+    let mut hmac = Hmac::<Sha256>::new_from_slice(key).ok()?;
+    hmac.update(&probe.from.bridge.0.to_be_bytes());
+    hmac.update(&probe.from.port.0.to_be_bytes());
+    hmac.update(&probe.number.to_be_bytes());
+    Some(hmac)
+}
+
+impl Probe {
+    /// The frame, as sent by a port with this address.
+    pub(crate) fn encode(&self, key: &[u8; 32], source: MacAddr) -> Bytes {
+        let mut out = BytesMut::with_capacity(96);
+        out.put_slice(&PROBE_DESTINATION.0);
+        out.put_slice(&source.0);
+        out.put_u16(LLDP);
+        let mut tlv = |kind: u16, parts: &[&[u8]]| {
+            let length: usize = parts.iter().map(|part| part.len()).sum();
+            out.put_u16(kind << 9 | length as u16);
+            parts.iter().for_each(|part| out.put_slice(part));
+        };
+        let (bridge, port) = (self.from.bridge.to_string(), self.from.port.0.to_string());
+        tlv(CHASSIS, &[&[LOCALLY_ASSIGNED], bridge.as_bytes()]);
+        tlv(PORT, &[&[LOCALLY_ASSIGNED], port.as_bytes()]);
+        tlv(TTL, &[&1u16.to_be_bytes()]);
+        let code = tag(key, self).map(|hmac| hmac.finalize().into_bytes()).unwrap_or_default();
+        let from = (self.from.bridge.0.to_be_bytes(), self.from.port.0.to_be_bytes());
+        tlv(SPECIFIC, &[&OURS, &from.0, &from.1, &self.number.to_be_bytes(), &code[..TAG]]);
+        tlv(0, &[]);
+        out.freeze()
+    }
+
+    /// Reads a frame; `None`: it isn't a probe that was made with this key.
+    pub(crate) fn decode(key: &[u8; 32], frame: &[u8]) -> Option<Self> {
+        let mut left = frame.get(14..)?;
+        loop {
+            let head = u16::from_be_bytes(left.get(..2)?.try_into().ok()?);
+            let (kind, length) = (head >> 9, usize::from(head & 0x1ff));
+            let value = left.get(2..2 + length)?;
+            left = &left[2 + length..];
+            match kind {
+                0 => return None,
+                SPECIFIC if value.starts_with(&OURS) => {
+                    let value = &value[OURS.len()..];
+                    let (bridge, value) = value.split_first_chunk::<8>()?;
+                    let (port, value) = value.split_first_chunk::<4>()?;
+                    let (number, code) = value.split_first_chunk::<8>()?;
+                    let from = Endpoint {
+                        bridge: DatapathId(u64::from_be_bytes(*bridge)),
+                        port: PortNo(u32::from_be_bytes(*port)),
+                    };
+                    let probe = Self { from, number: u64::from_be_bytes(*number) };
+                    // Compares in constant time.
+                    let genuine = code.len() == TAG && tag(key, &probe)?.verify_truncated_left(code).is_ok();
+                    return genuine.then_some(probe);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: [u8; 32] = [7; 32];
+
+    fn probe() -> Probe {
+        Probe { from: Endpoint { bridge: DatapathId(0xab), port: PortNo(3) }, number: 99 }
+    }
+
+    #[test]
+    fn a_probe_comes_back_as_it_was_made_and_not_with_another_key() {
+        let frame = probe().encode(&KEY, MacAddr([2, 0, 0, 0, 0, 1]));
+        assert_eq!(Probe::decode(&KEY, &frame), Some(probe()));
+        assert_eq!(Probe::decode(&[8; 32], &frame), None);
+    }
+
+    #[test]
+    fn no_change_of_a_bit_and_no_cut_passes_for_another_probe() {
+        let frame = probe().encode(&KEY, MacAddr([2, 0, 0, 0, 0, 1]));
+        for bit in 14 * 8..frame.len() * 8 {
+            let mut changed = frame.to_vec();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let read = Probe::decode(&KEY, &changed);
+            assert!(read.is_none() || read == Some(probe()), "bit {bit}");
+        }
+        for end in 0..frame.len() - 2 {
+            assert_eq!(Probe::decode(&KEY, &frame[..end]), None, "cut at {end}");
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Bringing bridges to what they should hold, in rounds. A round is for some owners; in it every bridge first removes,
+//! then, once all have acknowledged that, adds (see [`apps::reconcile`]). Rounds of different owners go on beside each
+//! other, except one that is for all: it waits for the others, and they for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use apps::desired::BridgeState;
+use apps::marks::{Owner, cookie};
+use apps::reconcile::{self, Change, Edit};
+use openflow::message::Message;
+use openflow::multipart::Nothing;
+use openflow::switch::ErrorMsg;
+use openflow::types::{DatapathId, Xid};
+
+use super::bridge::InFlight;
+use super::{Core, Effect, Level, SessionId};
+
+/// A bridge that doesn't acknowledge changes for this long is given up until it connects again.
+const ACKNOWLEDGE: Duration = Duration::from_secs(5);
+
+/// How long a bridge that refused changes rests before its tables are read again: doubled each time, up to the second.
+const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Changes of one phase, by bridge.
+type Changes = BTreeMap<DatapathId, Vec<Change>>;
+
+#[derive(Debug)]
+struct Round {
+    owners: BTreeSet<Owner>,
+    /// Is it for all owners?
+    whole: bool,
+    /// The second phase, if it is still to come.
+    add: Option<Changes>,
+    /// Bridges that haven't acknowledged the present phase.
+    waiting: BTreeSet<DatapathId>,
+}
+
+/// What is under way and what is to be done.
+#[derive(Debug, Default)]
+pub(crate) struct Rounds {
+    active: BTreeMap<u64, Round>,
+    next: u64,
+    /// Bridges, ports or the policy changed: everything has to be computed anew.
+    pub(crate) all_dirty: bool,
+    /// Owners whose tables have to be computed anew.
+    pub(crate) dirty: BTreeSet<Owner>,
+}
+
+impl Rounds {
+    /// Is nothing under way and nothing to be done?
+    pub(crate) fn is_idle(&self) -> bool {
+        self.active.is_empty() && self.dirty.is_empty() && !self.all_dirty
+    }
+
+    /// Is there something to be done that needn't wait for what is under way?
+    pub(crate) fn can_start(&self) -> bool {
+        if self.all_dirty { self.active.is_empty() } else { self.dirty.iter().any(|owner| !self.busy(*owner)) }
+    }
+
+    fn busy(&self, owner: Owner) -> bool {
+        self.active.values().any(|round| round.whole || round.owners.contains(&owner))
+    }
+}
+
+impl Core {
+    /// Starts the rounds that can start.
+    pub(super) fn start_rounds(&mut self, now: Instant) {
+        if self.rounds.all_dirty {
+            if self.rounds.active.is_empty() && !self.is_settling(now) {
+                self.rounds.all_dirty = false;
+                self.rounds.dirty.clear();
+                self.compile_all(now);
+                let installed = self.bridges.values().flat_map(|bridge| bridge.installed.keys());
+                let desired = self.desired.bridges.values().flat_map(BTreeMap::keys);
+                let owners = installed.chain(desired).copied().collect();
+                self.start_round(now, owners, true);
+            }
+            return;
+        }
+        if self.rounds.dirty.is_empty() || self.is_settling(now) {
+            return;
+        }
+        for owner in self.rounds.dirty.clone() {
+            if !self.rounds.busy(owner) {
+                self.rounds.dirty.remove(&owner);
+                self.compile_owner(owner);
+                self.start_round(now, BTreeSet::from([owner]), false);
+            }
+        }
+    }
+
+    fn start_round(&mut self, now: Instant, owners: BTreeSet<Owner>, whole: bool) {
+        let nothing = BridgeState::new();
+        let (mut remove, mut add) = (Changes::new(), Changes::new());
+        for (dpid, bridge) in self.bridges.iter().filter(|(_, bridge)| bridge.is_responsive()) {
+            let plan = reconcile::plan(&bridge.installed, self.desired.bridges.get(dpid).unwrap_or(&nothing), &owners);
+            if !plan.remove.is_empty() {
+                remove.insert(*dpid, plan.remove);
+            }
+            if !plan.add.is_empty() {
+                add.insert(*dpid, plan.add);
+            }
+        }
+        if remove.is_empty() && add.is_empty() {
+            return;
+        }
+        self.rounds.next += 1;
+        let id = self.rounds.next;
+        self.rounds.active.insert(id, Round { owners, whole, add: Some(add), waiting: BTreeSet::new() });
+        self.send_phase(now, id, remove);
+        self.advance(now, id);
+    }
+
+    /// Goes on with a round whose present phase everybody has acknowledged.
+    fn advance(&mut self, now: Instant, id: u64) {
+        while let Some(round) = self.rounds.active.get_mut(&id) {
+            if !round.waiting.is_empty() {
+                return;
+            }
+            // What was to be added may no longer be what is wanted; then the next round, from what there is now, adds it.
+            let outdated = self.rounds.all_dirty || !round.owners.is_disjoint(&self.rounds.dirty);
+            match round.add.take() {
+                Some(add) if !outdated => self.send_phase(now, id, add),
+                _ => drop(self.rounds.active.remove(&id)),
+            }
+        }
+    }
+
+    fn send_phase(&mut self, now: Instant, id: u64, phase: Changes) {
+        for (dpid, changes) in phase {
+            let Some(bridge) = self.bridges.get_mut(&dpid).filter(|bridge| bridge.is_responsive()) else { continue };
+            let mut messages = Vec::with_capacity(changes.len() + 2);
+            let mut numbered = BTreeMap::new();
+            let mut prepared = false;
+            for change in changes {
+                // Bridges may reorder; entries must find the groups and meters that they use.
+                let is_flow = matches!(change.edit, Edit::SetFlow(..) | Edit::RemoveFlow(_));
+                if std::mem::replace(&mut prepared, !is_flow) && is_flow {
+                    messages.push((bridge.next_xid(), Message::BarrierRequest(Nothing)));
+                }
+                let xid = bridge.next_xid();
+                messages.push((xid, change.message()));
+                numbered.insert(xid, change);
+            }
+            let barrier = bridge.next_xid();
+            messages.push((barrier, Message::BarrierRequest(Nothing)));
+            let Some(connection) = &mut bridge.connection else { continue };
+            connection.in_flight.insert(barrier, InFlight { round: id, changes: numbered, sent: now });
+            self.effects.push(Effect::Send { session: connection.session, messages });
+            if let Some(round) = self.rounds.active.get_mut(&id) {
+                round.waiting.insert(dpid);
+            }
+        }
+    }
+
+    /// A bridge has done all that came before a barrier.
+    pub(super) fn acknowledged(&mut self, now: Instant, dpid: DatapathId, barrier: Xid) {
+        let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
+        let Some(connection) = &mut bridge.connection else { return };
+        let Some(done) = connection.in_flight.remove(&barrier) else { return };
+        for change in done.changes.values() {
+            change.apply(&mut bridge.installed);
+        }
+        if bridge.rests_until.is_none() {
+            bridge.failures = 0;
+            bridge.trouble = None;
+        }
+        if let Some(round) = self.rounds.active.get_mut(&done.round) {
+            round.waiting.remove(&dpid);
+        }
+        self.advance(now, done.round);
+    }
+
+    /// A bridge refused something. What its tables hold is then read anew, after a rest; until then it counts as one
+    /// that doesn't answer.
+    pub(super) fn refused(&mut self, now: Instant, dpid: DatapathId, xid: Xid, error: &ErrorMsg) {
+        let what = {
+            let Some(bridge) = self.bridges.get(&dpid) else { return };
+            let Some(connection) = &bridge.connection else { return };
+            let flying = connection.in_flight.values().find_map(|flight| flight.changes.get(&xid));
+            match flying {
+                Some(change) => self.describe(change),
+                None if bridge.reads(xid) => "to tell what its tables hold".to_owned(),
+                // About something that is over.
+                None => return,
+            }
+        };
+        let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
+        let trouble = format!("bridge {} refused {what}: {:?}, code {}", bridge.name, error.kind, error.code);
+        self.notice(now, Level::Warning, trouble.clone());
+        if let Some(bridge) = self.bridges.get_mut(&dpid) {
+            bridge.trouble = Some(trouble);
+        }
+        self.rest(now, dpid);
+    }
+
+    /// Leaves a bridge alone for a while, then reads its tables anew.
+    fn rest(&mut self, now: Instant, dpid: DatapathId) {
+        let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
+        if bridge.rests_until.is_none() {
+            let pause = (REST.0 * 2u32.saturating_pow(bridge.failures)).min(REST.1);
+            bridge.failures += 1;
+            bridge.rests_until = Some(now + pause);
+        }
+        self.lost(now, dpid);
+    }
+
+    /// A bridge no longer answers: what was under way there may have been done or not.
+    pub(super) fn lost(&mut self, now: Instant, dpid: DatapathId) {
+        self.hold_links(dpid);
+        if let Some(bridge) = self.bridges.get_mut(&dpid)
+            && let Some(connection) = &mut bridge.connection
+        {
+            let flying = std::mem::take(&mut connection.in_flight);
+            bridge.uncertain.extend(flying.into_values().flat_map(|flight| flight.changes.into_values()));
+        }
+        self.rounds.all_dirty = true;
+        let rounds: Vec<u64> = self.rounds.active.keys().copied().collect();
+        for id in rounds {
+            if let Some(round) = self.rounds.active.get_mut(&id) {
+                round.waiting.remove(&dpid);
+            }
+            self.advance(now, id);
+        }
+    }
+
+    /// Gives up bridges that don't acknowledge, and wakes those that have rested.
+    pub(super) fn overdue(&mut self, now: Instant) {
+        let mut close: Vec<(SessionId, DatapathId)> = Vec::new();
+        let mut wake = Vec::new();
+        for (dpid, bridge) in &mut self.bridges {
+            if bridge.rests_until.is_some_and(|until| until <= now) {
+                bridge.rests_until = None;
+                wake.push(*dpid);
+            }
+            let Some(connection) = &bridge.connection else { continue };
+            let reading = connection.reading.as_ref().map(|reading| reading.asked);
+            let oldest = connection.in_flight.values().map(|flight| flight.sent).chain(reading).min();
+            if oldest.is_some_and(|sent| now.duration_since(sent) >= ACKNOWLEDGE) {
+                close.push((connection.session, *dpid));
+            }
+        }
+        for dpid in wake {
+            self.read_tables(now, dpid);
+        }
+        for (session, dpid) in close {
+            let reason = format!("it hasn't acknowledged changes to its tables for {} s", ACKNOWLEDGE.as_secs());
+            self.effects.push(Effect::Close { session, reason });
+            self.rest(now, dpid);
+            self.disconnected(now, session);
+        }
+    }
+
+    /// When [`Core::overdue`] has something to do.
+    pub(super) fn overdue_at(&self) -> Option<Instant> {
+        let per_bridge = self.bridges.values().filter_map(|bridge| {
+            let connection = bridge.connection.as_ref()?;
+            let reading = connection.reading.as_ref().map(|reading| reading.asked);
+            let sent = connection.in_flight.values().map(|flight| flight.sent).chain(reading).min();
+            sent.map(|sent| sent + ACKNOWLEDGE).into_iter().chain(bridge.rests_until).min()
+        });
+        per_bridge.min()
+    }
+
+    /// What a change is about, for the operator.
+    fn describe(&self, change: &Change) -> String {
+        let whose = match self.tenant_of(change.owner) {
+            Some(tenant) => format!("tenant {tenant}"),
+            None if change.owner == Owner::FABRIC => "the fabric".to_owned(),
+            None => format!("the former tenant with key {}", change.owner.0),
+        };
+        match &change.edit {
+            Edit::SetFlow(key, _) => format!("an entry of {whose} (table {}, {})", key.table.0, key.matching),
+            Edit::RemoveFlow(key) => format!("to remove an entry of {whose} (table {}, {})", key.table.0, key.matching),
+            Edit::AddGroup(id, _) | Edit::ModifyGroup(id, _) => format!("group {} of {whose}", id.0),
+            Edit::RemoveGroup(id) => format!("to remove group {} of {whose}", id.0),
+            Edit::AddMeter(id, _) | Edit::ModifyMeter(id, _) => format!("meter {} of {whose}", id.0),
+            Edit::RemoveMeter(id) => format!("to remove meter {} of {whose}", id.0),
+        }
+    }
+
+    /// A learnt entry went because its source was silent: that is as wanted, so the bridge needn't be told.
+    pub(super) fn entry_went(&mut self, dpid: DatapathId, gone: &openflow::flow::FlowRemoved) -> Option<Owner> {
+        let owner = cookie::owner(gone.cookie)?;
+        let key =
+            apps::desired::FlowKey { table: gone.table, priority: gone.priority, matching: gone.matching.clone() };
+        let bridge = self.bridges.get_mut(&dpid)?;
+        Change { owner, edit: Edit::RemoveFlow(key) }.apply(&mut bridge.installed);
+        Some(owner)
+    }
+}
