@@ -1,12 +1,15 @@
 //! Walks a frame through a bridge's tables, as the specification says a bridge does (OpenFlow 1.3.5 §5). It knows the
 //! fields, actions and instructions that the pipeline uses.
 
+use std::collections::{BTreeMap, VecDeque};
+
 use openflow::action::Action;
 use openflow::instruction::Instruction;
 use openflow::oxm::{Maskable, Oxm};
-use openflow::types::{GroupId, MacAddr, MeterId, PortNo, TableId};
+use openflow::types::{DatapathId, GroupId, MacAddr, MeterId, PortNo, TableId};
 
 use crate::desired::{BridgeState, Flow, FlowKey};
+use crate::view::{Carrier, Endpoint};
 
 /// What entries can see of a frame.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +33,61 @@ pub enum Output {
     Port(PortNo, Frame),
     /// A copy goes to the controller, within a meter's rate.
     Controller(MeterId, TableId),
+}
+
+/// What became of a frame and its copies in a whole fabric.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Journey {
+    /// How many copies left by which port that leads to no other bridge.
+    pub copies: BTreeMap<Endpoint, usize>,
+    /// How often which link was passed, by the end that it was passed from.
+    pub passes: BTreeMap<Endpoint, usize>,
+    /// Did some copy leave by such a port looking other than what was sent?
+    pub altered: bool,
+}
+
+/// Steps after which a frame that still travels is taken for a storm, which would never end.
+const STORM: usize = 2000;
+
+/// Follows a frame that enters at a port until all its copies have left or ended. `wires` tell for both ends of each link
+/// where it leads.
+pub fn follow(
+    states: &BTreeMap<DatapathId, BridgeState>,
+    wires: &BTreeMap<Endpoint, (Endpoint, Carrier)>,
+    from: Endpoint,
+    sent: &Frame,
+) -> Journey {
+    let mut journey = Journey::default();
+    let mut queue = VecDeque::from([(from, sent.clone())]);
+    for _ in 0..STORM {
+        let Some((at, frame)) = queue.pop_front() else { break };
+        let Some(state) = states.get(&at.bridge) else { continue };
+        for output in walk(state, at.port, frame) {
+            let Output::Port(port, frame) = output else { continue };
+            let here = Endpoint { bridge: at.bridge, port };
+            if let Some((there, carrier)) = wires.get(&here) {
+                *journey.passes.entry(here).or_default() += 1;
+                queue.push_back((*there, frame.carried(*carrier)));
+            } else {
+                *journey.copies.entry(here).or_default() += 1;
+                journey.altered |= Frame { tunnel: sent.tunnel, ..frame } != *sent;
+            }
+        }
+    }
+    journey
+}
+
+impl Frame {
+    /// How it arrives at the other end of a link.
+    #[must_use]
+    pub fn carried(mut self, carrier: Carrier) -> Self {
+        self.tunnel = match carrier {
+            Carrier::Tunnel => self.tunnel.or(Some(0)),
+            Carrier::Dedicated(key) => Some(key.into()),
+            Carrier::Vlan => None,
+        };
+        self
+    }
 }
 
 struct Walk<'a> {

@@ -1,12 +1,13 @@
 //! Fabrics drawn from a seed, and what becomes of a frame in them.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use apps::allocation::Allocations;
 use apps::compile::{Desired, compile};
 use apps::desired::BridgeState;
-use apps::interpreter::{Frame, Output, walk};
+use apps::interpreter::{Frame, Journey, follow};
 use apps::links;
 use apps::policy::{Glob, Origin, Policy, PortSelector, Tenant, UnknownUnicast};
 use apps::trees::Tree;
@@ -39,17 +40,6 @@ pub(crate) fn frame(destination: MacAddr, tags: usize) -> Frame {
     let source = MacAddr([2, 0, 0, 0, 0xee, 0xee]);
     let tags = [100, 4094 - 1][..tags].to_vec();
     Frame { destination, source, ethertype: 0x88b5, tags, tunnel: None }
-}
-
-/// What became of a frame.
-#[derive(Debug, Default)]
-pub(crate) struct Told {
-    /// How many copies left by which port that isn't a link.
-    pub(crate) copies: BTreeMap<Endpoint, usize>,
-    /// How often which link was passed, by the end where it began.
-    pub(crate) passes: BTreeMap<Endpoint, usize>,
-    /// Did all copies look like what was sent?
-    pub(crate) intact: bool,
 }
 
 pub(crate) struct Fabric {
@@ -149,13 +139,13 @@ impl Fabric {
         let mut hops = BTreeMap::from([(from, 0)]);
         let mut queue = VecDeque::from([from]);
         while let Some(at) = queue.pop_front() {
+            let next = hops[&at] + 1;
             for link in self.view.links.iter().filter(|link| links::usable(link.carrier, numbers)) {
-                if let Some((_, there)) = link.at(at) {
-                    let next = hops[&at] + 1;
-                    if !hops.contains_key(&there.bridge) {
-                        hops.insert(there.bridge, next);
-                        queue.push_back(there.bridge);
-                    }
+                if let Some((_, there)) = link.at(at)
+                    && let Entry::Vacant(new) = hops.entry(there.bridge)
+                {
+                    new.insert(next);
+                    queue.push_back(there.bridge);
                 }
             }
         }
@@ -170,33 +160,9 @@ impl Fabric {
             .collect()
     }
 
-    /// Follows a frame until all its copies have arrived or ended.
-    pub(crate) fn send(&self, states: &BTreeMap<DatapathId, BridgeState>, from: Endpoint, sent: &Frame) -> Told {
-        let mut told = Told { intact: true, ..Told::default() };
-        let mut queue = VecDeque::from([(from, sent.clone())]);
-        let nothing = BridgeState::new();
-        // A storm would go on for ever; this much shows it.
-        for _ in 0..2000 {
-            let Some((at, frame)) = queue.pop_front() else { break };
-            for output in walk(states.get(&at.bridge).unwrap_or(&nothing), at.port, frame) {
-                let Output::Port(port, mut frame) = output else { continue };
-                let here = Endpoint { bridge: at.bridge, port };
-                if let Some((there, carrier)) = self.wires.get(&here) {
-                    *told.passes.entry(here).or_default() += 1;
-                    frame.tunnel = match carrier {
-                        Carrier::Tunnel => frame.tunnel.or(Some(0)),
-                        Carrier::Dedicated(key) => Some((*key).into()),
-                        Carrier::Vlan => None,
-                    };
-                    queue.push_back((*there, frame));
-                } else {
-                    *told.copies.entry(here).or_default() += 1;
-                    frame.tunnel = sent.tunnel;
-                    told.intact &= frame == *sent;
-                }
-            }
-        }
-        told
+    /// What becomes of a frame that enters at a port.
+    pub(crate) fn send(&self, states: &BTreeMap<DatapathId, BridgeState>, from: Endpoint, sent: &Frame) -> Journey {
+        follow(states, &self.wires, from, sent)
     }
 
     /// Something changes: what it was is the answer. `trees` are those in force before.
