@@ -1,4 +1,5 @@
-//! What belongs to no tenant: probes of links, and frames that no tenant may send.
+//! What belongs to no tenant: probes of links, frames that no tenant may send, and the meters of what ports show to the
+//! controller.
 
 use openflow::action::Action;
 use openflow::oxm::Oxm;
@@ -9,11 +10,14 @@ use crate::desired::{Section, SectionBuilder, apply, drop};
 use crate::links::VLAN_PRESENT;
 use crate::marks::{DEDICATED_FLOOD_VLAN, Owner, port_meter};
 use crate::pipeline::{ADMIT, GUARD};
-use crate::tenants::{GROUP_BIT, PORT_METER};
+use crate::tenants::GROUP_BIT;
 use crate::view::{Endpoint, View};
 
 /// Ethernet type of LLDP (IEEE 802.1AB §8.3).
 pub const LLDP: u16 = 0x88cc;
+
+/// Copies of frames that one port may send to the controller, per second, and in a burst.
+const PORT_METER: (u32, u32) = (100, 100);
 
 /// Where probes are addressed to: the nearest bridge (IEEE 802.1AB §7.1).
 pub const PROBE_DESTINATION: MacAddr = MacAddr([0x01, 0x80, 0xc2, 0, 0, 0x0e]);
@@ -41,9 +45,14 @@ pub fn compile(dpid: DatapathId, attachments: &Attachments, view: &View) -> Sect
     builder.flow(GUARD, 100, [Oxm::EthSrc(MacAddr::default(), None)], drop());
     builder.flow(GUARD, 100, [Oxm::VlanVid(VLAN_PRESENT | DEDICATED_FLOOD_VLAN, None)], drop());
     let ports = view.bridges.get(&dpid).map(|bridge| bridge.ports.keys().copied()).into_iter().flatten();
-    for port in ports.filter(|&port| *attachments.of(Endpoint { bridge: dpid, port }) == PortUse::Candidate) {
-        builder.meter(port_meter(port), PORT_METER.0, PORT_METER.1);
-        report_probes(&mut builder, port);
+    for port in ports {
+        let used = attachments.of(Endpoint { bridge: dpid, port });
+        if *used != PortUse::Unused {
+            builder.meter(port_meter(port), PORT_METER.0, PORT_METER.1);
+        }
+        if *used == PortUse::Candidate {
+            report_probes(&mut builder, port);
+        }
     }
     builder.build()
 }

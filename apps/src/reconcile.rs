@@ -192,12 +192,10 @@ pub fn same(installed: &BridgeState, desired: &BridgeState) -> bool {
 }
 
 /// A bridge's state from what it told of its tables. Entries that aren't ours count as the fabric's, which makes them go.
-/// Meters bear no mark of their owner: the `desired` state tells whose they should be.
 pub fn read_back(
     flows: impl IntoIterator<Item = (FlowKey, Flow)>,
     groups: impl IntoIterator<Item = (GroupId, Group)>,
     meters: impl IntoIterator<Item = (MeterId, Meter)>,
-    desired: &BridgeState,
 ) -> BridgeState {
     let mut sections: BTreeMap<Owner, Section> = BTreeMap::new();
     for (key, flow) in flows {
@@ -208,11 +206,7 @@ pub fn read_back(
         sections.entry(crate::marks::group_owner(id)).or_default().groups.insert(id, group);
     }
     for (id, meter) in meters {
-        let owner = desired
-            .iter()
-            .find(|(_, section)| section.meters.contains_key(&id))
-            .map_or(Owner::FABRIC, |(owner, _)| *owner);
-        sections.entry(owner).or_default().meters.insert(id, meter);
+        sections.entry(Owner::FABRIC).or_default().meters.insert(id, meter);
     }
     sections.into_iter().map(|(owner, section)| (owner, Arc::new(section))).collect()
 }

@@ -24,9 +24,6 @@ use crate::view::{Endpoint, Host, Hosts, Link, View};
 /// Seconds after which a source that sends nothing is no longer taken as known.
 pub const LEARN_IDLE: u16 = 300;
 
-/// Copies of frames that one port may send to the controller, per second, and in a burst.
-pub const PORT_METER: (u32, u32) = (100, 100);
-
 /// What a tenant's network comes to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Network {
@@ -111,7 +108,6 @@ impl Compiler<'_> {
         for (dpid, ports) in self.ports.clone() {
             let Some(builder) = self.at(dpid) else { continue };
             for (port, selector) in ports {
-                builder.meter(port_meter(port), PORT_METER.0, PORT_METER.1);
                 report_probes(builder, port);
                 let edge = Instruction::WriteMetadata { metadata: metadata::edge(key), mask: u64::MAX };
                 let here = || [Oxm::InPort(port, None)];

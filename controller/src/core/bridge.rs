@@ -149,7 +149,7 @@ impl Bridge {
     }
 
     /// Takes in an answer about its tables. `true`: that was the last one.
-    pub(crate) fn read(&mut self, xid: Xid, part: Part<MultipartReply>, desired: &BridgeState) -> bool {
+    pub(crate) fn read(&mut self, xid: Xid, part: Part<MultipartReply>) -> bool {
         let Some(reading) = self.connection.as_mut().and_then(|connection| connection.reading.as_mut()) else {
             return false;
         };
@@ -176,7 +176,7 @@ impl Bridge {
         }
         let reading = self.connection.as_mut().and_then(|connection| connection.reading.take());
         if let Some(reading) = reading {
-            self.installed = reading.state(desired);
+            self.installed = reading.state();
             self.was_read = true;
             self.uncertain.clear();
         }
@@ -245,7 +245,7 @@ impl Bridge {
 }
 
 impl Reading {
-    fn state(self, desired: &BridgeState) -> BridgeState {
+    fn state(self) -> BridgeState {
         let flows = self.got_flows.into_iter().map(|told| {
             let key = FlowKey { table: told.table, priority: told.priority, matching: told.matching };
             let mut instructions = told.instructions;
@@ -258,6 +258,6 @@ impl Reading {
             self.got_groups.into_iter().map(|told| (told.group, Group { kind: told.kind, buckets: told.buckets }));
         let meters =
             self.got_meters.into_iter().map(|told| (told.meter, Meter { flags: told.flags, bands: told.bands }));
-        reconcile::read_back(flows, groups, meters, desired)
+        reconcile::read_back(flows, groups, meters)
     }
 }

@@ -25,9 +25,7 @@ impl Core {
             Message::PortStatus(status) => self.port_status(now, dpid, status),
             Message::BarrierReply(_) => self.acknowledged(now, dpid, xid),
             Message::MultipartReply(part) => {
-                let nothing = apps::desired::BridgeState::new();
-                let desired = self.desired.bridges.get(&dpid).unwrap_or(&nothing);
-                if self.bridges.get_mut(&dpid).is_some_and(|bridge| bridge.read(xid, part, desired)) {
+                if self.bridges.get_mut(&dpid).is_some_and(|bridge| bridge.read(xid, part)) {
                     self.tables_read(now, dpid);
                 }
             }

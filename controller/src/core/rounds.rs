@@ -122,7 +122,11 @@ impl Core {
             let outdated = self.rounds.all_dirty || !round.owners.is_disjoint(&self.rounds.dirty);
             match round.add.take() {
                 Some(add) if !outdated => self.send_phase(now, id, add),
-                _ => drop(self.rounds.active.remove(&id)),
+                Some(_) => {
+                    self.rounds.all_dirty |= round.whole;
+                    self.rounds.active.remove(&id);
+                }
+                None => drop(self.rounds.active.remove(&id)),
             }
         }
     }
