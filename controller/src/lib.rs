@@ -1,4 +1,19 @@
 //! What the network is, and making it so: the core, and the shell around it.
 
+pub mod api;
+pub mod cli;
+pub mod config;
 pub mod core;
+pub mod daemon;
+mod end;
+pub mod hub;
+pub mod limit;
+pub mod listen;
+pub mod outgoing;
+pub mod policy_files;
+pub mod policy_watch;
+pub mod problems;
+pub mod registry;
+mod session;
 pub mod snapshot;
+pub mod store;

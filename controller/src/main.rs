@@ -1,3 +1,5 @@
 //! The `espalier` command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    controller::cli::run()
+}

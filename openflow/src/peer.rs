@@ -109,6 +109,9 @@ const ECHO: Xid = Xid(OWN + 6);
 /// Highest transaction id that the controller may use for its own requests.
 pub const XID_MAX: Xid = Xid(OWN - 1);
 
+/// Most ports that a bridge may tell: Open vSwitch numbers them with 16 bits.
+const PORTS_MAX: usize = 0xffff;
+
 /// `OFPBRC_BAD_VERSION`.
 const BAD_VERSION: u16 = 0;
 /// `OFPBRC_BAD_TYPE`.
@@ -124,13 +127,22 @@ pub struct Peer {
     heard: Instant,
     /// When the echo request was sent that isn't answered yet.
     asked: Option<Instant>,
+    /// When a challenge is lost, unless the bridge is heard before.
+    challenged: Option<Instant>,
 }
 
 impl Peer {
     /// A channel that has just been opened; our hello is the first output.
     pub fn new(now: Instant, timing: Timing) -> Self {
-        let mut peer =
-            Self { timing, state: State::Hello, out: BytesMut::new(), started: now, heard: now, asked: None };
+        let mut peer = Self {
+            timing,
+            state: State::Hello,
+            out: BytesMut::new(),
+            started: now,
+            heard: now,
+            asked: None,
+            challenged: None,
+        };
         peer.send(Xid(OWN), &Message::Hello(Hello::v13()));
         peer
     }
@@ -144,7 +156,10 @@ impl Peer {
     pub fn deadline(&self) -> Instant {
         match (&self.state, self.asked) {
             (State::Ready, None) => self.heard + self.timing.echo_after,
-            (State::Ready, Some(asked)) => asked + self.timing.echo_answer,
+            (State::Ready, Some(asked)) => {
+                let given = asked + self.timing.echo_answer;
+                self.challenged.map_or(given, |end| end.min(given))
+            }
             _ => self.started + self.timing.handshake,
         }
     }
@@ -173,6 +188,35 @@ impl Peer {
         Err(Close::HandshakeTimeout(missing))
     }
 
+    /// Somebody else claims to be this bridge: it has to be heard within `answer`, or the channel is closed.
+    pub fn challenge(&mut self, now: Instant, answer: Duration) {
+        if !matches!(self.state, State::Ready) || self.challenged.is_some() {
+            return;
+        }
+        self.challenged = Some(now + answer);
+        if self.asked.is_none() {
+            self.asked = Some(now);
+            self.send(ECHO, &Message::EchoRequest(Bytes::new()));
+        }
+    }
+
+    /// Is a challenge still open?
+    pub fn is_challenged(&self) -> bool {
+        self.challenged.is_some()
+    }
+
+    /// Looks at the first octets of a message that isn't whole yet. What doesn't begin as a hello would otherwise be
+    /// waited for up to the length that it seems to claim.
+    ///
+    /// # Errors
+    /// The channel has to be closed.
+    pub fn check_start(&self, start: &[u8]) -> Result<(), Close> {
+        match (&self.state, start) {
+            (State::Hello, [0, ..] | [_, (1..), ..]) => Err(Close::NotHello),
+            _ => Ok(()),
+        }
+    }
+
     /// A whole message has come, as [`crate::frame::next_frame`] cut it.
     ///
     /// # Errors
@@ -184,6 +228,7 @@ impl Peer {
         }
         self.heard = now;
         self.asked = None;
+        self.challenged = None;
         if version != VERSION {
             self.refuse(kind, Xid(xid), BAD_VERSION, frame);
             return Ok(None);
@@ -265,6 +310,9 @@ impl Peer {
                 Message::MultipartReply(Part { more, body: MultipartReply::PortDesc(told) }),
             ) if xid == PORTS => {
                 ports.extend(told);
+                if ports.len() > PORTS_MAX {
+                    return Err(Close::Handshake(format!("it tells more than {PORTS_MAX} ports")));
+                }
                 *ports_complete = !more;
             }
             (State::Details { ports, ports_complete: true, .. }, Message::PortStatus(status)) => {

@@ -1,0 +1,156 @@
+//! REST: the documents of the newest snapshot, as JSON. Reading never disturbs the hub.
+
+mod problem;
+mod serve;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use openflow::types::DatapathId;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::hub::Published;
+use crate::problems::Problems;
+use crate::snapshot::Snapshot;
+
+use problem::Problem;
+pub use serve::serve;
+
+/// What REST serves from.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// The newest snapshot.
+    pub published: watch::Receiver<Published>,
+    /// What is wrong with the daemon itself.
+    pub problems: Arc<Problems>,
+    /// When it was started.
+    pub started: Instant,
+}
+
+type Name = Result<Path<String>, PathRejection>;
+
+impl Api {
+    /// All calls.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(ready))
+            .route("/v1/status", get(status))
+            .route("/v1/bridges", get(bridges))
+            .route("/v1/bridges/{bridge}", get(bridge))
+            .route("/v1/links", get(links))
+            .route("/v1/tenants", get(tenants))
+            .route("/v1/tenants/{tenant}", get(tenant))
+            .route("/v1/hosts", get(hosts))
+            .fallback(unknown)
+            .method_not_allowed_fallback(wrong_method)
+            .layer(from_fn(guard))
+            .with_state(self)
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.published.borrow().as_ref().map(|(_, snapshot)| Arc::clone(snapshot)).unwrap_or_default()
+    }
+}
+
+async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
+    if api.published.borrow().is_some() {
+        return Ok("ok\n");
+    }
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no policy is in force yet; try again in a moment".into()))
+}
+
+async fn status(State(api): State<Api>) -> Response {
+    let mut status = api.snapshot().status.clone();
+    env!("CARGO_PKG_VERSION").clone_into(&mut status.version);
+    status.uptime_seconds = api.started.elapsed().as_secs();
+    status.problems.extend(api.problems.list());
+    json(&status)
+}
+
+async fn bridges(State(api): State<Api>) -> Response {
+    json(&api.snapshot().bridges)
+}
+
+async fn bridge(State(api): State<Api>, name: Name) -> Result<Response, Problem> {
+    let Path(name) = name?;
+    let snapshot = api.snapshot();
+    let named = snapshot.bridges.iter().find(|bridge| bridge.name.eq_ignore_ascii_case(&name));
+    let dpid = name.parse::<DatapathId>().ok().map(|dpid| dpid.to_string());
+    let found = named.or_else(|| snapshot.bridges.iter().find(|bridge| Some(&bridge.dpid) == dpid.as_ref()));
+    found.map(json).ok_or_else(|| Problem::not_found(&format!("bridge with the name or datapath id \"{name}\"")))
+}
+
+async fn links(State(api): State<Api>) -> Response {
+    json(&api.snapshot().links)
+}
+
+async fn tenants(State(api): State<Api>) -> Response {
+    json(&api.snapshot().tenants)
+}
+
+async fn tenant(State(api): State<Api>, name: Name) -> Result<Response, Problem> {
+    let Path(name) = name?;
+    let snapshot = api.snapshot();
+    let found = snapshot.tenants.iter().find(|tenant| tenant.name.eq_ignore_ascii_case(&name));
+    found.map(json).ok_or_else(|| Problem::not_found(&format!("tenant with the name \"{name}\"")))
+}
+
+async fn hosts(State(api): State<Api>) -> Response {
+    // A snapshot stays as it is while nothing happens, but hosts grow older.
+    let published = api.published.borrow().clone();
+    let Some((taken, snapshot)) = published else { return json(&Vec::<u8>::new()) };
+    let mut hosts = snapshot.hosts.clone();
+    let age = taken.elapsed().as_secs();
+    for host in &mut hosts {
+        host.seen_seconds += age;
+    }
+    json(&hosts)
+}
+
+async fn unknown(uri: Uri) -> Problem {
+    Problem::not_found(&format!("call {}", uri.path()))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} can't be done with {}", uri.path()))
+}
+
+/// What holds for every call.
+async fn guard(request: Request, next: Next) -> Response {
+    // A page of the web that has its own name point here must not read what only this machine may.
+    let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or_default());
+    let mut response = match host {
+        Some(host) if !is_local(host) => {
+            let detail = "this server answers to localhost and loopback addresses only, not to the host that was named";
+            Problem::new(StatusCode::MISDIRECTED_REQUEST, detail.into()).into_response()
+        }
+        _ => next.run(request).await,
+    };
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn is_local(host: &str) -> bool {
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn json(document: &(impl Serialize + ?Sized)) -> Response {
+    match serde_json::to_vec(document) {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}

