@@ -1,2 +1,122 @@
-//! lab
-fn main() {}
+//! `lab`: brings a lab up to look around in, and removes what dead labs left behind.
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand};
+use lab::{Carrier, Lab, Layout, Shape, Spec, Switching, TenantSpec};
+use nix::sys::signal::{SigSet, Signal};
+
+/// Hosts with real Open vSwitch in network namespaces.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Bring a lab up; Ctrl-C takes it down
+    Up(Up),
+    /// Remove what labs left behind whose maker is dead
+    Clean,
+}
+
+#[derive(Args)]
+struct Up {
+    /// How many hosts
+    #[arg(long, default_value_t = 3)]
+    hosts: usize,
+    /// Which bridges a host has
+    #[arg(long, value_enum, default_value_t = Layout::Shared)]
+    layout: Layout,
+    /// What joins bridges on different hosts
+    #[arg(long, value_enum, default_value_t = Carrier::Vxlan)]
+    carrier: Carrier,
+    /// Which hosts are joined: mesh, ring, line, or pairs such as 1-2,2-3
+    #[arg(long, default_value = "mesh")]
+    shape: Shape,
+    /// A tenant and its tunnel key, NAME=KEY; may be repeated
+    #[arg(long = "tenant", value_name = "NAME=KEY", default_values = ["green=100", "orange=200"], value_parser = tenant)]
+    tenants: Vec<TenantSpec>,
+    /// Containers of a tenant on each host
+    #[arg(long, default_value_t = 1)]
+    containers: usize,
+    /// Who decides where frames go
+    #[arg(long, value_enum, default_value_t = Switching::Controller)]
+    switching: Switching,
+    /// Interval of BFD on tunnels, in milliseconds
+    #[arg(long, value_name = "MS")]
+    bfd: Option<u32>,
+}
+
+fn tenant(text: &str) -> Result<TenantSpec> {
+    let Some((name, Ok(key))) = text.split_once('=').map(|(name, key)| (name, key.parse())) else {
+        bail!("a tenant is given as NAME=KEY, such as green=100");
+    };
+    Ok(TenantSpec::new(name, key))
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Verb::Up(arguments) => up(arguments),
+        Verb::Clean => {
+            let removed = lab::clean()?;
+            for id in &removed {
+                println!("removed {id}");
+            }
+            if removed.is_empty() {
+                println!("nothing to remove");
+            }
+            Ok(())
+        }
+    }
+}
+
+fn up(arguments: Up) -> Result<()> {
+    let stop = stop_signals()?;
+    let lab = Lab::start(&Spec {
+        hosts: arguments.hosts,
+        layout: arguments.layout,
+        carrier: arguments.carrier,
+        shape: arguments.shape,
+        tenants: arguments.tenants,
+        containers: arguments.containers,
+        switching: arguments.switching,
+        bfd_ms: arguments.bfd,
+        ..Spec::default()
+    })?;
+    look_around(&lab);
+    let signal = stop.wait().context("waiting for a signal failed")?;
+    println!("{signal}: taking the lab down");
+    Ok(())
+}
+
+/// Holds Ctrl-C and its like back until they are asked for, so that the lab is always taken down in order. Threads
+/// started later inherit this; child processes don't.
+fn stop_signals() -> Result<SigSet> {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    signals.thread_block().context("blocking signals failed")?;
+    Ok(signals)
+}
+
+fn look_around(lab: &Lab) {
+    println!("Lab {} is up: {} hosts, {} bridges.", lab.id, lab.hosts().len(), lab.bridges().len());
+    println!("Bridges connect to tcp:{} in namespace {}.", lab.controller_address(), lab.controller_netns().name());
+    println!("\nContainers:");
+    for container in lab.containers() {
+        let (netns, bridge, port) = (container.netns.name(), &container.bridge, &container.port);
+        println!("  ip netns exec {netns} ping {}   # h{} {bridge} {port}", container.ipv4, container.host);
+    }
+    println!("\nSwitches:");
+    for host in lab.hosts() {
+        let dir = lab.dir().join(format!("h{}", host.number));
+        println!("  ovs-vsctl --db=unix:{}/db.sock show", dir.display());
+        for bridge in lab.spec().bridges(host.number) {
+            println!("  ovs-ofctl -O OpenFlow13 dump-flows unix:{}/{}.mgmt", dir.display(), bridge.name);
+        }
+    }
+    println!("\nCtrl-C takes it down.");
+}
