@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use apps::allocation::Allocations;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -14,7 +13,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info};
 
 use crate::api::{self, Api};
-use crate::core::Settings;
+use crate::core::{Memory, Settings};
 use crate::hub;
 use crate::listen::{self, Limits, Shared};
 use crate::policy_watch::{Policies, PolicyError};
@@ -67,6 +66,9 @@ pub enum StartError {
     /// A thread died.
     #[error("starting failed, which is a fault of this program: {0}")]
     Thread(#[from] tokio::task::JoinError),
+    /// The system gives no random numbers.
+    #[error("can't make a key for probes: the system gives no random numbers: {0}")]
+    Random(getrandom::Error),
     /// Signals can't be received.
     #[error("can't receive signals: {0}")]
     Signals(io::Error),
@@ -101,17 +103,20 @@ pub async fn start(options: Options) -> Result<Handle, StartError> {
     let rest = bind("--rest", options.rest).await?;
     let opened = tokio::task::spawn_blocking(move || {
         let store = FileStore::open(&options.state)?;
-        let settings = Settings { probe_key: store.probe_key()?, allocations: store.allocations()? };
-        Ok::<_, StoreError>((store, settings))
+        let memory = store.memory()?;
+        Ok::<_, StoreError>((store, memory))
     });
-    let (store, settings) = opened.await??;
+    let (store, memory) = opened.await??;
+    let mut probe_key = [0; 32];
+    getrandom::fill(&mut probe_key).map_err(StartError::Random)?;
+    let settings = Settings { probe_key, memory };
     let store: Arc<dyn Store> = Arc::new(store);
 
     let problems = Arc::new(Problems::default());
     let (stop, stopped) = watch::channel(false);
     let (inputs, queue) = mpsc::channel(hub::QUEUE);
     let (publish, published) = watch::channel(None);
-    let (save, saved) = watch::channel(settings.allocations.clone());
+    let (save, saved) = watch::channel(settings.memory.clone());
     let (reload, reloads) = mpsc::channel(1);
     let shared = Arc::new(Shared::new(inputs.clone(), options.limits));
     let policies = Policies::start(options.policy, Arc::clone(&store), inputs, Arc::clone(&problems)).await?;
@@ -201,12 +206,12 @@ async fn bind(flag: &'static str, address: SocketAddr) -> Result<(TcpListener, S
     Ok((listener, bound))
 }
 
-/// Keeps the newest numbers given to tenants, until the hub has ended and all is written.
-async fn keep(store: Arc<dyn Store>, mut saved: watch::Receiver<Allocations>, problems: Arc<Problems>) {
+/// Keeps the newest of what the core remembers, until the hub has ended and all is written.
+async fn keep(store: Arc<dyn Store>, mut saved: watch::Receiver<Memory>, problems: Arc<Problems>) {
     while saved.changed().await.is_ok() {
-        let allocations = saved.borrow_and_update().clone();
+        let memory = saved.borrow_and_update().clone();
         let writer = Arc::clone(&store);
-        let written = tokio::task::spawn_blocking(move || writer.keep_allocations(&allocations)).await;
+        let written = tokio::task::spawn_blocking(move || writer.keep_memory(&memory)).await;
         let failure = match written {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),

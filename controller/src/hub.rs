@@ -4,7 +4,7 @@
 //! ```text
 //!  listener ─spawns─▶ session × bridges ──Input (bounded, waits)──▶ hub ──Outgoing (bounded, never waits)──▶ session
 //!  policy files / store ──Event::Policy──────────────────────────▶  │ ├──watch: Published──▶ REST
-//!                                                                   └────watch: Allocations──▶ store
+//!                                                                   └────watch: Memory──▶ store
 //! ```
 //!
 //! The hub waits for nobody: a session that can't take a batch is closed, and the store takes the newest of what it
@@ -15,14 +15,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apps::allocation::Allocations;
 use bytes::BytesMut;
 use openflow::peer::{Identity, XID_MAX};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::sleep_until;
 use tracing::{info, trace, warn};
 
-use crate::core::{Core, Effect, Event, Level, SessionId, Settings};
+use crate::core::{Core, Effect, Event, Level, Memory, SessionId, Settings};
 use crate::outgoing::Outgoing;
 use crate::snapshot::Snapshot;
 
@@ -68,7 +67,7 @@ struct Hub {
     /// Sessions with something in their batch.
     touched: Vec<SessionId>,
     publish: watch::Sender<Published>,
-    save: watch::Sender<Allocations>,
+    save: watch::Sender<Memory>,
     /// Is a policy in force? Has anything happened since the last snapshot, and when may the next one be taken?
     ready: bool,
     changed: bool,
@@ -80,7 +79,7 @@ pub async fn run(
     settings: Settings,
     mut inputs: mpsc::Receiver<Input>,
     publish: watch::Sender<Published>,
-    save: watch::Sender<Allocations>,
+    save: watch::Sender<Memory>,
     mut stop: watch::Receiver<bool>,
 ) {
     let now = Instant::now();
@@ -110,7 +109,7 @@ pub async fn run(
         for input in turn.drain(..) {
             hub.input(now, input);
         }
-        if hub.core.deadline().is_some_and(|deadline| deadline <= now) {
+        if hub.core.deadline(now).is_some_and(|deadline| deadline <= now) {
             hub.handle(now, Event::Timer);
         }
         hub.flush();
@@ -122,7 +121,7 @@ impl Hub {
     /// When to go on without an input.
     fn wake(&self) -> Option<Instant> {
         let publish = (self.changed && self.ready).then_some(self.publish_from);
-        self.core.deadline().into_iter().chain(publish).min()
+        self.core.deadline(Instant::now()).into_iter().chain(publish).min()
     }
 
     fn input(&mut self, now: Instant, input: Input) {
@@ -169,12 +168,12 @@ impl Hub {
                     }
                 }
                 // The same again would cost a commit.
-                Effect::Save(allocations) => {
-                    _ = self.save.send_if_modified(|saved| {
-                        let modified = *saved != allocations;
-                        *saved = allocations;
+                Effect::Save(memory) => {
+                    self.save.send_if_modified(|saved| {
+                        let modified = *saved != memory;
+                        *saved = memory;
                         modified
-                    })
+                    });
                 }
                 Effect::Notice(Level::Info, text) => info!("{text}"),
                 Effect::Notice(Level::Warning, text) => warn!("{text}"),

@@ -3,30 +3,12 @@
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use apps::policy::{Fabric, Glob, Policy};
-use serde::{Deserialize, Serialize};
+use apps::policy::{self, Policy, Source};
 use sha2::{Digest, Sha256};
 
-/// No policy of sense is longer; what is may be a mistake in the path.
-const FILE_MAX: u64 = 16 << 20;
-
-/// A policy file's name and text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
-    /// Its name, for diagnostics.
-    pub name: String,
-    /// Its text.
-    pub text: String,
-}
-
-impl Source {
-    /// A name and a text.
-    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { name: name.into(), text: text.into() }
-    }
-}
+/// What is longer may be a mistake in the path.
+const FILE_MAX: u64 = Source::BYTES_MAX as u64;
 
 /// Policy files of no use: text for the operator, ready to print.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,14 +19,11 @@ pub struct BadPolicy(pub String);
 ///
 /// # Errors
 /// [`BadPolicy`] with all diagnostics, in colour if wanted.
-pub fn load(sources: &[Source], _colour: bool) -> Result<(Policy, Vec<String>), BadPolicy> {
-    for source in sources {
-        if let Err(error) = source.text.parse::<toml::Table>() {
-            return Err(BadPolicy(format!("{}: {error}", source.name)));
-        }
+pub fn load(sources: &[Source], colour: bool) -> Result<(Policy, Vec<String>), BadPolicy> {
+    match policy::load(sources) {
+        Ok(loaded) => Ok((loaded.policy, loaded.warnings.iter().map(ToString::to_string).collect())),
+        Err(diagnostics) => Err(BadPolicy(diagnostics.render(colour))),
     }
-    let fabric = Fabric { links: vec![Glob::new("*")], probe_interval: Duration::from_millis(200) };
-    Ok((Policy { bridges: Vec::new(), fabric, tenants: Vec::new() }, Vec::new()))
 }
 
 /// SHA-256 over the texts, in order and in hex: what `cat FILES | sha256sum` prints.
@@ -107,5 +86,5 @@ fn read_file(path: &Path) -> Result<Source, BadPolicy> {
         return Err(unreadable(&format!("it has more than the {FILE_MAX} octets that a policy may have")));
     }
     let text = String::from_utf8(octets).map_err(|error| unreadable(&format!("it isn't UTF-8 text: {error}")))?;
-    Ok(Source::new(path.display().to_string(), text))
+    Ok(Source { name: path.display().to_string(), text })
 }

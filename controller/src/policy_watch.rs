@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use apps::policy::Source;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
 use crate::core::Event;
 use crate::hub::Input;
-use crate::policy_files::{self, BadPolicy, Source};
+use crate::policy_files::{self, BadPolicy};
 use crate::problems::{Problems, utc};
 use crate::snapshot::PolicyStatus;
 use crate::store::{Kept, Store, StoreError};

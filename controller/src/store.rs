@@ -1,4 +1,4 @@
-//! What has to outlive the daemon: numbers given to tenants, the key of probes, the last good policy. Each commit is
+//! What has to outlive the daemon: what the core remembers, and the last good policy. Each commit is
 //! atomic and on the disk when it returns.
 
 use std::fs::{DirBuilder, OpenOptions};
@@ -6,12 +6,12 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use apps::allocation::Allocations;
+use apps::policy::Source;
 use redb::{Database, DatabaseError, ReadableDatabase, TableDefinition, TableError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::policy_files::Source;
+use crate::core::Memory;
 
 /// The policy in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,21 +50,16 @@ pub enum StoreError {
 
 /// Where things are kept. All methods block.
 pub trait Store: Send + Sync {
-    /// Numbers given to tenants.
+    /// What the core remembers.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn allocations(&self) -> Result<Allocations, StoreError>;
-    /// Keeps numbers given to tenants.
+    fn memory(&self) -> Result<Memory, StoreError>;
+    /// Keeps what the core remembers.
     ///
     /// # Errors
-    /// [`StoreError`]; the old ones are still kept.
-    fn keep_allocations(&self, allocations: &Allocations) -> Result<(), StoreError>;
-    /// The key of probes, made when it is asked for first.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    fn probe_key(&self) -> Result<[u8; 32], StoreError>;
+    /// [`StoreError`]; the old is still kept.
+    fn keep_memory(&self, memory: &Memory) -> Result<(), StoreError>;
     /// The last good policy, if there was one.
     ///
     /// # Errors
@@ -78,8 +73,7 @@ pub trait Store: Send + Sync {
 }
 
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("espalier");
-const ALLOCATIONS: &str = "allocations";
-const PROBE_KEY: &str = "probe key";
+const MEMORY: &str = "memory";
 const POLICY: &str = "policy";
 
 /// A store in one file.
@@ -98,7 +92,6 @@ impl FileStore {
         let unusable = |error| StoreError::Folder { path: folder.to_owned(), error };
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unusable)?;
         let path = folder.join("espalier.redb");
-        // Whoever knows the key of probes can forge links.
         OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(unusable)?;
         let opened = Database::builder().set_cache_size(4 << 20).create(&path);
         match opened {
@@ -145,22 +138,12 @@ impl FileStore {
 }
 
 impl Store for FileStore {
-    fn allocations(&self) -> Result<Allocations, StoreError> {
-        Ok(self.read_json(ALLOCATIONS)?.unwrap_or_default())
+    fn memory(&self) -> Result<Memory, StoreError> {
+        Ok(self.read_json(MEMORY)?.unwrap_or_default())
     }
 
-    fn keep_allocations(&self, allocations: &Allocations) -> Result<(), StoreError> {
-        self.write_json(ALLOCATIONS, allocations)
-    }
-
-    fn probe_key(&self) -> Result<[u8; 32], StoreError> {
-        if let Some(key) = self.read(PROBE_KEY)? {
-            return key.try_into().map_err(|_| self.fail("the key of probes hasn't 32 octets"));
-        }
-        let mut key = [0; 32];
-        getrandom::fill(&mut key).map_err(|error| self.fail(error.to_string()))?;
-        self.write(PROBE_KEY, &key)?;
-        Ok(key)
+    fn keep_memory(&self, memory: &Memory) -> Result<(), StoreError> {
+        self.write_json(MEMORY, memory)
     }
 
     fn policy(&self) -> Result<Option<Kept>, StoreError> {
@@ -182,17 +165,22 @@ mod tests {
     fn what_is_kept_is_there_after_a_restart_and_only_its_owner_may_read_it() {
         let top = std::env::temp_dir().join(format!("espalier-store-{}", std::process::id()));
         let folder = top.join("new");
-        let kept = Kept { generation: 7, digest: "d".into(), sources: vec![Source::new("a.toml", "version = 1")] };
-        let key = {
+        let kept = Kept {
+            generation: 7,
+            digest: "d".into(),
+            sources: vec![Source { name: "a.toml".into(), text: "version = 1".into() }],
+        };
+        let memory = Memory { bridges: [7].into(), ..Memory::default() };
+        {
             let store = FileStore::open(&folder).unwrap();
             assert_eq!(store.policy().unwrap(), None);
             assert!(matches!(FileStore::open(&folder), Err(StoreError::InUse(_))));
             store.keep_policy(&kept).unwrap();
-            store.probe_key().unwrap()
-        };
+            store.keep_memory(&memory).unwrap();
+        }
         let store = FileStore::open(&folder).unwrap();
         assert_eq!(store.policy().unwrap(), Some(kept));
-        assert_eq!(store.probe_key().unwrap(), key);
+        assert_eq!(store.memory().unwrap(), memory);
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&folder), mode(&folder.join("espalier.redb"))), (0o700, 0o600));
         drop(store);

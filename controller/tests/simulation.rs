@@ -91,7 +91,7 @@ fn tail(world: &World) -> String {
 fn disturb(world: &mut World) -> String {
     let dpids: Vec<DatapathId> = world.bridges.keys().copied().collect();
     let dpid = dpids[world.draw.below(dpids.len())];
-    match world.draw.below(8) {
+    match world.draw.below(9) {
         0 => {
             world.disconnect(dpid);
             format!("{dpid} loses its channel")
@@ -116,6 +116,16 @@ fn disturb(world: &mut World) -> String {
             format!("{end} goes {}", if up { "up" } else { "down" })
         }
         5 => {
+            // The same ports in other networks, or in none.
+            let text = match world.draw.below(3) {
+                0 => GREEN_ORANGE.replace("key = 100", "key = 300\nunknown_unicast = \"drop\""),
+                1 => GREEN_ORANGE.replace("orange-*", "orange-9"),
+                _ => GREEN_ORANGE.to_owned(),
+            };
+            world.set_policy(policy(&text));
+            "another policy comes into force".to_owned()
+        }
+        6 => {
             world.empty(dpid);
             format!("{dpid} loses its tables")
         }
@@ -132,6 +142,7 @@ fn disturb(world: &mut World) -> String {
 }
 
 fn heal(world: &mut World) {
+    world.set_policy(policy(GREEN_ORANGE));
     for end in world.wires.keys().copied().collect::<Vec<_>>() {
         world.set_port_up(end, true);
     }

@@ -23,7 +23,7 @@ pub use self::diagnostic::{Diagnostic, Diagnostics, Label, Severity};
 pub use self::model::*;
 
 /// A policy file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Source {
     /// Its name, as diagnostics show it.
     pub name: String,

@@ -25,7 +25,8 @@ impl Core {
             Message::PortStatus(status) => self.port_status(now, dpid, status),
             Message::BarrierReply(_) => self.acknowledged(now, dpid, xid),
             Message::MultipartReply(part) => {
-                if self.bridges.get_mut(&dpid).is_some_and(|bridge| bridge.read(xid, part)) {
+                let complete = self.bridges.get_mut(&dpid).is_some_and(|bridge| bridge.read(xid, part));
+                if complete {
                     self.tables_read(now, dpid);
                 }
             }

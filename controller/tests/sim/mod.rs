@@ -89,10 +89,6 @@ impl World {
         self.event(Event::Policy(policy, PolicyStatus::default()));
     }
 
-    pub(crate) fn policy(&self) -> &Policy {
-        &self.policy
-    }
-
     pub(crate) fn add_bridge(&mut self, dpid: u64, ports: &[&str]) {
         let mut bridge = SimBridge::new(dpid);
         for name in ports {
