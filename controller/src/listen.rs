@@ -15,7 +15,7 @@ use crate::limit::{Dropped, Limit};
 use crate::registry::Registry;
 use crate::session;
 
-/// How long bridges may take, and how many may be about to connect.
+/// How long bridges and clients may take, and how many may be about to connect.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Of the channel itself.
@@ -30,6 +30,8 @@ pub struct Limits {
     pub claim: Duration,
     /// Connections that haven't said who they are.
     pub handshakes: usize,
+    /// For the head of a REST request, and for the pause between two.
+    pub request: Duration,
 }
 
 impl Default for Limits {
@@ -42,6 +44,7 @@ impl Default for Limits {
             challenge: seconds(2),
             claim: seconds(3),
             handshakes: 1024,
+            request: seconds(10),
         }
     }
 }
