@@ -62,13 +62,16 @@ pub struct Shared {
     pub limits: Limits,
     /// Limits lines about datapath ids that two bridges claim: both may try for ever.
     pub taken: Mutex<Limit>,
+    /// Limits lines about connections that never said who they are: anybody can make many.
+    pub strangers: Mutex<Limit>,
 }
 
 impl Shared {
     /// For sessions that report to `hub`.
     pub fn new(hub: mpsc::Sender<Input>, limits: Limits) -> Self {
-        let (registry, dropped, taken) = (Registry::default(), Dropped::default(), Mutex::new(Limit::new(1)));
-        Self { hub, registry, dropped, limits, taken }
+        let (registry, dropped) = (Registry::default(), Dropped::default());
+        let (taken, strangers) = (Mutex::new(Limit::new(1)), Mutex::new(Limit::new(20)));
+        Self { hub, registry, dropped, limits, taken, strangers }
     }
 }
 

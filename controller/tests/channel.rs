@@ -217,11 +217,9 @@ async fn a_living_bridge_keeps_its_datapath_id() {
     lab.connected().await;
     let (done, mut end) = mpsc::channel::<()>(1);
     let alive = tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                other = incumbent.answer() => panic!("{other:?}"),
-                _ = end.recv() => return incumbent,
-            }
+        tokio::select! {
+            other = incumbent.answer() => panic!("{other:?}"),
+            _ = end.recv() => incumbent,
         }
     });
     for _ in 0..10 {

@@ -20,30 +20,30 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// Nothing here takes that long unless it never comes.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-pub fn features(dpid: u64) -> Message {
+pub(crate) fn features(dpid: u64) -> Message {
     let capabilities = Capabilities::default();
     let datapath = DatapathId(dpid);
     Message::FeaturesReply(FeaturesReply { datapath, n_buffers: 0, n_tables: 254, auxiliary_id: 0, capabilities })
 }
 
 /// A bridge's end of a channel.
-pub struct Bridge {
-    pub stream: TcpStream,
-    pub buffer: BytesMut,
+pub(crate) struct Bridge {
+    pub(crate) stream: TcpStream,
+    pub(crate) buffer: BytesMut,
 }
 
 impl Bridge {
     /// Connects, and says nothing yet.
-    pub async fn silent(address: SocketAddr) -> Self {
+    pub(crate) async fn silent(address: SocketAddr) -> Self {
         let stream = timeout(PATIENCE, TcpStream::connect(address)).await.unwrap().unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream, buffer: BytesMut::new() }
     }
 
     /// Connects and tells who it is. Whether the controller accepts that is another matter.
-    pub async fn connect(address: SocketAddr, dpid: u64) -> Self {
+    pub(crate) async fn connect(address: SocketAddr, dpid: u64) -> Self {
         let mut bridge = Self::silent(address).await;
         bridge.send(1, &Message::Hello(Hello::v13())).await;
         loop {
@@ -67,18 +67,18 @@ impl Bridge {
         }
     }
 
-    pub async fn send(&mut self, xid: u32, message: &Message) {
+    pub(crate) async fn send(&mut self, xid: u32, message: &Message) {
         let mut out = BytesMut::new();
         message.encode(Xid(xid), &mut out);
         self.write(&out).await;
     }
 
-    pub async fn write(&mut self, octets: &[u8]) {
+    pub(crate) async fn write(&mut self, octets: &[u8]) {
         timeout(PATIENCE, self.stream.write_all(octets)).await.expect("it can be written").unwrap();
     }
 
     /// The next message; `None`: the connection is closed.
-    pub async fn receive(&mut self) -> Option<(Xid, Message)> {
+    pub(crate) async fn receive(&mut self) -> Option<(Xid, Message)> {
         loop {
             if let Some(frame) = next_frame(&mut self.buffer).unwrap() {
                 return Some(Message::decode(&frame).unwrap());
@@ -91,7 +91,7 @@ impl Bridge {
     }
 
     /// The next message that isn't an echo request; those are answered.
-    pub async fn answer(&mut self) -> Option<(Xid, Message)> {
+    pub(crate) async fn answer(&mut self) -> Option<(Xid, Message)> {
         loop {
             match self.receive().await? {
                 (xid, Message::EchoRequest(body)) => self.send(xid.0, &Message::EchoReply(body)).await,
@@ -101,7 +101,7 @@ impl Bridge {
     }
 
     /// How long an echo takes.
-    pub async fn echo(&mut self) -> Duration {
+    pub(crate) async fn echo(&mut self) -> Duration {
         static XIDS: AtomicU32 = AtomicU32::new(1000);
         let (start, xid) = (Instant::now(), XIDS.fetch_add(1, Ordering::Relaxed));
         self.send(xid, &Message::EchoRequest("are you there?".into())).await;
@@ -112,7 +112,7 @@ impl Bridge {
     }
 
     /// How long it takes until the connection is closed.
-    pub async fn closed(&mut self) -> Duration {
+    pub(crate) async fn closed(&mut self) -> Duration {
         let start = Instant::now();
         while self.answer().await.is_some() {}
         start.elapsed()
@@ -120,7 +120,7 @@ impl Bridge {
 }
 
 /// Waits until something is so.
-pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !so() {
         assert!(start.elapsed() < PATIENCE, "{what}: not so after {PATIENCE:?}");
@@ -129,7 +129,7 @@ pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
 }
 
 /// Deadlines short enough for tests.
-pub fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     let ms = Duration::from_millis;
     Limits {
         peer: Timing { handshake: ms(500), echo_after: ms(500), echo_answer: ms(1500) },
@@ -143,10 +143,10 @@ pub fn limits() -> Limits {
 }
 
 /// A folder that is gone after the test.
-pub struct Folder(pub PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("espalier-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
@@ -154,7 +154,7 @@ impl Folder {
         Self(path)
     }
 
-    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         // As editors do: whoever reads sees the old text or the new one.
         let (new, path) = (self.0.join(".new"), self.0.join(name));
         std::fs::write(&new, text).unwrap();
@@ -162,7 +162,7 @@ impl Folder {
         path
     }
 
-    pub fn options(&self) -> Options {
+    pub(crate) fn options(&self) -> Options {
         let any = "127.0.0.1:0".parse().unwrap();
         Options { policy: Vec::new(), openflow: any, rest: any, state: self.0.join("state"), limits: limits() }
     }
