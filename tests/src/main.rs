@@ -108,7 +108,7 @@ fn look_around(lab: &Lab) {
     println!("\nContainers:");
     for container in lab.containers() {
         let (netns, bridge, port) = (container.netns.name(), &container.bridge, &container.port);
-        println!("  ip netns exec {netns} ping {}   # h{} {bridge} {port}", container.ipv4, container.host);
+        println!("  ip netns exec {netns} bash   # h{} {bridge} {port}: {}", container.host, container.ipv4);
     }
     println!("\nSwitches:");
     for host in lab.hosts() {

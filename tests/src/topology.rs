@@ -292,13 +292,13 @@ impl Lab {
         commands
     }
 
-    /// Gives the underlay bridge its address and its neighbours, which ovs-vswitchd forgets when it ends.
+    /// Gives the underlay bridge its address and its neighbours, which ovs-vswitchd may forget when it ends.
     pub(crate) fn address_underlay(&self, host: &Host) -> Result<()> {
         if self.spec.carrier.tunnel_type().is_none() {
             return Ok(());
         }
         let address = underlay_ip(host.number);
-        host.netns.ip_batch(&format!("addr add {address}/24 dev br-phy\nlink set br-phy up\n"))?;
+        host.netns.ip_batch(&format!("addr replace {address}/24 dev br-phy\nlink set br-phy up\n"))?;
         // Without them a tunnel drops the packets that make it ask for the neighbour.
         for peer in (1..=self.spec.hosts).filter(|peer| *peer != host.number) {
             host.appctl("tnl/neigh/set", &["br-phy", &underlay_ip(peer), &underlay_mac(peer)])?;
