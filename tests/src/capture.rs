@@ -137,7 +137,12 @@ impl Capture {
     /// Records at a port of a host. With [`Direction::Sent`] it sees what OVS puts out of the port, tags and all;
     /// with [`Direction::Received`] what comes from the far end of the cable, the outermost tag taken off.
     pub fn at_port(host: &Host, port: &str, direction: Direction) -> Result<Self> {
-        Self::open(&host.netns, Some(port.to_owned()), direction)
+        Self::inside(&host.netns, port, direction)
+    }
+
+    /// Records at an interface of a namespace.
+    pub(crate) fn inside(netns: &Netns, interface: &str, direction: Direction) -> Result<Self> {
+        Self::open(netns, Some(interface.to_owned()), direction)
     }
 
     fn open(netns: &Netns, interface: Option<String>, direction: Direction) -> Result<Self> {

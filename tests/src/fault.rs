@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::link::LinkEnd;
 use crate::netns::Netns;
-use crate::topology::{CONTROL, Lab, LinkEnd, UPLINK, underlay_ip};
+use crate::topology::{CONTROL, Lab, UPLINK, underlay_ip};
 use crate::wait_until;
 
 const PATIENCE: Duration = Duration::from_secs(20);

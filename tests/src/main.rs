@@ -1,8 +1,10 @@
 //! `lab`: brings a lab up to look around in, and removes what dead labs left behind.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use lab::{Carrier, Lab, Layout, Shape, Spec, Switching, TenantSpec};
+use lab::{Carrier, ControllerSpec, Lab, Layout, Shape, Spec, Switching, TenantSpec};
 use nix::sys::signal::{SigSet, Signal};
 
 /// Hosts with real Open vSwitch in network namespaces.
@@ -47,6 +49,12 @@ struct Up {
     /// Interval of BFD on tunnels, in milliseconds
     #[arg(long, value_name = "MS")]
     bfd: Option<u32>,
+    /// Start the controller too, with this policy
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// The loopback port that leads to the controller's REST interface
+    #[arg(long, default_value_t = 8653, value_name = "PORT")]
+    rest: u16,
 }
 
 fn tenant(text: &str) -> Result<TenantSpec> {
@@ -85,10 +93,24 @@ fn up(arguments: Up) -> Result<()> {
         bfd_ms: arguments.bfd,
         ..Spec::default()
     })?;
+    let controller = match arguments.policy {
+        Some(file) => {
+            let text = std::fs::read_to_string(&file).with_context(|| format!("reading {} failed", file.display()))?;
+            Some(lab.start_controller(&ControllerSpec::policy(text))?)
+        }
+        None => None,
+    };
     look_around(&lab);
+    let mut relay = None;
+    if let Some(controller) = &controller {
+        let relay = relay.insert(controller.relay(arguments.rest)?);
+        println!("The controller runs: http://{}/v1/status", relay.address());
+        println!("Its policy, which may be edited: {}", controller.policy_file().display());
+    }
+    println!("\nCtrl-C takes it all down.");
     let signal = stop.wait().context("waiting for a signal failed")?;
     println!("{signal}: taking the lab down");
-    Ok(())
+    controller.map_or(Ok(()), |mut controller| controller.stop())
 }
 
 /// Holds Ctrl-C and its like back until they are asked for, so that the lab is always taken down in order. Threads
@@ -118,5 +140,4 @@ fn look_around(lab: &Lab) {
             println!("  ovs-ofctl -O OpenFlow13 dump-flows unix:{}/{}.mgmt", dir.display(), bridge.name);
         }
     }
-    println!("\nCtrl-C takes it down.");
 }

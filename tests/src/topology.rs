@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::container::Container;
 use crate::host::{self, Host};
+use crate::link::{Link, LinkEnd, links};
 use crate::netns::Netns;
 use crate::spec::{Bridge, Spec, Switching};
 use crate::{leftovers, process};
@@ -41,28 +42,6 @@ pub struct Lab {
     links: Vec<Link>,
     containers: Mutex<Vec<Container>>,
     next_index: AtomicU32,
-}
-
-/// One end of a link between bridges.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LinkEnd {
-    /// The host, from 1.
-    pub host: usize,
-    /// The bridge on it.
-    pub bridge: String,
-    /// The bridge's port.
-    pub port: String,
-}
-
-/// A link between bridges on two hosts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// The end on the lower host.
-    pub a: LinkEnd,
-    /// The end on the higher host.
-    pub b: LinkEnd,
-    /// Whose it is, if it carries one tenant only.
-    pub tenant: Option<String>,
 }
 
 impl Lab {
@@ -394,40 +373,6 @@ impl Drop for Lab {
             eprintln!("lab {}: not all of it could be removed; `lab clean` tries again: {error:#}", self.id);
         }
     }
-}
-
-impl Link {
-    /// The far end, seen from one.
-    pub fn other(&self, end: &LinkEnd) -> Option<&LinkEnd> {
-        match end {
-            end if *end == self.a => Some(&self.b),
-            end if *end == self.b => Some(&self.a),
-            _ => None,
-        }
-    }
-
-    /// The end on a host.
-    pub fn end(&self, host: usize) -> Result<&LinkEnd> {
-        ensure!(host == self.a.host || host == self.b.host, "the link has no end on h{host}");
-        Ok(if host == self.a.host { &self.a } else { &self.b })
-    }
-}
-
-/// Links for all pairs: one per pair for shared bridges, one per pair and tenant for bridges of their own. A policy's
-/// glob `green-*` must not match their ports, so the tenant's name stands at the end.
-fn links(spec: &Spec) -> Vec<Link> {
-    let kind = if spec.carrier.tunnel_type().is_some() { "tun" } else { "wire" };
-    let end = |bridge: &Bridge, peer: usize| {
-        let suffix = bridge.tenant.as_ref().map(|tenant| format!("-{tenant}")).unwrap_or_default();
-        LinkEnd { host: bridge.host, bridge: bridge.name.clone(), port: format!("{kind}{peer}{suffix}") }
-    };
-    let mut links = Vec::new();
-    for (a, b) in spec.shape.edges(spec.hosts) {
-        for (near, far) in spec.bridges(a).iter().zip(spec.bridges(b)) {
-            links.push(Link { a: end(near, b), b: end(&far, a), tenant: near.tenant.clone() });
-        }
-    }
-    links
 }
 
 fn connect_commands(bridge: &str) -> Vec<String> {

@@ -68,6 +68,83 @@ fn veth_carries() -> Result<()> {
     carries(Carrier::Veth)
 }
 
+/// A shared bridge with one tunnel per pair of hosts: flows written by hand set and match the tunnel key, and two
+/// tenants with the same addresses don't meet.
+fn shares(carrier: Carrier) -> Result<()> {
+    let lab = Lab::start(&Spec { hosts: 2, carrier, connect: false, ..Spec::default() })?;
+    for host in lab.hosts() {
+        let tunnel = lab.link(1, 2, "green")?.end(host.number)?;
+        ensure!(host.flows("br0")?.is_empty(), "a secure bridge has no flows at first");
+        for (port, key) in [("green-1", 100), ("orange-1", 200)] {
+            let out = format!("in_port={port},actions=set_field:{key}->tun_id,output:{}", tunnel.port);
+            let back = format!("in_port={},tun_id={key},actions=output:{port}", tunnel.port);
+            host.ofctl("add-flow", "br0", &[&out])?;
+            host.ofctl("add-flow", "br0", &[&back])?;
+        }
+        ensure!(host.flows("br0")?.len() == 4);
+    }
+    for tenant in ["green", "orange"] {
+        let matrix = lab.ping_matrix(tenant, MS(3000))?;
+        ensure!(matrix.is_full(), "{carrier:?}: {matrix}");
+    }
+    let green = lab.container(1, "green-1")?;
+    let (own, foreign) =
+        (Capture::start(&lab.container(2, "green-1")?)?, Capture::start(&lab.container(2, "orange-1")?)?);
+    let frame = Frame::broadcast(green.mac);
+    green.send(&frame)?;
+    own.wait_for(&frame, MS(2000))?;
+    ensure!(own.stop()?.copies(&frame) == 1 && foreign.stop()?.copies(&frame) == 0, "{carrier:?}");
+    Ok(())
+}
+
+#[test]
+fn a_tunnel_is_shared_by_key() -> Result<()> {
+    [Carrier::Vxlan, Carrier::Gre, Carrier::Geneve].into_iter().try_for_each(shares)
+}
+
+/// Frames pass a function in both directions untouched, and are seen there; rates are measured as sent.
+#[test]
+fn functions_and_rates() -> Result<()> {
+    let lab = Lab::start(&Spec { hosts: 1, containers: 2, connect: false, ..Spec::default() })?;
+    let (host, function) = (lab.host(1)?, lab.add_function(1, "br0", "fw1-in", "fw1-out")?);
+    for (from, to) in [("green-1", "fw1-in"), ("fw1-out", "green-2"), ("green-2", "fw1-out"), ("fw1-in", "green-1")] {
+        host.ofctl("add-flow", "br0", &[&format!("in_port={from},actions=output:{to}")])?;
+    }
+    let (one, two) = (lab.container(1, "green-1")?, lab.container(1, "green-2")?);
+    ensure!(lab.ping(&one, two.ipv4)?, "nothing passes the function");
+
+    let captures =
+        (function.capture_ingress()?, function.capture_egress()?, Capture::start(&two)?, Capture::start(&one)?);
+    let (there, back) = (Frame::tagged(one.mac, two.mac, &[(0x8100, 9)]), Frame::broadcast(two.mac));
+    one.send(&there)?;
+    two.send(&back)?;
+    captures.2.wait_for(&there, MS(2000))?;
+    captures.3.wait_for(&back, MS(2000))?;
+    let (ingress, egress) = (captures.0.stop()?, captures.1.stop()?);
+    ensure!(ingress.copies(&there) == 1 && ingress.copies(&back) == 0, "{:?}", ingress.markers);
+    ensure!(egress.copies(&back) == 1 && egress.copies(&there) == 0, "{:?}", egress.markers);
+
+    function.hang()?;
+    ensure!(!lab.ping_within(&one, two.ipv4, MS(200))?, "a hanging function lets packets through");
+    function.recover()?;
+    ensure!(lab.ping(&one, two.ipv4)?, "the function doesn't recover");
+
+    let got = lab.udp(&one, &two, 10, 1)?;
+    ensure!((9.0..11.0).contains(&got.mbit) && got.lost_percent < 1.0, "{got:?}");
+    ensure!(lab.tcp(&one, &two, 1)?.mbit > 10.0);
+    lab.remove_function(&function)?;
+    ensure!(!lab.ping_within(&one, two.ipv4, MS(200))?, "a removed function lets packets through");
+    Ok(())
+}
+
+/// Whether a port of h1's bridge reports that its link is down.
+fn link_down(lab: &Lab, port: &str) -> Result<bool> {
+    let ports = lab.host(1)?.ofctl("dump-ports-desc", "green", &[])?;
+    let (_, described) = ports.split_once(port).context("the link's port is gone")?;
+    // The name's line, then the line of its configuration, then that of its state.
+    Ok(described.lines().nth(2).context("the port's state is missing")?.contains("LINK_DOWN"))
+}
+
 /// A cut stops traffic between one pair of hosts and no other; the ports stay up; restoring brings it back. The
 /// outage that a continuous ping reports is the one that was made.
 fn cuts(carrier: Carrier) -> Result<()> {
@@ -81,10 +158,8 @@ fn cuts(carrier: Carrier) -> Result<()> {
     lab.cut(1, 2)?;
     ensure!(!lab.ping_within(one, two.ipv4, MS(300))?, "{carrier:?}: the cut lets packets through");
     ensure!(lab.ping(two, three.ipv4)?, "{carrier:?}: the cut hit another pair too");
-    let ports = lab.host(1)?.ofctl("dump-ports-desc", "green", &[])?;
     let port = &lab.link(1, 2, "green")?.a.port;
-    let (_, described) = ports.split_once(port.as_str()).context("the link's port is gone")?;
-    ensure!(described.lines().nth(2).is_some_and(|state| !state.contains("LINK_DOWN")), "not silent: {ports}");
+    ensure!(!link_down(&lab, port)?, "{carrier:?}: the cut isn't silent, {port} is down");
     lab.restore(1, 2)?;
     ensure!(lab.ping(one, two.ipv4)?, "{carrier:?}: nothing passes after restoring");
     std::thread::sleep(MS(100));
@@ -94,6 +169,12 @@ fn cuts(carrier: Carrier) -> Result<()> {
     ensure!((MS(250)..MS(2000)).contains(&report.longest_outage), "{carrier:?}: {report:?}");
     ensure!(report.duplicates == 0 && report.sent > 40 && report.received > 20, "{carrier:?}: {report:?}");
 
+    if carrier == Carrier::Veth {
+        lab.set_interface(2, &lab.link(1, 2, "green")?.b.port, false)?;
+        wait_until("the loss of carrier at the other end", MS(2000), || link_down(&lab, port))?;
+        lab.set_interface(2, &lab.link(1, 2, "green")?.b.port, true)?;
+        wait_until("the carrier at the other end", MS(2000), || Ok(!link_down(&lab, port)?))?;
+    }
     lab.cut_host(2)?;
     ensure!(!lab.ping_within(two, three.ipv4, MS(200))?, "{carrier:?}: a host that is cut off still reaches others");
     lab.restore_host(2)?;
