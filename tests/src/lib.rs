@@ -28,6 +28,7 @@ mod ping;
 mod process;
 mod rate;
 mod relay;
+mod signals;
 mod spec;
 mod topology;
 
@@ -43,6 +44,7 @@ pub use netns::Netns;
 pub use ping::{ContinuousPing, Matrix, PingReport};
 pub use rate::Throughput;
 pub use relay::Relay;
+pub use signals::StopSignals;
 pub use spec::{Bridge, Carrier, Layout, Shape, Spec, Switching, TenantSpec};
 pub use topology::Lab;
 

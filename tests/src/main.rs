@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use lab::{Carrier, ControllerSpec, Lab, Layout, Shape, Spec, Switching, TenantSpec};
-use nix::sys::signal::{SigSet, Signal};
+use lab::{Carrier, ControllerSpec, Lab, Layout, Shape, Spec, StopSignals, Switching, TenantSpec};
 
 /// Hosts with real Open vSwitch in network namespaces.
 #[derive(Parser)]
@@ -81,7 +80,7 @@ fn main() -> Result<()> {
 }
 
 fn up(arguments: Up) -> Result<()> {
-    let stop = stop_signals()?;
+    let mut stop = StopSignals::catch()?;
     let lab = Lab::start(&Spec {
         hosts: arguments.hosts,
         layout: arguments.layout,
@@ -108,20 +107,9 @@ fn up(arguments: Up) -> Result<()> {
         println!("Its policy, which may be edited: {}", controller.policy_file().display());
     }
     println!("\nCtrl-C takes it all down.");
-    let signal = stop.wait().context("waiting for a signal failed")?;
+    let signal = stop.wait();
     println!("{signal}: taking the lab down");
     controller.map_or(Ok(()), |mut controller| controller.stop())
-}
-
-/// Holds Ctrl-C and its like back until they are asked for, so that the lab is always taken down in order. Threads
-/// started later inherit this; child processes don't.
-fn stop_signals() -> Result<SigSet> {
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        signals.add(signal);
-    }
-    signals.thread_block().context("blocking signals failed")?;
-    Ok(signals)
 }
 
 fn look_around(lab: &Lab) {

