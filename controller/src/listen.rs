@@ -15,7 +15,7 @@ use crate::limit::{Dropped, Limit};
 use crate::registry::Registry;
 use crate::session;
 
-/// How long bridges may take, and how many may be about to connect.
+/// How long bridges and clients may take, and how many may be about to connect.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Of the channel itself.
@@ -30,6 +30,8 @@ pub struct Limits {
     pub claim: Duration,
     /// Connections that haven't said who they are.
     pub handshakes: usize,
+    /// For the head of a REST request, and for the pause between two.
+    pub request: Duration,
 }
 
 impl Default for Limits {
@@ -42,6 +44,7 @@ impl Default for Limits {
             challenge: seconds(2),
             claim: seconds(3),
             handshakes: 1024,
+            request: seconds(10),
         }
     }
 }
@@ -59,13 +62,16 @@ pub struct Shared {
     pub limits: Limits,
     /// Limits lines about datapath ids that two bridges claim: both may try for ever.
     pub taken: Mutex<Limit>,
+    /// Limits lines about connections that never said who they are: anybody can make many.
+    pub strangers: Mutex<Limit>,
 }
 
 impl Shared {
     /// For sessions that report to `hub`.
     pub fn new(hub: mpsc::Sender<Input>, limits: Limits) -> Self {
-        let (registry, dropped, taken) = (Registry::default(), Dropped::default(), Mutex::new(Limit::new(1)));
-        Self { hub, registry, dropped, limits, taken }
+        let (registry, dropped) = (Registry::default(), Dropped::default());
+        let (taken, strangers) = (Mutex::new(Limit::new(1)), Mutex::new(Limit::new(20)));
+        Self { hub, registry, dropped, limits, taken, strangers }
     }
 }
 

@@ -27,6 +27,9 @@ pub enum PolicyError {
     /// It has errors.
     #[error(transparent)]
     Bad(#[from] BadPolicy),
+    /// The one that was kept is of no use to this version.
+    #[error("the policy kept in the state folder can't be used; name policy files with --policy instead:\n{0}")]
+    Kept(BadPolicy),
     /// It can't be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -75,7 +78,10 @@ impl Policies {
             if !known {
                 warn!("there is no policy yet, so no port belongs to anybody; name policy files with --policy");
             }
-            policies.adopt(sources).await?;
+            policies.adopt(sources).await.map_err(|error| match error {
+                PolicyError::Bad(bad) => PolicyError::Kept(bad),
+                other => other,
+            })?;
         }
         Ok(policies)
     }

@@ -1,12 +1,12 @@
 //! One connection of one bridge: a task that moves octets between the socket, [`Peer`], which decides, and the hub.
 //!
 //! It never stops reading because it writes, nor writing because it reads, and it has a deadline for everything that
-//! the other end can put off. What a bridge costs the hub is bounded: packet-ins have budgets and are dropped beyond
-//! them; all else waits for room in the hub's queue, which holds up this bridge's socket and nobody else.
+//! the other end can put off. What a bridge costs the hub is bounded by budgets: packet-ins are dropped beyond theirs;
+//! all else waits, which holds up this bridge's socket and nobody else.
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -32,6 +32,8 @@ use crate::registry::Challenge;
 const PROBES_MAX: usize = 256;
 /// Other packet-ins that one session may have waiting at the hub.
 const PACKETS_MAX: usize = 64;
+/// Other messages that one session may have waiting at the hub; beyond that its socket isn't read.
+const OTHERS_MAX: usize = 512;
 /// Ethernet type of probes (LLDP).
 const PROBE_TYPE: &[u8] = &[0x88, 0xcc];
 /// Octets of our own answers beyond which nothing more is read.
@@ -60,6 +62,7 @@ struct Session {
     open: Vec<Challenge>,
     probes: Arc<Semaphore>,
     packets: Arc<Semaphore>,
+    others: Arc<Semaphore>,
     malformed: Limit,
     /// What was read and isn't a whole message yet.
     buffer: BytesMut,
@@ -98,6 +101,7 @@ pub(crate) async fn run(
         open: Vec::new(),
         probes: Arc::new(Semaphore::new(PROBES_MAX)),
         packets: Arc::new(Semaphore::new(PACKETS_MAX)),
+        others: Arc::new(Semaphore::new(OTHERS_MAX)),
         malformed: Limit::new(10),
         buffer: BytesMut::new(),
         read_size: READ_MIN,
@@ -223,7 +227,7 @@ impl Session {
                 Dropped::count(&self.shared.dropped.malformed);
                 if let Some(more) = self.malformed.pass(Instant::now()) {
                     let bridge = self.name();
-                    warn!("dropped a message from {bridge}: {error} ({more} more since the last such line)");
+                    warn!("dropped a message from {bridge}: {error}{more}");
                 }
                 Ok(())
             }
@@ -248,15 +252,14 @@ impl Session {
     }
 
     async fn message(&mut self, xid: Xid, message: Message) -> Result<(), End> {
-        let mut permit = None;
-        match &message {
+        let permit = match &message {
             Message::PacketIn(packet) => {
                 let (budget, counter) = match packet.data.get(12..14) {
                     Some(PROBE_TYPE) => (&self.probes, &self.shared.dropped.probes),
                     _ => (&self.packets, &self.shared.dropped.packets),
                 };
                 match Arc::clone(budget).try_acquire_owned() {
-                    Ok(one) => permit = Some(one),
+                    Ok(permit) => permit,
                     Err(_) => {
                         Dropped::count(counter);
                         return Ok(());
@@ -269,10 +272,10 @@ impl Session {
             },
             // It answers nothing that we asked.
             Message::EchoReply(_) => return Ok(()),
-            _ => {}
-        }
+            _ => Arc::clone(&self.others).acquire_owned().await.map_err(|_| End::Stop)?,
+        };
         let event = Event::Message { session: self.id, xid, message };
-        self.shared.hub.send(Input::Event(event, permit)).await.map_err(|_| End::Stop)
+        self.shared.hub.send(Input::Event(event, Some(permit))).await.map_err(|_| End::Stop)
     }
 
     /// Takes over what the channel wants to say.
@@ -360,10 +363,12 @@ impl Session {
             (End::Stop, _) => {}
             (End::Gone, Some(_)) => info!("{name} closed the connection"),
             (End::Gone | End::Broken(_), None) => debug!("{name} left before it said who it is: {end}"),
-            (End::Taken(..), _) => {
-                let mut limit = self.shared.taken.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                if let Some(more) = limit.pass(Instant::now()) {
-                    warn!("closed the connection from {name}: {end} ({more} more since the last such line)");
+            (_, None) => {
+                let shared = &self.shared;
+                let limit = if matches!(end, End::Taken(..)) { &shared.taken } else { &shared.strangers };
+                let passed = limit.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now());
+                if let Some(more) = passed {
+                    warn!("closed the connection from {name}: {end}{more}");
                 }
             }
             _ => warn!("closed the connection from {name}: {end}"),

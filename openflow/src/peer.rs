@@ -233,8 +233,13 @@ impl Peer {
             self.refuse(kind, Xid(xid), BAD_VERSION, frame);
             return Ok(None);
         }
+        if is_for_bridges(kind) {
+            // Its body isn't even looked at.
+            self.refuse(kind, Xid(xid), BAD_TYPE, frame);
+            return Ok(None);
+        }
         match Message::decode(frame) {
-            Ok((xid, message)) => self.message(xid, message, frame),
+            Ok((xid, message)) => self.message(xid, message),
             Err(error) if matches!(self.state, State::Ready) => Ok(Some(Received::Malformed(error))),
             Err(error) => Err(Close::Handshake(error.to_string())),
         }
@@ -259,7 +264,7 @@ impl Peer {
         Ok(())
     }
 
-    fn message(&mut self, xid: Xid, message: Message, frame: &Bytes) -> Result<Option<Received>, Close> {
+    fn message(&mut self, xid: Xid, message: Message) -> Result<Option<Received>, Close> {
         match message {
             Message::EchoRequest(body) => self.send(xid, &Message::EchoReply(body)),
             Message::EchoReply(_) if xid == ECHO => {}
@@ -268,18 +273,6 @@ impl Peer {
             Message::Error(error) if error.kind == crate::switch::ErrorType::HelloFailed => {
                 return Err(Close::Handshake("the bridge answered HELLO_FAILED".into()));
             }
-            // What only a controller may send.
-            Message::FeaturesRequest(_)
-            | Message::GetConfigRequest(_)
-            | Message::SetConfig(_)
-            | Message::PacketOut(_)
-            | Message::FlowMod(_)
-            | Message::GroupMod(_)
-            | Message::MultipartRequest(_)
-            | Message::BarrierRequest(_)
-            | Message::RoleRequest(_)
-            | Message::MeterMod(_) => self.refuse(0, xid, BAD_TYPE, frame),
-            Message::Unknown(kind, _) if kind > 29 => self.refuse(kind, xid, BAD_TYPE, frame),
             message => return self.business(xid, message),
         }
         Ok(None)
@@ -360,6 +353,11 @@ impl Peer {
     fn send(&mut self, xid: Xid, message: &Message) {
         message.encode(xid, &mut self.out);
     }
+}
+
+/// Is this a type that only a controller may send, or none of OpenFlow 1.3?
+const fn is_for_bridges(kind: u8) -> bool {
+    matches!(kind, 5 | 7 | 9 | 13..=18 | 20 | 22 | 24 | 26 | 28..)
 }
 
 /// Brings a list of ports up to date.

@@ -23,6 +23,8 @@ use crate::{Host, wait_until};
 
 /// What fits in while the reading thread waits for its turn, storms included.
 const BUFFER_BYTES: usize = 64 << 20;
+/// How long a stopped capture goes on reading, if frames keep coming.
+const LINGER: Duration = Duration::from_millis(200);
 /// Frames that are kept whole; more are counted only, so that a storm doesn't fill the memory.
 const KEPT: usize = 50_000;
 
@@ -213,7 +215,15 @@ fn record(socket: &OwnedFd, direction: Direction, shared: &Shared) -> Result<()>
     const OUTGOING: u8 = 4;
     let start = Instant::now();
     let mut buffer = vec![0; 1 << 16];
+    let mut stopped: Option<Instant> = None;
     loop {
+        if shared.stop.load(Ordering::Relaxed) {
+            // What arrived before is read; what goes on arriving is not waited for.
+            let since = *stopped.get_or_insert_with(Instant::now);
+            if since.elapsed() > LINGER {
+                return Ok(());
+            }
+        }
         let (count, from) = match recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer) {
             Ok(received) => received,
             // Only an empty buffer ends a capture: what had arrived when it was stopped is counted.

@@ -14,11 +14,9 @@ use tracing::debug;
 
 /// Most connections at a time; further ones wait.
 const CONNECTIONS_MAX: usize = 512;
-/// For the head of a request, and for the pause between two.
-const HEAD: Duration = Duration::from_secs(10);
 
-/// Serves until `stop` changes.
-pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
+/// Serves until `stop` changes. A client has `head` for the head of a request, and for the pause between two.
+pub async fn serve(listener: TcpListener, router: Router, head: Duration, mut stop: watch::Receiver<bool>) {
     let gate = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -39,7 +37,7 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Recei
         connections.spawn(async move {
             let _permit = permit;
             let mut server = http1::Builder::new();
-            server.timer(TokioTimer::new()).header_read_timeout(HEAD);
+            server.timer(TokioTimer::new()).header_read_timeout(head);
             if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
                 debug!("a REST connection failed: {error}");
             }

@@ -1,0 +1,383 @@
+//! Bridges, good and bad, against the listener. What is meant for the hub is taken by the tests themselves.
+
+mod support;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use controller::core::{Event, SessionId};
+use controller::hub::Input;
+use controller::listen::{self, Limits, Shared};
+use controller::outgoing::Outgoing;
+use openflow::flow::FlowMod;
+use openflow::matching::Match;
+use openflow::message::Message;
+use openflow::packet::{PacketIn, PacketInReason};
+use openflow::switch::{ErrorMsg, ErrorType, Hello};
+use openflow::types::{Cookie, DatapathId, TableId, Xid};
+use support::{Bridge, PATIENCE, features, limits, until};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+struct Lab {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    inputs: mpsc::Receiver<Input>,
+    /// A session whose way from the hub is gone ends.
+    kept: Vec<Arc<Outgoing>>,
+    _stop: watch::Sender<bool>,
+}
+
+impl Lab {
+    async fn new(limits: Limits) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (hub, inputs) = mpsc::channel(4096);
+        let (stop, stopped) = watch::channel(false);
+        let shared = Arc::new(Shared::new(hub, limits));
+        tokio::spawn(listen::serve(listener, Arc::clone(&shared), stopped));
+        Self { address, shared, inputs, kept: Vec::new(), _stop: stop }
+    }
+
+    async fn input(&mut self) -> Input {
+        timeout(PATIENCE, self.inputs.recv()).await.expect("something for the hub").unwrap()
+    }
+
+    async fn connected(&mut self) -> (SessionId, u64, Arc<Outgoing>) {
+        match self.input().await {
+            Input::Connected { session, identity, outgoing, .. } => {
+                let outgoing = Arc::new(outgoing);
+                self.kept.push(Arc::clone(&outgoing));
+                (session, identity.features.datapath.0, outgoing)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn disconnected(&mut self) -> SessionId {
+        match self.input().await {
+            Input::Event(Event::Disconnected { session }, None) => session,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn message(&mut self) -> (Xid, Message) {
+        match self.input().await {
+            Input::Event(Event::Message { xid, message, .. }, _) => (xid, message),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn hello(version: u8, versions: Option<Vec<u32>>) -> BytesMut {
+    let mut out = BytesMut::new();
+    Message::Hello(Hello { versions }).encode(Xid(1), &mut out);
+    out[0] = version;
+    out
+}
+
+fn packet_in(ethernet_type: u16) -> Message {
+    let mut frame = [0u8; 60];
+    frame[12..14].copy_from_slice(&ethernet_type.to_be_bytes());
+    let data = Bytes::copy_from_slice(&frame);
+    let (reason, table, cookie, matching) = (PacketInReason::NoMatch, TableId(0), Cookie(0), Match::default());
+    Message::PacketIn(PacketIn { buffer_id: FlowMod::NO_BUFFER, total_len: 60, reason, table, cookie, matching, data })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hub_hears_of_a_bridge_then_of_its_messages_then_of_its_end() {
+    let mut lab = Lab::new(limits()).await;
+    let mut bridge = Bridge::connect(lab.address, 7).await;
+    let (session, dpid, outgoing) = lab.connected().await;
+    assert_eq!((dpid, lab.shared.registry.bridges()), (7, vec![DatapathId(7)]));
+
+    bridge.send(9, &Message::BarrierReply(openflow::multipart::Nothing)).await;
+    assert_eq!(lab.message().await.0, Xid(9));
+    let mut batch = BytesMut::new();
+    for xid in 0..3 {
+        Message::BarrierRequest(openflow::multipart::Nothing).encode(Xid(xid), &mut batch);
+    }
+    outgoing.send(batch.freeze()).unwrap();
+    for xid in 0..3 {
+        assert_eq!(bridge.answer().await.unwrap().0, Xid(xid));
+    }
+
+    drop(bridge);
+    assert_eq!(lab.disconnected().await, session);
+    until("the datapath id is free", || lab.shared.registry.bridges().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_without_version_1_3_is_told_so_and_closed() {
+    let mut lab = Lab::new(limits()).await;
+    let mut canary = Bridge::connect(lab.address, 1).await;
+    lab.connected().await;
+    for (version, versions) in [
+        (1, None),
+        (3, None),
+        (1, Some(vec![2])),
+        (6, Some(vec![1 << 6])),
+        (4, Some(vec![1 << 5])),
+        (255, Some(vec![])),
+    ] {
+        let mut old = Bridge::silent(lab.address).await;
+        old.write(&hello(version, versions)).await;
+        // What it sends besides must not wipe out our words.
+        old.write(&[0xee; 3000]).await;
+        let mut told = None;
+        while let Some((_, message)) = old.receive().await {
+            if let Message::Error(error) = message {
+                told = Some(error);
+            }
+        }
+        let told = told.expect("an error before the end");
+        assert_eq!((told.kind, told.code), (ErrorType::HelloFailed, 0));
+        assert!(String::from_utf8_lossy(&told.data).contains("protocols=OpenFlow13"));
+        assert!(canary.echo().await < Duration::from_secs(1));
+    }
+    for (version, versions) in [(4, None), (5, None), (255, None), (1, Some(vec![1 << 4 | 1 << 1]))] {
+        let mut good = Bridge::silent(lab.address).await;
+        good.write(&hello(version, versions)).await;
+        while !matches!(good.receive().await.expect("it is taken").1, Message::FeaturesRequest(_)) {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rubbish_costs_only_its_own_connection() {
+    // The usual deadlines: none of these may need one.
+    let mut lab = Lab::new(Limits::default()).await;
+    let mut canary = Bridge::connect(lab.address, 1).await;
+    lab.connected().await;
+    let good = hello(4, None);
+    let after = |rubbish: &[u8]| [&good[..], rubbish].concat();
+    let rubbish = [
+        vec![0; 64],
+        vec![0xff; 64],
+        vec![0; 8],
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+        b"SSH-2.0-x\r\n".to_vec(),
+        vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3],
+        vec![4, 2, 0, 8, 0, 0, 0, 1],
+        vec![4, 0, 0, 0, 0, 0, 0, 0],
+        vec![4, 0, 0, 3, 0, 0, 0, 0],
+        vec![4, 0, 0, 12, 0, 0, 0, 0, 0, 1, 0, 0],
+        after(&[4, 2, 0, 7, 0, 0, 0, 0]),
+        after(&[4, 6, 0, 24, 0, 0, 0, 0, 1]),
+    ];
+    for octets in rubbish {
+        let mut bad = Bridge::silent(lab.address).await;
+        bad.write(&octets).await;
+        if octets.len() == good.len() + 9 {
+            // Half a message isn't rubbish yet; but who ends there has nothing more to say.
+            drop(bad);
+        } else {
+            assert!(bad.closed().await < Duration::from_secs(1), "{octets:02x?}");
+        }
+        assert!(canary.echo().await < Duration::from_secs(1), "{octets:02x?}");
+    }
+    assert_eq!(lab.shared.registry.bridges(), [DatapathId(1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_says_nothing_or_only_half_is_closed_at_its_deadline() {
+    let mut lab = Lab::new(limits()).await;
+    let mut beginnings = vec![Vec::new(), vec![4], vec![4, 0, 0xff, 0xff, 0, 0, 0, 0], hello(4, None).to_vec()];
+    beginnings.push([&hello(4, None)[..], &[4, 6, 0, 32, 0]].concat());
+    for octets in beginnings {
+        let mut silent = Bridge::silent(lab.address).await;
+        silent.write(&octets).await;
+        let took = silent.closed().await;
+        assert!((300..3000).contains(&took.as_millis()), "{octets:02x?}: {took:?}");
+    }
+    let mut known = Bridge::connect(lab.address, 1).await;
+    lab.connected().await;
+    // A message that comes drop by drop has a deadline of its own, whatever else is answered.
+    known.write(&[4, 10, 0xff, 0xff, 0]).await;
+    assert!(known.closed().await < Duration::from_secs(3));
+    lab.disconnected().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_about_to_connect_is_bounded_and_waits_its_turn() {
+    let mut lab = Lab::new(Limits { handshakes: 2, ..limits() }).await;
+    let _silent = [Bridge::silent(lab.address).await, Bridge::silent(lab.address).await];
+    // It gets through once the silent ones are closed.
+    let _bridge = Bridge::connect(lab.address, 1).await;
+    assert_eq!(lab.connected().await.1, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_living_bridge_keeps_its_datapath_id() {
+    let mut lab = Lab::new(limits()).await;
+    let mut incumbent = Bridge::connect(lab.address, 5).await;
+    lab.connected().await;
+    let (done, mut end) = mpsc::channel::<()>(1);
+    let alive = tokio::spawn(async move {
+        tokio::select! {
+            other = incumbent.answer() => panic!("{other:?}"),
+            _ = end.recv() => incumbent,
+        }
+    });
+    for _ in 0..10 {
+        let mut newcomer = Bridge::connect(lab.address, 5).await;
+        assert!(newcomer.closed().await < Duration::from_secs(1));
+    }
+    drop(done);
+    alive.await.unwrap().echo().await;
+    assert!(lab.inputs.try_recv().is_err(), "the hub hears nothing of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_bridge_is_replaced_within_3_s_and_the_hub_hears_its_end_first() {
+    // The usual deadlines are what is promised.
+    let mut lab = Lab::new(Limits::default()).await;
+    let _dead = Bridge::connect(lab.address, 5).await;
+    let (old, ..) = lab.connected().await;
+    let start = std::time::Instant::now();
+    let mut newcomer = Bridge::connect(lab.address, 5).await;
+    assert_eq!(lab.disconnected().await, old);
+    assert_ne!(lab.connected().await.0, old);
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    newcomer.echo().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_connects_again_at_once_needs_no_patience() {
+    let mut lab = Lab::new(limits()).await;
+    for _ in 0..20 {
+        let bridge = Bridge::connect(lab.address, 5).await;
+        let (session, ..) = lab.connected().await;
+        drop(bridge);
+        let again = Bridge::connect(lab.address, 5).await;
+        assert_eq!(lab.disconnected().await, session);
+        let (session, ..) = lab.connected().await;
+        drop(again);
+        assert_eq!(lab.disconnected().await, session);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_bridge_may_not_send_is_refused_and_the_session_lives() {
+    let mut lab = Lab::new(limits()).await;
+    let mut bridge = Bridge::connect(lab.address, 1).await;
+    lab.connected().await;
+    for kind in [30, 99, 255, 14, 15, 13, 18, 24, 29] {
+        bridge.send(77, &Message::Unknown(kind, Bytes::from_static(&[0xff; 5]))).await;
+        let (xid, answer) = bridge.answer().await.unwrap();
+        let Message::Error(ErrorMsg { kind: ErrorType::BadRequest, code: 1, data }) = answer else {
+            panic!("type {kind}: {answer:?}")
+        };
+        assert_eq!((xid, data[1]), (Xid(77), kind));
+    }
+    // Another version after agreement, a second HELLO, an error about nothing, broken messages.
+    bridge.write(&[1, 2, 0, 8, 0, 0, 0, 3]).await;
+    assert!(matches!(bridge.answer().await, Some((Xid(3), Message::Error(ErrorMsg { code: 0, .. })))));
+    bridge.write(&hello(4, None)).await;
+    for _ in 0..1000 {
+        bridge.send(4, &Message::Unknown(10, Bytes::from_static(&[0xff; 20]))).await;
+    }
+    bridge.echo().await;
+    assert_eq!(lab.shared.dropped.malformed.load(Ordering::Relaxed), 1000);
+    bridge.send(5, &Message::Error(ErrorMsg::bad_request(0, &"".into()))).await;
+    assert_eq!(lab.message().await.0, Xid(5), "all else never got to the hub");
+    // Whoever turns into another bridge has to connect as that one.
+    bridge.send(6, &features(1)).await;
+    bridge.echo().await;
+    bridge.send(6, &features(2)).await;
+    assert!(bridge.closed().await < Duration::from_secs(1));
+    lab.disconnected().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn echoes_are_all_answered_however_many_and_however_long() {
+    let mut lab = Lab::new(limits()).await;
+    let mut bridge = Bridge::connect(lab.address, 1).await;
+    lab.connected().await;
+    let mut all = BytesMut::new();
+    for xid in 1..=20_000 {
+        Message::EchoRequest(Bytes::new()).encode(Xid(xid), &mut all);
+    }
+    bridge.write(&all).await;
+    for xid in 1..=20_000 {
+        assert_eq!(bridge.answer().await, Some((Xid(xid), Message::EchoReply(Bytes::new()))));
+    }
+    let long = Bytes::from(vec![0x5a; 65_527]);
+    bridge.send(1, &Message::EchoRequest(long.clone())).await;
+    assert_eq!(bridge.answer().await, Some((Xid(1), Message::EchoReply(long))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_writes_before_it_reads_gets_everything() {
+    let mut lab = Lab::new(Limits { write: PATIENCE, ..limits() }).await;
+    let mut bridge = Bridge::connect(lab.address, 1).await;
+    let (_, _, outgoing) = lab.connected().await;
+    let mut batch = BytesMut::new();
+    // More than the sockets of both ends hold.
+    for xid in 0..250 {
+        Message::EchoReply(vec![0; 65_000].into()).encode(Xid(xid), &mut batch);
+    }
+    outgoing.send(batch.freeze()).unwrap();
+    for xid in 1000..1100 {
+        bridge.send(xid, &Message::EchoRequest(vec![0; 50_000].into())).await;
+    }
+    let mut xids = Vec::new();
+    while xids.len() < 350 {
+        if let (Xid(xid), Message::EchoReply(_)) = bridge.answer().await.expect("the session lives") {
+            xids.push(xid);
+        }
+    }
+    xids.sort_unstable();
+    assert!(xids.into_iter().eq((0..250).chain(1000..1100)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_never_reads_is_closed() {
+    let mut lab = Lab::new(limits()).await;
+    let _lazy = Bridge::connect(lab.address, 1).await;
+    let (session, _, outgoing) = lab.connected().await;
+    let batch = Bytes::from(vec![0; 1 << 20]);
+    // The hub never waits for it: either its queue is full, or the session has given up.
+    while outgoing.send(batch.clone()).is_ok() && lab.inputs.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(lab.disconnected().await, session);
+
+    // The hub's own order is carried out even while nothing can be written.
+    let _lazy = Bridge::connect(lab.address, 1).await;
+    let (session, _, outgoing) = lab.connected().await;
+    while outgoing.send(batch.clone()).is_ok() {}
+    outgoing.close("it is slow".into());
+    assert_eq!(lab.disconnected().await, session);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packet_ins_have_budgets_and_nothing_else_is_dropped() {
+    let mut lab = Lab::new(limits()).await;
+    let mut bridge = Bridge::connect(lab.address, 1).await;
+    lab.connected().await;
+    let mut all = BytesMut::new();
+    for _ in 0..100 {
+        packet_in(0x0800).encode(Xid(1), &mut all);
+    }
+    for _ in 0..300 {
+        packet_in(0x88cc).encode(Xid(2), &mut all);
+    }
+    Message::BarrierReply(openflow::multipart::Nothing).encode(Xid(3), &mut all);
+    bridge.write(&all).await;
+    let dropped = &lab.shared.dropped;
+    until("what is beyond the budgets is dropped", || {
+        dropped.packets.load(Ordering::Relaxed) == 36 && dropped.probes.load(Ordering::Relaxed) == 44
+    })
+    .await;
+    bridge.echo().await;
+    for expected in [vec![Xid(1); 64], vec![Xid(2); 256], vec![Xid(3)]].concat() {
+        assert_eq!(lab.message().await.0, expected);
+    }
+    // What the hub has handled gives room again.
+    bridge.send(4, &packet_in(0x0800)).await;
+    assert_eq!(lab.message().await.0, Xid(4));
+}
