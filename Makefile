@@ -13,7 +13,7 @@ test:
 
 build:
 	$(SUDO) tests/install-tools
-	cargo build --release --locked --quiet -p espalier -p espalier-tests
+	cargo build --release --locked -p espalier -p espalier-tests
 
 # What Espalier does, with real packets. LAYOUT=per-tenant|shared, CARRIER=vxlan|gre|geneve|veth, HOSTS=3,
 # ONCE=1 to exit after the last step.
