@@ -1,6 +1,34 @@
-.PHONY: test
-# All tests, those on real Open vSwitch included. Needs root, and what tests/install-tools installs.
+.PHONY: test demo bench-repair build clean-lab
+
+# The lab makes network namespaces and runs Open vSwitch in them, for which it needs root.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+LAB := $(or $(CARGO_TARGET_DIR),target)/release/lab
+
+# All tests, those on real Open vSwitch included. Needs root.
 # The lab's tests run the built controller, which testing alone wouldn't build.
 test:
+	$(SUDO) tests/install-tools
 	cargo build --workspace --locked
 	cargo test --workspace --locked
+
+build:
+	$(SUDO) tests/install-tools
+	cargo build --release --locked -p espalier -p espalier-tests
+
+# What Espalier does, with real packets. LAYOUT=per-tenant|shared, CARRIER=vxlan|gre|geneve|veth, HOSTS=3,
+# ONCE=1 to exit after the last step.
+LAYOUT ?= per-tenant
+CARRIER ?= vxlan
+HOSTS ?= 3
+demo: build
+	@$(SUDO) $(LAB) demo --layout $(LAYOUT) --carrier $(CARRIER) --hosts $(HOSTS) $(if $(ONCE),--once)
+
+# How long traffic stops when something breaks, for Espalier and its rivals; renews tests/data/repair.toml. All takes
+# half an hour; less: RUNS=1 WAYS=espalier,rstp FAILURES=cut,tunnel,carrier,host HOSTS=3
+bench-repair: build
+	$(SUDO) $(LAB) bench-repair --hosts $(HOSTS) \
+		$(if $(RUNS),--runs $(RUNS)) $(if $(WAYS),--ways $(WAYS)) $(if $(FAILURES),--failures $(FAILURES))
+
+# Removes what a killed test or demo left behind.
+clean-lab: build
+	$(SUDO) $(LAB) clean

@@ -1,6 +1,12 @@
-//! `lab`: brings a lab up to look around in, and removes what dead labs left behind.
+//! `lab`: brings a lab up to look around in, shows and measures what Espalier does on one, and removes what dead labs
+//! left behind.
+
+mod bench;
+mod demo;
+mod interrupt;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
@@ -18,6 +24,10 @@ struct Cli {
 enum Verb {
     /// Bring a lab up; Ctrl-C takes it down
     Up(Up),
+    /// Show what Espalier does, with real packets
+    Demo(demo::Demo),
+    /// Measure how long traffic stops when something breaks, beside spanning trees
+    BenchRepair(bench::Bench),
     /// Remove what labs left behind whose maker is dead
     Clean,
 }
@@ -63,9 +73,11 @@ fn tenant(text: &str) -> Result<TenantSpec> {
     Ok(TenantSpec::new(name, key))
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     match Cli::parse().command {
-        Verb::Up(arguments) => up(arguments),
+        Verb::Up(arguments) => up(arguments).map(|()| ExitCode::SUCCESS),
+        Verb::Demo(arguments) => demo::run(&arguments),
+        Verb::BenchRepair(arguments) => bench::run(&arguments),
         Verb::Clean => {
             let removed = lab::clean()?;
             for id in &removed {
@@ -74,7 +86,7 @@ fn main() -> Result<()> {
             if removed.is_empty() {
                 println!("nothing to remove");
             }
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
     }
 }
