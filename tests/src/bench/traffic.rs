@@ -3,13 +3,13 @@
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use lab::{Container, ContinuousPing, Lab, LinkEnd, PingReport};
 
 use crate::interrupt::Interrupt;
 
 /// OVS adds what went through its fast path to a port's counters up to so much later.
-const COUNTED: Duration = Duration::from_millis(800);
+const COUNTED: Duration = Duration::from_millis(1600);
 
 /// One direction of a link.
 #[derive(Clone, Debug)]
@@ -63,6 +63,8 @@ pub(crate) fn way_out(lab: &Lab, interrupt: &Interrupt, from: &Container, to: &C
     let carried = between(&before, &arrived(lab, &lanes)?);
     let most = lanes.iter().zip(carried).max_by_key(|(_, packets)| *packets);
     let (lane, packets) = most.context("the host has no links")?;
+    // To break a link that carried nothing would measure nothing.
+    ensure!(packets >= requests / 2, "of {requests} requests only {packets} were found on their way out");
     Ok(WayOut { end: lane.from.clone(), peer: lane.to.host, packets, requests })
 }
 
