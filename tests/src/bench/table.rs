@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-const HEAD: &str = "# How long traffic stops when something breaks, measured on the lab by `make bench-repair`; don't edit.
+const HEAD: &str =
+    "# How long traffic stops when something breaks, measured on the lab by `make bench-repair`; don't edit.
 # Outages are the times in which a ping, sent every 5 ms, went unanswered, one entry a run; `unrecovered` counts runs in
 # which it wasn't answered again within the time allowed. A cut is silent: all between two hosts vanishes, no carrier is
 # lost.
