@@ -19,6 +19,10 @@ use super::{Core, Effect, Level, SessionId};
 /// A bridge that doesn't acknowledge changes for this long is given up until it connects again.
 const ACKNOWLEDGE: Duration = Duration::from_secs(5);
 
+/// What a bridge has acknowledged, its tables hold; its datapath's caches follow a little later (ovs-vswitchd(8), on
+/// revalidation). The next phase waits so long, lest it meet frames that still go the old way.
+const CACHES: Duration = Duration::from_millis(10);
+
 /// How long a bridge that refused changes rests before its tables are read again: doubled each time, up to the second.
 const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -34,6 +38,8 @@ struct Round {
     left: VecDeque<Changes>,
     /// Bridges that haven't acknowledged the present phase.
     waiting: BTreeSet<DatapathId>,
+    /// When the next phase may begin, since all have acknowledged this one.
+    next_at: Option<Instant>,
 }
 
 /// What is under way and what is to be done.
@@ -122,7 +128,7 @@ impl Core {
         self.rounds.next += 1;
         let id = self.rounds.next;
         let left = phases.into_values().collect();
-        self.rounds.active.insert(id, Round { owners, whole, left, waiting: BTreeSet::new() });
+        self.rounds.active.insert(id, Round { owners, whole, left, waiting: BTreeSet::new(), next_at: None });
         self.advance(now, id);
     }
 
@@ -134,6 +140,9 @@ impl Core {
             }
             // What is still to come may no longer be what is wanted; then the next round goes on from what there is now.
             let outdated = self.rounds.all_dirty || !round.owners.is_disjoint(&self.rounds.dirty);
+            if !outdated && !round.left.is_empty() && round.next_at.is_some_and(|at| at > now) {
+                return;
+            }
             match round.left.pop_front() {
                 Some(phase) if !outdated => self.send_phase(now, id, phase),
                 left => {
@@ -190,6 +199,7 @@ impl Core {
         }
         if let Some(round) = self.rounds.active.get_mut(&done.round) {
             round.waiting.remove(&dpid);
+            round.next_at = Some(now + CACHES);
         }
         self.advance(now, done.round);
     }
@@ -247,8 +257,11 @@ impl Core {
         }
     }
 
-    /// Gives up bridges that don't acknowledge, and wakes those that have rested.
+    /// Goes on with rounds whose time has come, gives up bridges that don't acknowledge, and wakes those that have rested.
     pub(super) fn overdue(&mut self, now: Instant) {
+        for id in self.rounds.active.keys().copied().collect::<Vec<_>>() {
+            self.advance(now, id);
+        }
         let mut close: Vec<(SessionId, DatapathId)> = Vec::new();
         let mut wake = Vec::new();
         for (dpid, bridge) in &mut self.bridges {
@@ -282,7 +295,8 @@ impl Core {
             let sent = connection.in_flight.values().map(|flight| flight.sent).chain(reading).min();
             sent.map(|sent| sent + ACKNOWLEDGE).into_iter().chain(bridge.rests_until).min()
         });
-        per_bridge.min()
+        let resting = self.rounds.active.values().filter(|round| round.waiting.is_empty());
+        per_bridge.chain(resting.filter_map(|round| round.next_at)).min()
     }
 
     /// What a change is about, for the operator.
