@@ -247,6 +247,7 @@ impl Core {
         let Some(slept) = self.topology.woke(now) else { return };
         let interval = self.policy.fabric.probe_interval;
         let (mut ask, mut silent) = (Vec::new(), Vec::new());
+        let closing = self.topology.closing(now);
         // Of bridges without links nothing is expected.
         let linked: BTreeSet<_> = self.view.links.iter().flat_map(|link| [link.a.bridge, link.b.bridge]).collect();
         let expected = |dpid: &DatapathId, bridge: &Bridge| bridge.is_responsive() && linked.contains(dpid);
@@ -256,7 +257,7 @@ impl Core {
             let quiet = now.duration_since(connection.heard);
             if connection.asked.is_none() && quiet > interval.mul_f64(1.5) {
                 ask.push(*dpid);
-            } else if quiet > interval.mul_f64(2.75) {
+            } else if quiet > interval.mul_f64(2.75) || (connection.asked.is_some() && closing.contains(dpid)) {
                 silent.push(*dpid);
             }
         }
@@ -275,7 +276,8 @@ impl Core {
                 && let Some(connection) = &mut bridge.connection
             {
                 connection.silent = true;
-                let text = format!("bridge {} has been silent for {:?}", bridge.name, interval.mul_f64(2.75));
+                let quiet = now.duration_since(connection.heard).as_millis();
+                let text = format!("bridge {} has been silent for {quiet} ms, although it was asked", bridge.name);
                 self.notice(now, Level::Warning, text);
             }
             self.lost(now, dpid);
@@ -283,7 +285,7 @@ impl Core {
         if any {
             self.refresh(now);
         }
-        if self.topology.expire(now, slept) {
+        if self.topology.expire(now) {
             self.links_changed(now);
         }
     }
