@@ -111,7 +111,7 @@ fn lldp_from_a_container_confuses_nobody() -> Result<()> {
         sender.send_bytes(&probe.1)?;
         sleep(MS(20));
     }
-    network.wait_problem("a port of tenant green")?;
+    network.wait_problem("arrive at h1/green-1")?;
     ensure!(network.controller.get("/v1/links")? == links, "links are as before");
     let report = ping.stop()?;
     ensure!(report.received == report.sent, "{report:?}");
