@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use lab::{Carrier, Controller, ControllerSpec, Lab, Layout, Relay, Spec};
 
+use crate::bench::table::time;
 use crate::interrupt::Interrupt;
 use screen::Screen;
 
@@ -138,7 +139,7 @@ fn perform(mut stage: Stage<'_>) -> Result<()> {
 }
 
 fn verdict(stage: &Stage<'_>) {
-    let took = screen::time(stage.started.elapsed());
+    let took = time(stage.started.elapsed());
     match stage.screen.failures() {
         0 => stage.screen.heading(&format!("All as it should be ({took}).")),
         number => stage.screen.heading(&format!("{} failed: see the ✗ above.", screen::count(number, "check"))),
