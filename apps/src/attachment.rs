@@ -27,6 +27,17 @@ pub enum PortUse {
     Unused,
 }
 
+impl PortUse {
+    /// Do both give the port to the same tenant, or both to none?
+    pub fn same_owner(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tenant(one), Self::Tenant(two)) => one.tenant == two.tenant,
+            (Self::Candidate, Self::Candidate) | (Self::Unused, Self::Unused) => true,
+            _ => false,
+        }
+    }
+}
+
 /// What every port of the fabric is for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Attachments {

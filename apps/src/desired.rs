@@ -26,7 +26,7 @@ pub struct FlowKey {
 }
 
 /// A flow entry's value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Flow {
     /// Which object made it.
     pub cookie: Cookie,
@@ -36,7 +36,20 @@ pub struct Flow {
     pub flags: FlowModFlags,
     /// What is done, in the order of [`Instruction::order`].
     pub instructions: Vec<Instruction>,
+    /// For an entry that sends frames for a known destination over a link: how many links it is away. 0 elsewhere, and
+    /// where it isn't known. No part of the value: bridges don't know it.
+    pub hops: u16,
 }
+
+impl PartialEq for Flow {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { cookie, idle_timeout, flags, instructions, hops: _ } = self;
+        (*cookie, *idle_timeout, *flags) == (other.cookie, other.idle_timeout, other.flags)
+            && *instructions == other.instructions
+    }
+}
+
+impl Eq for Flow {}
 
 /// A group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +132,7 @@ impl SectionBuilder {
     ) -> &mut Flow {
         let key = FlowKey { table, priority, matching: Match::new(fields) };
         let cookie = cookie::of(self.owner, table);
-        let flow = Flow { cookie, idle_timeout: 0, flags: FlowModFlags::empty(), instructions };
+        let flow = Flow { cookie, idle_timeout: 0, flags: FlowModFlags::empty(), instructions, hops: 0 };
         let entry = self.section.flows.entry(key);
         debug_assert!(matches!(entry, std::collections::btree_map::Entry::Vacant(_)), "made twice: {entry:?}");
         entry.or_insert(flow)

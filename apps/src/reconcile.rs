@@ -1,22 +1,31 @@
-//! From what a bridge holds to what it should hold: the changes, in two phases, and their messages.
+//! From what a bridge holds to what it should hold: the changes, in phases, and their messages. A phase begins when every
+//! bridge has acknowledged the one before.
 //!
-//! First everything goes that shouldn't be there or stay as it is, on all bridges; only when each has acknowledged that
-//! does what is new come. During the first phase every bridge holds a part of the old state, during the second a part of
-//! the new one. A part of a loop-free, isolated network is loop-free and isolated: entries only ever add ways, as long as
-//! drop entries outlive what they guard, which the order within a phase sees to (docs/architecture.md).
+//! *Remove first.* What grants something that is no longer wanted goes first; then what is new comes. While things go,
+//! every bridge holds a part of the old state, while they come a part of the new one. A part of a loop-free, isolated
+//! network is loop-free and isolated: entries only ever add ways, as long as drop entries outlive what they guard, which
+//! the order within a phase sees to.
+//!
+//! *Farther last.* Entries that send frames for one destination over links are replaced where they stand, and nothing is
+//! lost: first at the bridges next to the destination, then at those behind them, and so on. A bridge that has changed
+//! leads only to bridges that have changed, each nearer to the destination; one that hasn't leads along the old way until
+//! it meets one that has. What no longer leads anywhere goes at the end.
+//!
+//! docs/architecture.md has the whole argument.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use openflow::flow::{FlowMod, FlowModCommand, FlowModFlags};
 use openflow::group::{GroupMod, GroupModCommand};
+use openflow::instruction::Instruction;
 use openflow::message::Message;
 use openflow::meter::{MeterFlags, MeterMod, MeterModCommand};
 use openflow::types::{Cookie, GroupId, MeterId, PortNo};
 
 use crate::desired::{BridgeState, Flow, FlowKey, Group, Meter, Section};
 use crate::marks::Owner;
-use crate::pipeline;
+use crate::pipeline::{self, ADMIT, FLOOD, FORWARD};
 
 /// One change to what a bridge holds for an owner.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,81 +57,168 @@ pub enum Edit {
     RemoveMeter(MeterId),
 }
 
-/// The changes to one bridge, in order; what a later one needs is made by an earlier one.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
-    /// The first phase.
-    pub remove: Vec<Change>,
-    /// The second phase.
-    pub add: Vec<Change>,
+/// How much may be replaced where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Ways over links, so that no frame is lost.
+    Gentle,
+    /// Nothing: a port, or a key, goes from one to another, who must not get frames of the former.
+    Strict,
 }
 
+/// The changes to one bridge by phase, each in order; what a later one needs is made by an earlier one.
+pub type Plan = BTreeMap<u16, Vec<Change>>;
+
+const REMOVE: u16 = 0;
+const ADD: u16 = 1;
+const CLEAN_UP: u16 = u16::MAX;
+
 /// The changes that turn `installed` into `desired`, for these owners.
-pub fn plan(installed: &BridgeState, desired: &BridgeState, owners: &BTreeSet<Owner>) -> Plan {
+pub fn plan(installed: &BridgeState, desired: &BridgeState, owners: &BTreeSet<Owner>, style: Style) -> Plan {
     let nothing = Arc::new(Section::default());
-    let mut plan = Plan::default();
-    let (mut removed, mut trimmed, mut retired) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut prepared, mut added) = (Vec::new(), Vec::new());
+    let mut planner = Planner { style, ..Planner::default() };
     for &owner in owners {
         let old = installed.get(&owner).unwrap_or(&nothing);
         let new = desired.get(&owner).unwrap_or(&nothing);
-        if Arc::ptr_eq(old, new) {
-            continue;
+        if !Arc::ptr_eq(old, new) {
+            planner.flows(owner, old, new);
+            planner.groups(owner, old, new);
+            planner.meters(owner, old, new);
         }
-        let change = |edit| Change { owner, edit };
+    }
+    planner.finish()
+}
+
+struct Planner {
+    style: Style,
+    /// Flow entries by phase; what goes in one has to go before what comes.
+    removed: BTreeMap<u16, Vec<Change>>,
+    added: BTreeMap<u16, Vec<Change>>,
+    trimmed: Vec<Change>,
+    retired: Vec<Change>,
+    prepared: Vec<Change>,
+}
+
+impl Default for Planner {
+    fn default() -> Self {
+        Self {
+            style: Style::Strict,
+            removed: BTreeMap::new(),
+            added: BTreeMap::new(),
+            trimmed: Vec::new(),
+            retired: Vec::new(),
+            prepared: Vec::new(),
+        }
+    }
+}
+
+impl Planner {
+    fn flows(&mut self, owner: Owner, old: &Section, new: &Section) {
         for (key, flow) in &old.flows {
-            let stays = new.flows.get(key).is_some_and(|wanted| wanted == flow || replaces(key));
-            if !stays {
-                removed.push((key.table, key.priority, change(Edit::RemoveFlow(key.clone()))));
-            }
+            let gentle = self.style == Style::Gentle && is_way(key, flow);
+            let phase = match new.flows.get(key) {
+                Some(wanted) if wanted == flow || replaces(key) => continue,
+                Some(wanted) if gentle && wanted.hops > 0 => continue,
+                None if gentle => CLEAN_UP,
+                _ => REMOVE,
+            };
+            let change = Change { owner, edit: Edit::RemoveFlow(key.clone()) };
+            self.removed.entry(phase).or_default().push(change);
         }
         for (key, flow) in new.flows.iter().filter(|(key, flow)| old.flows.get(key) != Some(flow)) {
-            added.push((key.table, key.priority, change(Edit::SetFlow(key.clone(), flow.clone()))));
+            let phase = if self.style == Style::Gentle { ADD.saturating_add(flow.hops) } else { ADD };
+            let change = Change { owner, edit: Edit::SetFlow(key.clone(), flow.clone()) };
+            self.added.entry(phase).or_default().push(change);
         }
+    }
+
+    fn groups(&mut self, owner: Owner, old: &Section, new: &Section) {
+        let change = |edit| Change { owner, edit };
         for (id, group) in &old.groups {
             match new.groups.get(id) {
-                None => retired.push(change(Edit::RemoveGroup(*id))),
+                None => self.retired.push(change(Edit::RemoveGroup(*id))),
                 Some(wanted) if wanted != group => {
                     let mut common = wanted.clone();
                     common.buckets.retain(|bucket| group.buckets.contains(bucket));
                     if common != *group {
-                        trimmed.push(change(Edit::ModifyGroup(*id, common.clone())));
+                        self.trimmed.push(change(Edit::ModifyGroup(*id, common.clone())));
                     }
                     if common != *wanted {
-                        prepared.push(change(Edit::ModifyGroup(*id, wanted.clone())));
+                        self.prepared.push(change(Edit::ModifyGroup(*id, wanted.clone())));
                     }
                 }
                 Some(_) => {}
             }
         }
         for (id, group) in new.groups.iter().filter(|(id, _)| !old.groups.contains_key(id)) {
-            prepared.push(change(Edit::AddGroup(*id, group.clone())));
+            self.prepared.push(change(Edit::AddGroup(*id, group.clone())));
         }
+    }
+
+    fn meters(&mut self, owner: Owner, old: &Section, new: &Section) {
+        let change = |edit| Change { owner, edit };
         for (id, meter) in &old.meters {
             match new.meters.get(id) {
-                None => retired.push(change(Edit::RemoveMeter(*id))),
-                Some(wanted) if wanted != meter => prepared.push(change(Edit::ModifyMeter(*id, wanted.clone()))),
+                None => self.retired.push(change(Edit::RemoveMeter(*id))),
+                Some(wanted) if wanted != meter => self.prepared.push(change(Edit::ModifyMeter(*id, wanted.clone()))),
                 Some(_) => {}
             }
         }
         for (id, meter) in new.meters.iter().filter(|(id, _)| !old.meters.contains_key(id)) {
-            prepared.push(change(Edit::AddMeter(*id, meter.clone())));
+            self.prepared.push(change(Edit::AddMeter(*id, meter.clone())));
         }
     }
-    // Ways in are closed first and opened last; among entries of a table, those that others rely on go last, come first.
-    removed.sort_by_key(|(table, priority, _)| (*table, *priority));
-    added.sort_by_key(|(table, priority, _)| std::cmp::Reverse((*table, *priority)));
-    plan.remove.extend(removed.into_iter().map(|(.., change)| change));
-    plan.remove.extend(trimmed);
-    plan.remove.extend(retired);
-    plan.add.extend(prepared);
-    plan.add.extend(added.into_iter().map(|(.., change)| change));
-    plan
+
+    fn finish(mut self) -> Plan {
+        let place = |change: &Change| change.edit.flow_key().map(|key| (key.table, key.priority));
+        // What another owner gets can't wait for the end.
+        let added = self.added.values().flatten();
+        let coming: BTreeSet<&FlowKey> = added.filter_map(|change| change.edit.flow_key()).collect();
+        let comes = |change: &Change| change.edit.flow_key().is_some_and(|key| coming.contains(key));
+        if let Some(late) = self.removed.remove(&CLEAN_UP) {
+            let (now, late): (Vec<_>, Vec<_>) = late.into_iter().partition(comes);
+            self.removed.entry(REMOVE).or_default().extend(now);
+            self.removed.insert(CLEAN_UP, late);
+        }
+        // Ways in are closed first and opened last; among entries of a table, those that others rely on go last, come first.
+        self.removed.values_mut().for_each(|changes| changes.sort_by_key(place));
+        self.added.values_mut().for_each(|changes| changes.sort_by_key(|change| std::cmp::Reverse(place(change))));
+        let mut plan = self.removed;
+        plan.entry(REMOVE).or_default().extend(self.trimmed);
+        // Unused groups and meters go with what used them.
+        plan.entry(REMOVE).or_default().extend(self.retired);
+        plan.entry(ADD).or_default().extend(self.prepared);
+        for (phase, changes) in self.added {
+            plan.entry(phase).or_default().extend(changes);
+        }
+        plan.retain(|_, changes| !changes.is_empty());
+        plan
+    }
+}
+
+/// Is it a way over links: an entry that sends frames for a destination on, or one that takes them in from a link?
+fn is_way(key: &FlowKey, flow: &Flow) -> bool {
+    let goes_on = |instruction: &Instruction| matches!(instruction, Instruction::GotoTable(FORWARD | FLOOD));
+    match key.table {
+        ADMIT => flow.instructions.iter().any(goes_on),
+        FORWARD => flow.hops > 0,
+        _ => false,
+    }
 }
 
 /// May an entry be replaced where it stands?
 fn replaces(key: &FlowKey) -> bool {
     pipeline::table(key.table).is_some_and(|table| table.replace)
+}
+
+impl Edit {
+    /// The flow entry that it is about, if it is about one.
+    fn flow_key(&self) -> Option<&FlowKey> {
+        match self {
+            Self::SetFlow(key, _) | Self::RemoveFlow(key) => Some(key),
+            _ => None,
+        }
+    }
 }
 
 impl Change {

@@ -70,8 +70,9 @@ struct Compiler<'a> {
     numbers: Numbers,
     view: &'a View,
     ports: BTreeMap<DatapathId, Vec<(PortNo, &'a PortSelector)>>,
-    /// Towards each bridge of the tenant: the links that frames for it leave on, by the bridge that they leave.
-    hops: BTreeMap<DatapathId, BTreeMap<DatapathId, Link>>,
+    /// Towards each bridge of the tenant: the link that frames for it leave on and how many they have to pass, by the
+    /// bridge that they leave.
+    hops: BTreeMap<DatapathId, BTreeMap<DatapathId, (Link, u16)>>,
     builders: BTreeMap<DatapathId, SectionBuilder>,
 }
 
@@ -90,11 +91,11 @@ impl Compiler<'_> {
             let mut used = BTreeMap::new();
             for start in terminals.iter().filter(|start| **start != target) {
                 let mut at = *start;
-                while let Some(link) = towards.get(&at) {
-                    if used.insert(at, *link).is_some() {
+                while let Some(next) = towards.get(&at) {
+                    if used.insert(at, *next).is_some() {
                         break;
                     }
-                    at = link.at(at).map_or(target, |(_, there)| there.bridge);
+                    at = next.0.at(at).map_or(target, |(_, there)| there.bridge);
                 }
             }
             self.hops.insert(target, used);
@@ -130,7 +131,7 @@ impl Compiler<'_> {
     /// Frames that come over links: those that a neighbour sends on its way to one of the tenant's bridges, and those
     /// that follow the tree. Both kinds are admitted at every link in use, so that a new tree changes nothing here.
     fn admit_links(&mut self, tree: &Tree) {
-        let passed = self.hops.values().flat_map(BTreeMap::values);
+        let passed = self.hops.values().flat_map(BTreeMap::values).map(|(link, _)| link);
         let in_use: BTreeSet<Link> = passed.chain(&tree.edges).copied().collect();
         let numbers = self.numbers;
         for link in in_use {
@@ -188,9 +189,10 @@ impl Compiler<'_> {
         if !self.ports.get(&bridge).is_some_and(|ports| ports.iter().any(|(mine, _)| *mine == port)) {
             return;
         }
-        for (at, link) in self.hops.get(&bridge).cloned().unwrap_or_default() {
+        for (at, (link, hops)) in self.hops.get(&bridge).cloned().unwrap_or_default() {
             if let (Some(builder), Some((here, _))) = (self.at(at), link.at(at)) {
-                builder.flow(FORWARD, 10, to(), apply(links::send(here.port, link.carrier, numbers, Mode::Normal)));
+                let onward = apply(links::send(here.port, link.carrier, numbers, Mode::Normal));
+                builder.flow(FORWARD, 10, to(), onward).hops = hops;
             }
         }
         if let Some(builder) = self.at(bridge) {

@@ -60,12 +60,13 @@ impl<'a> Paths<'a> {
         self.view.bridges.get(&dpid).is_some_and(|bridge| bridge.responsive)
     }
 
-    /// For each bridge that has a way to `target`: the link on which a frame for it leaves.
-    pub fn towards(&self, target: DatapathId) -> BTreeMap<DatapathId, Link> {
+    /// For each bridge that has a way to `target`: the link on which a frame for it leaves, and how many links it has to
+    /// pass.
+    pub fn towards(&self, target: DatapathId) -> BTreeMap<DatapathId, (Link, u16)> {
         if !self.graph.contains_node(target) {
             return BTreeMap::new();
         }
-        let distance = dijkstra(&self.graph, target, None, |_| 1u32);
+        let distance = dijkstra(&self.graph, target, None, |_| 1u16);
         distance
             .iter()
             .filter(|(bridge, _)| **bridge != target)
@@ -75,7 +76,7 @@ impl<'a> Paths<'a> {
                     .edges_directed(bridge, petgraph::Direction::Incoming)
                     .filter(|(from, ..)| distance.get(from).is_some_and(|&theirs| theirs + 1 == hops))
                     .max_by_key(|(_, _, link)| rank(self.key, link));
-                next.map(|(_, _, link)| (bridge, *link))
+                next.map(|(_, _, link)| (bridge, (*link, hops)))
             })
             .collect()
     }
@@ -127,7 +128,7 @@ impl<'a> Paths<'a> {
             {
                 wanted.remove(&start);
                 let mut at = start;
-                while let Some(link) = next.get(&at) {
+                while let Some((link, _)) = next.get(&at) {
                     spanned.insert(at);
                     // Where another path has been, the rest is in the tree already.
                     if !tree.edges.insert(*link) {

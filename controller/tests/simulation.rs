@@ -91,7 +91,7 @@ fn tail(world: &World) -> String {
 fn disturb(world: &mut World) -> String {
     let dpids: Vec<DatapathId> = world.bridges.keys().copied().collect();
     let dpid = dpids[world.draw.below(dpids.len())];
-    match world.draw.below(9) {
+    match world.draw.below(11) {
         0 => {
             world.disconnect(dpid);
             format!("{dpid} loses its channel")
@@ -125,7 +125,15 @@ fn disturb(world: &mut World) -> String {
             world.set_policy(policy(&text));
             "another policy comes into force".to_owned()
         }
-        6 => {
+        6 | 7 => {
+            if !world.muted.remove(&dpid) {
+                world.muted.insert(dpid);
+            }
+            let pause = Duration::from_millis(world.draw.below(1500) as u64);
+            world.run(pause);
+            format!("the channel of {dpid} carries nothing, or again something")
+        }
+        8 => {
             world.empty(dpid);
             format!("{dpid} loses its tables")
         }
@@ -143,6 +151,7 @@ fn disturb(world: &mut World) -> String {
 
 fn heal(world: &mut World) {
     world.set_policy(policy(GREEN_ORANGE));
+    world.muted.clear();
     for end in world.wires.keys().copied().collect::<Vec<_>>() {
         world.set_port_up(end, true);
     }
@@ -299,4 +308,41 @@ fn a_silent_cut_is_found_within_a_second_and_traffic_takes_another_way() {
     world.cut.clear();
     world.run(Duration::from_secs(1));
     assert_eq!(way(&world).passes, BTreeMap::from([(direct, 1)]), "the direct way again");
+}
+
+/// A channel that carries nothing looks like a dead host. Nobody sends through that bridge any more, but its own hosts stay
+/// reachable for all, floods included; and when the channel is back, nothing has to be changed.
+#[test]
+fn a_silent_channel_leaves_the_bridges_hosts_reachable() {
+    let mut world = World::new(1, policy(GREEN_ORANGE));
+    for dpid in 1..=4 {
+        world.add_bridge(dpid, &["green-1"]);
+    }
+    for (a, b) in [(1, 2), (2, 3), (3, 4), (1, 4)] {
+        world.add_wire(a, b, Carrier::Tunnel);
+    }
+    heal(&mut world);
+    let ports: Vec<Endpoint> = world.edge_ports().into_iter().map(|(place, _)| place).collect();
+    for place in &ports {
+        world.host_sends(*place, mac(*place));
+    }
+    world.run(Duration::from_secs(1));
+    for silent in 1..=4 {
+        world.muted.insert(DatapathId(silent));
+        world.run(Duration::from_secs(1));
+        for (from, to) in ports.iter().flat_map(|from| ports.iter().map(move |to| (*from, *to))).filter(|(a, b)| a != b)
+        {
+            let unicast = world.follow(from, &frame(mac(from), mac(to)));
+            assert_eq!(
+                unicast.copies,
+                BTreeMap::from([(to, 1)]),
+                "{silent} is silent: {from} to {to}\n{}",
+                tail(&world)
+            );
+            let flood = world.follow(from, &frame(mac(from), MacAddr::BROADCAST));
+            assert_eq!(flood.copies.get(&to), Some(&1), "{silent} is silent: {from} to all\n{}", tail(&world));
+        }
+        world.muted.clear();
+        heal(&mut world);
+    }
 }

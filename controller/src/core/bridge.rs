@@ -26,6 +26,12 @@ pub(crate) struct Connection {
     pub(crate) session: SessionId,
     pub(crate) address: SocketAddr,
     pub(crate) role: Role,
+    /// When it last sent anything.
+    pub(crate) heard: Instant,
+    /// It has sent nothing for so long, although it was asked, that it is taken for one that doesn't answer.
+    pub(crate) silent: bool,
+    /// The barrier that it was asked with, since it last sent something.
+    pub(crate) asked: Option<Xid>,
     /// What is still missing of its tables; `None`: they are known.
     pub(crate) reading: Option<Reading>,
     /// Changes that it hasn't acknowledged yet, by the transaction id of the barrier behind them.
@@ -100,7 +106,8 @@ pub(crate) struct Bridge {
 impl Bridge {
     /// Does it answer, and are its tables known?
     pub(crate) fn is_responsive(&self) -> bool {
-        self.connection.as_ref().is_some_and(|connection| connection.reading.is_none()) && self.rests_until.is_none()
+        let answers = |connection: &Connection| connection.reading.is_none() && !connection.silent;
+        self.connection.as_ref().is_some_and(answers) && self.rests_until.is_none()
     }
 
     pub(crate) fn next_xid(&mut self) -> Xid {
@@ -252,7 +259,7 @@ impl Reading {
             instructions.sort_by_key(Instruction::order);
             // An entry with a lifetime isn't ours, whatever its cookie says.
             let cookie = if told.hard_timeout == 0 { told.cookie } else { openflow::types::Cookie(0) };
-            (key, Flow { cookie, idle_timeout: told.idle_timeout, flags: told.flags, instructions })
+            (key, Flow { cookie, idle_timeout: told.idle_timeout, flags: told.flags, instructions, hops: 0 })
         });
         let groups =
             self.got_groups.into_iter().map(|told| (told.group, Group { kind: told.kind, buckets: told.buckets }));

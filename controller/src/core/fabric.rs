@@ -11,6 +11,7 @@ use apps::tenants;
 use apps::view::{self, Endpoint, Held, PortView};
 use openflow::action::Action;
 use openflow::message::Message;
+use openflow::multipart::Nothing;
 use openflow::oxm::Oxm;
 use openflow::packet::PacketOut;
 use openflow::peer::Identity;
@@ -38,7 +39,16 @@ impl Core {
         };
         bridge.set_ports(identity.ports);
         let role = identity.role;
-        bridge.connection = Some(Connection { session, address, role, reading: None, in_flight: BTreeMap::new() });
+        bridge.connection = Some(Connection {
+            session,
+            address,
+            role,
+            heard: now,
+            silent: false,
+            asked: None,
+            reading: None,
+            in_flight: BTreeMap::new(),
+        });
         for port in gone {
             self.topology.forget(port);
         }
@@ -224,9 +234,59 @@ impl Core {
         }
     }
 
+    /// Looks which links and bridges have been silent for too long. Nobody can tell a bridge whose channel is cut from
+    /// one that is dead: its links are then not known to be down, but held.
     pub(super) fn expire_links(&mut self, now: Instant) {
-        if self.topology.expire(now) {
+        let Some(slept) = self.topology.woke(now) else { return };
+        let interval = self.policy.fabric.probe_interval;
+        let (mut ask, mut silent) = (Vec::new(), Vec::new());
+        for (dpid, bridge) in self.bridges.iter_mut().filter(|(_, bridge)| bridge.is_responsive()) {
+            let Some(connection) = &mut bridge.connection else { continue };
+            connection.heard = (connection.heard + slept).min(now);
+            let quiet = now.duration_since(connection.heard);
+            if connection.asked.is_none() && quiet > interval.mul_f64(1.5) {
+                ask.push(*dpid);
+            } else if quiet > interval.mul_f64(2.75) {
+                silent.push(*dpid);
+            }
+        }
+        for dpid in ask {
+            let Some(bridge) = self.bridges.get_mut(&dpid) else { continue };
+            let xid = bridge.next_xid();
+            if let Some(connection) = &mut bridge.connection {
+                connection.asked = Some(xid);
+                let messages = vec![(xid, Message::BarrierRequest(Nothing))];
+                self.effects.push(Effect::Send { session: connection.session, messages });
+            }
+        }
+        let any = !silent.is_empty();
+        for dpid in silent {
+            if let Some(bridge) = self.bridges.get_mut(&dpid)
+                && let Some(connection) = &mut bridge.connection
+            {
+                connection.silent = true;
+                let text = format!("bridge {} has been silent for {:?}", bridge.name, interval.mul_f64(2.75));
+                self.notice(now, Level::Warning, text);
+            }
+            self.lost(now, dpid);
+        }
+        if any {
+            self.refresh(now);
+        }
+        if self.topology.expire(now, slept) {
             self.links_changed(now);
+        }
+    }
+
+    /// A bridge has sent something. One that was silent has its tables read before it counts again.
+    pub(super) fn heard(&mut self, now: Instant, dpid: DatapathId) {
+        let Some(connection) = self.bridges.get_mut(&dpid).and_then(|bridge| bridge.connection.as_mut()) else {
+            return;
+        };
+        connection.heard = now;
+        connection.asked = None;
+        if std::mem::take(&mut connection.silent) {
+            self.read_tables(now, dpid);
         }
     }
 
@@ -246,10 +306,25 @@ impl Core {
         }
     }
 
-    pub(super) fn compile_all(&mut self, _now: Instant) {
-        let tenants = self.policy.tenants.iter().map(|tenant| tenant.name.clone());
-        let hosts = tenants.map(|name| (name.clone(), self.hosts.places(&name))).collect();
+    pub(super) fn compile_all(&mut self) {
+        // Whoever gets a port or a key must not get frames of whoever had it.
+        let got = |(place, used): (&Endpoint, &PortUse)| {
+            *used != PortUse::Unused && self.compiled.ports.get(place).is_none_or(|before| !before.same_owner(used))
+        };
+        self.rounds.handover |= self.attachments.ports.iter().any(got) || self.compiled_for != self.memory.allocations;
+        self.compiled = self.attachments.clone();
+        self.compiled_for = self.memory.allocations.clone();
+        let names = self.policy.tenants.iter().map(|tenant| tenant.name.clone());
+        let keys = names.filter_map(|name| Some((self.memory.allocations.of(&name)?.key, name)));
+        self.rounds.keys = keys.collect();
+
+        let hosts = self.policy.tenants.iter().map(|tenant| (tenant.name.clone(), self.hosts.places(&tenant.name)));
+        let hosts = hosts.collect();
         self.desired = compile::compile(&self.policy, &self.memory.allocations, &self.view, &hosts);
+        // A key that another tenant had is first emptied everywhere; the next round gives it to the new one.
+        for owner in self.rounds.renewed() {
+            self.desired.set(owner, BTreeMap::new());
+        }
     }
 
     pub(super) fn compile_owner(&mut self, owner: Owner) {

@@ -20,6 +20,7 @@ use super::{Core, Level, SessionId};
 impl Core {
     pub(super) fn message(&mut self, now: Instant, session: SessionId, xid: Xid, message: Message) {
         let Some(&dpid) = self.sessions.get(&session) else { return };
+        self.heard(now, dpid);
         match message {
             Message::PacketIn(packet) => self.packet_in(now, dpid, &packet),
             Message::PortStatus(status) => self.port_status(now, dpid, status),

@@ -143,6 +143,10 @@ pub struct Core {
     held: BTreeMap<(Endpoint, Endpoint), Held>,
     view: View,
     attachments: Attachments,
+    /// What ports were for when everything was last computed.
+    compiled: Attachments,
+    /// The numbers that tenants had then.
+    compiled_for: Allocations,
     desired: Desired,
     rounds: Rounds,
     /// Bridges that are waited for after a restart, and until when.
@@ -170,6 +174,8 @@ impl Core {
             held: BTreeMap::new(),
             view: View::default(),
             attachments: Attachments::default(),
+            compiled: Attachments::default(),
+            compiled_for: Allocations::default(),
             desired: Desired::default(),
             rounds: Rounds::default(),
             settling: (!awaited.is_empty()).then_some((awaited, now + SETTLE)),

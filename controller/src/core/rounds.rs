@@ -1,13 +1,13 @@
-//! Bringing bridges to what they should hold, in rounds. A round is for some owners; in it every bridge first removes,
-//! then, once all have acknowledged that, adds (see [`apps::reconcile`]). Rounds of different owners go on beside each
-//! other, except one that is for all: it waits for the others, and they for it.
+//! Bringing bridges to what they should hold, in rounds. A round is for some owners, and goes through the phases of
+//! [`apps::reconcile`], each on all bridges at once. Rounds of different owners go on beside each other, except one that
+//! is for all: it waits for the others, and they for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use apps::desired::BridgeState;
 use apps::marks::{Owner, cookie};
-use apps::reconcile::{self, Change, Edit};
+use apps::reconcile::{self, Change, Edit, Style};
 use openflow::message::Message;
 use openflow::multipart::Nothing;
 use openflow::switch::ErrorMsg;
@@ -18,6 +18,10 @@ use super::{Core, Effect, Level, SessionId};
 
 /// A bridge that doesn't acknowledge changes for this long is given up until it connects again.
 const ACKNOWLEDGE: Duration = Duration::from_secs(5);
+
+/// What a bridge has acknowledged, its tables hold; its datapath's caches follow a little later (ovs-vswitchd(8), on
+/// revalidation). The next phase waits so long, lest it meet frames that still go the old way.
+const CACHES: Duration = Duration::from_millis(10);
 
 /// How long a bridge that refused changes rests before its tables are read again: doubled each time, up to the second.
 const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -30,10 +34,12 @@ struct Round {
     owners: BTreeSet<Owner>,
     /// Is it for all owners?
     whole: bool,
-    /// The second phase, if it is still to come.
-    add: Option<Changes>,
+    /// The phases still to come.
+    left: VecDeque<Changes>,
     /// Bridges that haven't acknowledged the present phase.
     waiting: BTreeSet<DatapathId>,
+    /// When the next phase may begin, since all have acknowledged this one.
+    next_at: Option<Instant>,
 }
 
 /// What is under way and what is to be done.
@@ -45,12 +51,31 @@ pub(crate) struct Rounds {
     pub(crate) all_dirty: bool,
     /// Owners whose tables have to be computed anew.
     pub(crate) dirty: BTreeSet<Owner>,
+    /// Some port went from one to another, and no whole round has been finished since.
+    pub(crate) handover: bool,
+    /// Which tenant has which key, by the last computation of everything.
+    pub(crate) keys: BTreeMap<u32, String>,
+    /// The same when a whole round was last finished.
+    settled_keys: BTreeMap<u32, String>,
 }
 
 impl Rounds {
     /// Is nothing under way and nothing to be done?
     pub(crate) fn is_idle(&self) -> bool {
         self.active.is_empty() && self.dirty.is_empty() && !self.all_dirty
+    }
+
+    /// Owners whose key another tenant had.
+    pub(crate) fn renewed(&self) -> Vec<Owner> {
+        let other = |(key, name): &(&u32, &String)| self.settled_keys.get(key).is_some_and(|had| had != *name);
+        self.keys.iter().filter(other).map(|(key, _)| Owner(*key)).collect()
+    }
+
+    /// A whole round has come to its end.
+    fn whole_round_done(&mut self) {
+        self.handover = false;
+        self.all_dirty |= !self.renewed().is_empty();
+        self.settled_keys = self.keys.clone();
     }
 
     /// Is there something to be done that needn't wait for what is under way?
@@ -70,7 +95,7 @@ impl Core {
             if self.rounds.active.is_empty() && !self.is_settling(now) {
                 self.rounds.all_dirty = false;
                 self.rounds.dirty.clear();
-                self.compile_all(now);
+                self.compile_all();
                 let installed = self.bridges.values().flat_map(|bridge| bridge.installed.keys());
                 let desired = self.desired.bridges.values().flat_map(BTreeMap::keys);
                 let owners = installed.chain(desired).copied().collect();
@@ -92,23 +117,18 @@ impl Core {
 
     fn start_round(&mut self, now: Instant, owners: BTreeSet<Owner>, whole: bool) {
         let nothing = BridgeState::new();
-        let (mut remove, mut add) = (Changes::new(), Changes::new());
+        let style = if self.rounds.handover { Style::Strict } else { Style::Gentle };
+        let mut phases: BTreeMap<u16, Changes> = BTreeMap::new();
         for (dpid, bridge) in self.bridges.iter().filter(|(_, bridge)| bridge.is_responsive()) {
-            let plan = reconcile::plan(&bridge.installed, self.desired.bridges.get(dpid).unwrap_or(&nothing), &owners);
-            if !plan.remove.is_empty() {
-                remove.insert(*dpid, plan.remove);
+            let desired = self.desired.bridges.get(dpid).unwrap_or(&nothing);
+            for (phase, changes) in reconcile::plan(&bridge.installed, desired, &owners, style) {
+                phases.entry(phase).or_default().insert(*dpid, changes);
             }
-            if !plan.add.is_empty() {
-                add.insert(*dpid, plan.add);
-            }
-        }
-        if remove.is_empty() && add.is_empty() {
-            return;
         }
         self.rounds.next += 1;
         let id = self.rounds.next;
-        self.rounds.active.insert(id, Round { owners, whole, add: Some(add), waiting: BTreeSet::new() });
-        self.send_phase(now, id, remove);
+        let left = phases.into_values().collect();
+        self.rounds.active.insert(id, Round { owners, whole, left, waiting: BTreeSet::new(), next_at: None });
         self.advance(now, id);
     }
 
@@ -118,15 +138,22 @@ impl Core {
             if !round.waiting.is_empty() {
                 return;
             }
-            // What was to be added may no longer be what is wanted; then the next round, from what there is now, adds it.
+            // What is still to come may no longer be what is wanted; then the next round goes on from what there is now.
             let outdated = self.rounds.all_dirty || !round.owners.is_disjoint(&self.rounds.dirty);
-            match round.add.take() {
-                Some(add) if !outdated => self.send_phase(now, id, add),
-                Some(_) => {
-                    self.rounds.all_dirty |= round.whole;
+            if !outdated && !round.left.is_empty() && round.next_at.is_some_and(|at| at > now) {
+                return;
+            }
+            match round.left.pop_front() {
+                Some(phase) if !outdated => self.send_phase(now, id, phase),
+                left => {
+                    let whole = round.whole;
                     self.rounds.active.remove(&id);
+                    if whole && left.is_some() {
+                        self.rounds.all_dirty = true;
+                    } else if whole {
+                        self.rounds.whole_round_done();
+                    }
                 }
-                None => drop(self.rounds.active.remove(&id)),
             }
         }
     }
@@ -172,6 +199,7 @@ impl Core {
         }
         if let Some(round) = self.rounds.active.get_mut(&done.round) {
             round.waiting.remove(&dpid);
+            round.next_at = Some(now + CACHES);
         }
         self.advance(now, done.round);
     }
@@ -229,8 +257,11 @@ impl Core {
         }
     }
 
-    /// Gives up bridges that don't acknowledge, and wakes those that have rested.
+    /// Goes on with rounds whose time has come, gives up bridges that don't acknowledge, and wakes those that have rested.
     pub(super) fn overdue(&mut self, now: Instant) {
+        for id in self.rounds.active.keys().copied().collect::<Vec<_>>() {
+            self.advance(now, id);
+        }
         let mut close: Vec<(SessionId, DatapathId)> = Vec::new();
         let mut wake = Vec::new();
         for (dpid, bridge) in &mut self.bridges {
@@ -264,7 +295,8 @@ impl Core {
             let sent = connection.in_flight.values().map(|flight| flight.sent).chain(reading).min();
             sent.map(|sent| sent + ACKNOWLEDGE).into_iter().chain(bridge.rests_until).min()
         });
-        per_bridge.min()
+        let resting = self.rounds.active.values().filter(|round| round.waiting.is_empty());
+        per_bridge.chain(resting.filter_map(|round| round.next_at)).min()
     }
 
     /// What a change is about, for the operator.

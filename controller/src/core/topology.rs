@@ -112,7 +112,7 @@ impl Topology {
 
     /// When something has to be done.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let scan = (!self.heard.is_empty()).then(|| self.scanned + self.interval / 4);
+        let scan = (!self.senders.is_empty()).then(|| self.scanned + self.interval / 4);
         self.due.first().map(|(due, _)| *due).into_iter().chain(scan).min()
     }
 
@@ -178,15 +178,18 @@ impl Topology {
         }
     }
 
-    /// Closes ways that no probe has passed for too long. `true`: there were some.
-    pub(crate) fn expire(&mut self, now: Instant) -> bool {
+    /// Is it time to look for what is lost? Tells for how long nobody looked although it was time: who was asleep can't
+    /// tell what was lost meanwhile.
+    pub(crate) fn woke(&mut self, now: Instant) -> Option<Duration> {
         let gap = now.duration_since(self.scanned);
-        if gap < self.interval / 4 {
-            return false;
-        }
-        self.scanned = now;
-        // Who was asleep can't tell what was lost meanwhile.
-        let slept = gap.saturating_sub(self.interval);
+        (gap >= self.interval / 4).then(|| {
+            self.scanned = now;
+            gap.saturating_sub(self.interval)
+        })
+    }
+
+    /// Closes ways that no probe has passed for too long, sleep not counted. `true`: there were some.
+    pub(crate) fn expire(&mut self, now: Instant, slept: Duration) -> bool {
         let limit = self.interval.mul_f64(LOST);
         let mut closed = false;
         for ways in self.heard.values_mut() {

@@ -136,6 +136,7 @@ impl SimBridge {
                     idle_timeout: wanted.idle_timeout,
                     flags: wanted.flags,
                     instructions: wanted.instructions,
+                    hops: 0,
                 };
                 section.flows.insert(key, flow);
             }
@@ -231,7 +232,13 @@ impl SimBridge {
 
     /// Adds an entry that the controller knows nothing of.
     pub(crate) fn add_foreign(&mut self, key: FlowKey) {
-        let flow = Flow { cookie: Cookie(0x77), idle_timeout: 0, flags: Default::default(), instructions: Vec::new() };
+        let flow = Flow {
+            cookie: Cookie(0x77),
+            idle_timeout: 0,
+            flags: Default::default(),
+            instructions: Vec::new(),
+            hops: 0,
+        };
         self.section().flows.insert(key, flow);
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct World {
     pub(crate) wires: BTreeMap<Endpoint, (Endpoint, Carrier)>,
     /// Ends of wires that carry nothing at the moment.
     pub(crate) cut: BTreeSet<Endpoint>,
+    /// Bridges whose channel is open but carries nothing.
+    pub(crate) muted: BTreeSet<DatapathId>,
     memory: Memory,
     policy: Arc<Policy>,
     sessions: u64,
@@ -73,6 +75,7 @@ impl World {
             bridges: BTreeMap::new(),
             wires: BTreeMap::new(),
             cut: BTreeSet::new(),
+            muted: BTreeSet::new(),
             memory: Memory::default(),
             policy: Arc::new(policy),
             sessions: 0,
@@ -201,7 +204,9 @@ impl World {
     /// One thing happens: a message arrives somewhere, or time passes.
     pub(crate) fn step(&mut self) {
         let mut choices: Vec<(bool, DatapathId)> = Vec::new();
-        for bridge in self.bridges.values().filter(|bridge| bridge.session.is_some()) {
+        let muted = &self.muted;
+        let open = |bridge: &&SimBridge| bridge.session.is_some() && !muted.contains(&bridge.dpid);
+        for bridge in self.bridges.values().filter(open) {
             choices.extend((!bridge.to_bridge.is_empty()).then_some((true, bridge.dpid)));
             choices.extend((!bridge.to_core.is_empty()).then_some((false, bridge.dpid)));
         }

@@ -9,7 +9,7 @@ use lab::{Container, ContinuousPing, Lab, LinkEnd, PingReport};
 use crate::interrupt::Interrupt;
 
 /// OVS adds what went through its fast path to a port's counters up to so much later.
-const COUNTED: Duration = Duration::from_millis(800);
+const COUNTED: Duration = Duration::from_millis(1600);
 
 /// One direction of a link.
 #[derive(Clone, Debug)]
@@ -58,12 +58,12 @@ pub(crate) fn way_out(lab: &Lab, interrupt: &Interrupt, from: &Container, to: &C
     let lanes: Vec<_> = lanes(lab, tenant)?.into_iter().filter(|lane| lane.from.host == from.host).collect();
     let mut seen = String::new();
     for _ in 0..TRIES {
-        interrupt.sleep(COUNTED)?;
+        interrupt.sleep(COUNTED / 2)?;
         let before = arrived(lab, &lanes)?;
         let ping = ContinuousPing::start(from, to.ipv4)?;
         interrupt.sleep(Duration::from_millis(500))?;
         let requests = ping.stop()?.sent;
-        interrupt.sleep(COUNTED)?;
+        interrupt.sleep(COUNTED / 2)?;
         let carried = between(&before, &arrived(lab, &lanes)?);
         let busy: Vec<_> = lanes.iter().zip(&carried).filter(|(_, packets)| **packets >= requests / 4).collect();
         match busy[..] {

@@ -91,5 +91,7 @@ fn caption(lab: &Lab) -> String {
         Layout::Shared => "One bridge on each host for all tenants",
         _ => "A bridge for each tenant on each host",
     };
-    format!("{bridges}; {joined}.\nSTP is off, so every loop is open. Both tenants use the same IP and MAC addresses.\n")
+    format!(
+        "{bridges}; {joined}.\nSTP is off, so every loop is open. Both tenants use the same IP and MAC addresses.\n"
+    )
 }
