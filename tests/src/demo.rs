@@ -132,9 +132,7 @@ fn perform(mut stage: Stage<'_>) -> Result<()> {
     }
     let relay = open_door(&stage)?;
     hints(&stage, &relay);
-    let pid = stage.controller.pid().unwrap_or(0);
-    let process = PathBuf::from(format!("/proc/{pid}"));
-    stage.interrupt.wait_while(|| process.exists());
+    stage.interrupt.wait_for();
     Ok(())
 }
 

@@ -80,12 +80,12 @@ fn caption(lab: &Lab) -> String {
     let carrier = format!("{:?}", spec.carrier).to_uppercase();
     let (links, hosts) = (lab.links().len(), spec.hosts);
     let pairs = hosts * (hosts - 1) / 2;
-    let keys: Vec<_> = spec.tenants.iter().map(|tenant| format!("{} key {}", tenant.name, tenant.key)).collect();
+    let keys: Vec<_> = spec.tenants.iter().map(|tenant| format!("{} {}", tenant.name, tenant.key)).collect();
     let joined = match (spec.layout, spec.carrier) {
         (Layout::Shared, lab::Carrier::Veth) => format!("{pairs} cables carry all, told apart by tags"),
-        (Layout::Shared, _) => format!("{pairs} {carrier} tunnels carry all ({})", keys.join(", ")),
-        (_, lab::Carrier::Veth) => format!("{links} cables, a mesh for each"),
-        _ => format!("{links} {carrier} tunnels, a mesh for each ({})", keys.join(", ")),
+        (Layout::Shared, _) => format!("{pairs} {carrier} tunnels carry all (keys: {})", keys.join(", ")),
+        (_, lab::Carrier::Veth) => format!("{links} cables, a mesh each"),
+        _ => format!("{links} {carrier} tunnels, a mesh each (keys: {})", keys.join(", ")),
     };
     let bridges = match spec.layout {
         Layout::Shared => "One bridge on each host for all tenants",
