@@ -145,7 +145,8 @@ impl Policies {
                 self.refused = attempt.filter(|_| matches!(refusal, PolicyError::Bad(_)));
                 let text = refusal.to_string();
                 error!("the policy files can't be used, the last good policy stays in force:\n{text}");
-                let first = text.lines().next().unwrap_or_default();
+                // What, and where.
+                let first = text.lines().take(2).map(str::trim).collect::<Vec<_>>().join(" ");
                 let since = utc(SystemTime::now());
                 self.problems.set(
                     "policy",

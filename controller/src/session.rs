@@ -245,7 +245,7 @@ impl Session {
         let plain = |text: &str| text.escape_debug().to_string();
         let software = identity.desc.as_ref();
         let software = software.map(|desc| format!(" ({} {})", plain(&desc.hardware.0), plain(&desc.software.0)));
-        info!("{} is connected{}", self.name(), software.unwrap_or_default());
+        debug!("{} is connected{}", self.name(), software.unwrap_or_default());
         let Some(outgoing) = self.outgoing.take() else { return Ok(()) };
         let connected = Input::Connected { session: self.id, address: self.address, identity, outgoing };
         self.shared.hub.send(connected).await.map_err(|_| End::Stop)

@@ -1,7 +1,6 @@
 //! Mistakes that lie between two declarations, maybe of two files.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::collections::BTreeMap;
 
 use super::declared::{Declared, TenantPart};
 use super::report::{At, Draft, Place, Report};
@@ -47,7 +46,7 @@ fn tenants(declared: &Declared, report: &mut Report) {
         let key = tenant.key.as_ref()?;
         Some((key.value, &key.place, tenant.object.as_str()))
     });
-    let mut owners: HashMap<u32, &str> = HashMap::new();
+    let mut owners: BTreeMap<u32, &str> = BTreeMap::new();
     for (key, _, tenant) in keys.clone() {
         owners.entry(key).or_insert(tenant);
     }
@@ -82,12 +81,12 @@ fn addresses(tenant: &TenantPart, report: &mut Report) {
 
 /// Ports that surely are claimed twice. Whether two different patterns meet is only known once ports are there.
 fn selectors(declared: &Declared, report: &mut Report) {
-    let dpids: HashMap<&str, String> = declared
+    let dpids: BTreeMap<&str, String> = declared
         .bridges
         .iter()
         .filter_map(|bridge| Some((bridge.name.as_ref()?.value.as_str(), bridge.dpid.as_ref()?.value.to_string())))
         .collect();
-    let lower: HashMap<String, &At<String>> = declared
+    let lower: BTreeMap<String, &At<String>> = declared
         .bridges
         .iter()
         .filter_map(|bridge| bridge.name.as_ref())
@@ -110,7 +109,7 @@ fn selectors(declared: &Declared, report: &mut Report) {
             claims.push(((bridge, canonical(&port.value)), &port.place, tenant.object.as_str()));
         }
     }
-    let mut owners: HashMap<(String, String), &str> = HashMap::new();
+    let mut owners: BTreeMap<(String, String), &str> = BTreeMap::new();
     for (claim, _, tenant) in &claims {
         owners.entry(claim.clone()).or_insert(tenant);
     }
@@ -134,7 +133,7 @@ fn selectors(declared: &Declared, report: &mut Report) {
 }
 
 /// Reports values that are there more than once.
-fn unique<'a, T: Eq + Hash + Clone + 'a>(
+fn unique<'a, T: Ord + Clone + 'a>(
     values: impl Iterator<Item = &'a At<T>>,
     message: impl Fn(&T) -> String,
     help: &str,
@@ -146,8 +145,8 @@ fn unique<'a, T: Eq + Hash + Clone + 'a>(
 }
 
 /// What comes again: the place of the first of its kind, its own place, and what came with it.
-fn repeated<'a, K: Eq + Hash, T>(items: impl Iterator<Item = (K, &'a Place, T)>) -> Vec<(&'a Place, &'a Place, T)> {
-    let mut first: HashMap<K, &Place> = HashMap::new();
+fn repeated<'a, K: Ord, T>(items: impl Iterator<Item = (K, &'a Place, T)>) -> Vec<(&'a Place, &'a Place, T)> {
+    let mut first: BTreeMap<K, &Place> = BTreeMap::new();
     let mut again = Vec::new();
     for (key, place, with) in items {
         match first.get(&key) {

@@ -58,7 +58,17 @@ pub(crate) struct Reading {
     got_flows: Vec<FlowStats>,
     got_groups: Vec<openflow::group::GroupDesc>,
     got_meters: Vec<openflow::meter::MeterConfig>,
+    parts: usize,
 }
+
+/// Most entries that a bridge may tell of, and most messages that it may tell them in; Open vSwitch tells some hundreds of
+/// entries in each.
+const ENTRIES_MAX: usize = 500_000;
+const PARTS_MAX: usize = 10_000;
+
+/// A bridge tells of its tables without end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooMuch;
 
 /// A port, and whether it was ever alive: a bridge that doesn't tell liveness is taken by its carrier alone.
 #[derive(Clone, Debug)]
@@ -145,6 +155,7 @@ impl Bridge {
                 got_flows: Vec::new(),
                 got_groups: Vec::new(),
                 got_meters: Vec::new(),
+                parts: 0,
             });
         }
         let ask = |body| Message::MultipartRequest(Part { more: false, body });
@@ -155,11 +166,19 @@ impl Bridge {
         ]
     }
 
-    /// Takes in an answer about its tables. `true`: that was the last one.
-    pub(crate) fn read(&mut self, xid: Xid, part: Part<MultipartReply>) -> bool {
+    /// Takes in an answer about its tables. `Ok(true)`: that was the last one.
+    ///
+    /// # Errors
+    /// It tells more than any bridge has: it is never done, and its connection should be closed.
+    pub(crate) fn read(&mut self, xid: Xid, part: Part<MultipartReply>) -> Result<bool, TooMuch> {
         let Some(reading) = self.connection.as_mut().and_then(|connection| connection.reading.as_mut()) else {
-            return false;
+            return Ok(false);
         };
+        reading.parts += 1;
+        let told = reading.got_flows.len() + reading.got_groups.len() + reading.got_meters.len();
+        if told > ENTRIES_MAX || reading.parts > PARTS_MAX {
+            return Err(TooMuch);
+        }
         let waits = match part.body {
             MultipartReply::Flow(flows) if reading.flows == Some(xid) => {
                 reading.got_flows.extend(flows);
@@ -173,13 +192,13 @@ impl Bridge {
                 reading.got_meters.extend(meters);
                 &mut reading.meters
             }
-            _ => return false,
+            _ => return Ok(false),
         };
         if !part.more {
             *waits = None;
         }
         if reading.flows.is_some() || reading.groups.is_some() || reading.meters.is_some() {
-            return false;
+            return Ok(false);
         }
         let reading = self.connection.as_mut().and_then(|connection| connection.reading.take());
         if let Some(reading) = reading {
@@ -187,7 +206,7 @@ impl Bridge {
             self.was_read = true;
             self.uncertain.clear();
         }
-        true
+        Ok(true)
     }
 
     /// Is an answer with this transaction id waited for?

@@ -26,9 +26,11 @@ impl Core {
             Message::PortStatus(status) => self.port_status(now, dpid, status),
             Message::BarrierReply(_) => self.acknowledged(now, dpid, xid),
             Message::MultipartReply(part) => {
-                let complete = self.bridges.get_mut(&dpid).is_some_and(|bridge| bridge.read(xid, part));
-                if complete {
-                    self.tables_read(now, dpid);
+                let read = self.bridges.get_mut(&dpid).map(|bridge| bridge.read(xid, part));
+                match read {
+                    Some(Ok(true)) => self.tables_read(now, dpid),
+                    Some(Err(_)) => self.give_up(now, dpid, "it tells of its tables without end".to_owned()),
+                    _ => {}
                 }
             }
             Message::Error(error) => self.refused(now, dpid, xid, &error),

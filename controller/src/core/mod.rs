@@ -125,6 +125,10 @@ const SETTLE: Duration = Duration::from_secs(10);
 /// The same notice isn't repeated sooner.
 const REPEAT: Duration = Duration::from_secs(10);
 
+/// Most notices in that time, and most problems at once: a hostile host can't fill logs or memory with made-up addresses.
+const NOTICES_MAX: usize = 200;
+const PROBLEMS_MAX: usize = 100;
+
 /// How long a problem that was seen once stays in the status.
 const REMEMBER: Duration = Duration::from_secs(60);
 
@@ -243,16 +247,24 @@ impl Core {
     /// Tells the operator, unless that was just told.
     fn notice(&mut self, now: Instant, level: Level, text: String) {
         self.notices.retain(|_, told| now.duration_since(*told) < REPEAT);
-        if let std::collections::btree_map::Entry::Vacant(entry) = self.notices.entry(text.clone()) {
-            entry.insert(now);
-            self.effects.push(Effect::Notice(level, text));
+        if self.notices.contains_key(&text) || self.notices.len() > NOTICES_MAX {
+            return;
+        }
+        let last = self.notices.len() == NOTICES_MAX;
+        self.notices.insert(text.clone(), now);
+        self.effects.push(Effect::Notice(level, text));
+        if last {
+            let text = format!("too much to tell: what else happens in the next {} s isn't told", REPEAT.as_secs());
+            self.effects.push(Effect::Notice(Level::Warning, text));
         }
     }
 
     /// Tells the operator of something that shouldn't be, and keeps it in the status for a while.
     fn problem(&mut self, now: Instant, text: String) {
         self.problems.retain(|_, seen| now.duration_since(*seen) < REMEMBER);
-        self.problems.insert(text.clone(), now);
+        if self.problems.len() < PROBLEMS_MAX || self.problems.contains_key(&text) {
+            self.problems.insert(text.clone(), now);
+        }
         self.notice(now, Level::Warning, text);
     }
 

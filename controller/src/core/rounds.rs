@@ -14,7 +14,7 @@ use openflow::switch::ErrorMsg;
 use openflow::types::{DatapathId, Xid};
 
 use super::bridge::InFlight;
-use super::{Core, Effect, Level, SessionId};
+use super::{Core, Effect, Level};
 
 /// A bridge that doesn't acknowledge changes for this long is given up until it connects again.
 const ACKNOWLEDGE: Duration = Duration::from_secs(5);
@@ -262,7 +262,7 @@ impl Core {
         for id in self.rounds.active.keys().copied().collect::<Vec<_>>() {
             self.advance(now, id);
         }
-        let mut close: Vec<(SessionId, DatapathId)> = Vec::new();
+        let mut close = Vec::new();
         let mut wake = Vec::new();
         for (dpid, bridge) in &mut self.bridges {
             if bridge.rests_until.is_some_and(|until| until <= now) {
@@ -273,18 +273,24 @@ impl Core {
             let reading = connection.reading.as_ref().map(|reading| reading.asked);
             let oldest = connection.in_flight.values().map(|flight| flight.sent).chain(reading).min();
             if oldest.is_some_and(|sent| now.duration_since(sent) >= ACKNOWLEDGE) {
-                close.push((connection.session, *dpid));
+                close.push(*dpid);
             }
         }
         for dpid in wake {
             self.read_tables(now, dpid);
         }
-        for (session, dpid) in close {
-            let reason = format!("it hasn't acknowledged changes to its tables for {} s", ACKNOWLEDGE.as_secs());
-            self.effects.push(Effect::Close { session, reason });
-            self.rest(now, dpid);
-            self.disconnected(now, session);
+        for dpid in close {
+            self.give_up(now, dpid, format!("it hasn't answered about its tables for {} s", ACKNOWLEDGE.as_secs()));
         }
+    }
+
+    /// Closes the connection of a bridge that can't be worked with; if it connects again, it has to rest first.
+    pub(super) fn give_up(&mut self, now: Instant, dpid: DatapathId, reason: String) {
+        let connection = self.bridges.get(&dpid).and_then(|bridge| bridge.connection.as_ref());
+        let Some(session) = connection.map(|connection| connection.session) else { return };
+        self.effects.push(Effect::Close { session, reason });
+        self.rest(now, dpid);
+        self.disconnected(now, session);
     }
 
     /// When [`Core::overdue`] has something to do.
