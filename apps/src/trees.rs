@@ -44,7 +44,7 @@ impl<'a> Paths<'a> {
     pub fn new(view: &'a View, key: u32, usable: impl Fn(&Link) -> bool) -> Self {
         let mut graph = DiGraphMap::new();
         let responsive = |dpid| view.bridges.get(&dpid).is_some_and(|bridge| bridge.responsive);
-        let held = view.held.iter().map(|held| &held.link);
+        let held = view.held.iter().filter(|held| held.up).map(|held| &held.link);
         for link in view.links.iter().chain(held).filter(|link| usable(link)) {
             for (from, to) in [(link.a.bridge, link.b.bridge), (link.b.bridge, link.a.bridge)] {
                 let better = graph.edge_weight(from, to).is_none_or(|other| rank(key, link) > rank(key, other));
@@ -85,7 +85,8 @@ impl<'a> Paths<'a> {
     /// floods over, and so do several together that flood to each other. Gives for each such group the link, with its end
     /// at a bridge that answers.
     fn anchors(&self, terminals: &BTreeSet<DatapathId>) -> Vec<(Link, Endpoint)> {
-        let flooded = || self.view.held.iter().filter(|held| held.trees.contains(&self.key)).map(|held| held.link);
+        let held = || self.view.held.iter().filter(|held| held.trees.contains(&self.key));
+        let flooded = || held().map(|held| held.link);
         let mut left: BTreeSet<DatapathId> =
             flooded().flat_map(|link| [link.a.bridge, link.b.bridge]).filter(|&dpid| !self.responsive(dpid)).collect();
         let mut anchors = Vec::new();
@@ -99,7 +100,8 @@ impl<'a> Paths<'a> {
                     }
                 }
             }
-            let outward = flooded().flat_map(|link| [(link, link.a, link.b), (link, link.b, link.a)]);
+            let up = held().filter(|held| held.up).map(|held| held.link);
+            let outward = up.flat_map(|link| [(link, link.a, link.b), (link, link.b, link.a)]);
             let best = outward
                 .filter(|(_, here, there)| group.contains(&here.bridge) && self.responsive(there.bridge))
                 // An end where the tenant has ports anyway spares a detour.

@@ -12,7 +12,7 @@ pub struct View {
     pub bridges: BTreeMap<DatapathId, Bridge>,
     /// Links between them that carry frames both ways, each once, in order.
     pub links: Vec<Link>,
-    /// Links that were up when the bridge at one end, or both, stopped answering: nobody knows whether they still are.
+    /// Links at bridges that no longer answer.
     pub held: Vec<Held>,
 }
 
@@ -21,8 +21,10 @@ pub struct View {
 pub struct Held {
     /// The link.
     pub link: Link,
-    /// Keys of the tenants whose trees used it then; the bridge goes on flooding over it.
+    /// Keys of the tenants whose frames that bridge may still flood over it.
     pub trees: BTreeSet<u32>,
+    /// Was it up when the bridge stopped answering? Nobody knows whether it still is.
+    pub up: bool,
 }
 
 /// A bridge.

@@ -82,6 +82,30 @@ fn check_safety(
     }
 }
 
+/// The ways that known unicast takes: from whom, to which address, and where it arrives.
+type Ways = Vec<(Endpoint, MacAddr, Endpoint)>;
+
+/// All ways of known unicast that arrive in a state.
+fn ways(fabric: &Fabric, states: &BTreeMap<DatapathId, BridgeState>) -> Ways {
+    let mut ways = Ways::new();
+    for (from, tenant) in fabric.tenant_ports() {
+        for (mac, host) in fabric.hosts(&tenant) {
+            if arrives(fabric, states, &(from, mac, host.place)) {
+                ways.push((from, mac, host.place));
+            }
+        }
+    }
+    ways
+}
+
+fn arrives(
+    fabric: &Fabric,
+    states: &BTreeMap<DatapathId, BridgeState>,
+    (from, mac, to): &(Endpoint, MacAddr, Endpoint),
+) -> bool {
+    fabric.send(states, *from, &frame(*mac, 0)).copies.contains_key(to)
+}
+
 /// Applies a part of each bridge's changes of a phase, as if messages arrived at different speeds.
 fn advance(
     states: &BTreeMap<DatapathId, BridgeState>,
@@ -121,12 +145,17 @@ fn no_state_on_the_way_leaks_or_loops() {
                     (*dpid, reconcile::plan(&installed, wanted, &owners, style))
                 })
                 .collect();
+            // What arrives before and after has to arrive all the time, as long as ways only move.
+            let mut kept = if style == Style::Gentle { ways(&fabric, &states) } else { Ways::new() };
+            kept.retain(|way| arrives(&fabric, &desired, way));
             let phases: BTreeSet<u16> = plans.values().flat_map(BTreeMap::keys).copied().collect();
             for phase in phases {
                 let owners = if phase == 0 { &before } else { &after };
                 for _ in 0..3 {
                     let halfway = advance(&states, &plans, phase, |all| draw.below(all + 1));
                     check_safety(&fabric, &halfway, owners, &mut draw, &what(&format!("phase {phase}")));
+                    let lost = kept.iter().find(|way| !arrives(&fabric, &halfway, way));
+                    assert_eq!(lost, None, "{}", what(&format!("phase {phase}: lost on its way")));
                 }
                 states = advance(&states, &plans, phase, |all| all);
             }

@@ -238,7 +238,7 @@ impl Fabric {
         let (held, links) = std::mem::take(&mut self.view.links).into_iter().partition(|link| link.at(dpid).is_some());
         self.view.links = links;
         let held: Vec<Link> = held;
-        self.view.held.extend(held.into_iter().map(|link| Held { link, trees: keys(&link) }));
+        self.view.held.extend(held.into_iter().map(|link| Held { link, trees: keys(&link), up: true }));
         format!("{dpid} stops answering")
     }
 

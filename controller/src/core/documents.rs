@@ -1,5 +1,6 @@
 //! What readers see of the core.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use apps::attachment::PortUse;
@@ -18,7 +19,9 @@ use crate::snapshot::{self, BridgeCount, LinkCount, PortName, Snapshot, Status, 
 impl Core {
     /// What readers see.
     pub fn snapshot(&self, now: Instant) -> Snapshot {
-        let bridges: Vec<_> = self.bridges.iter().map(|(dpid, bridge)| self.bridge(*dpid, bridge)).collect();
+        let up = self.topology.known().iter().filter(|(_, known)| known.up);
+        let linked: BTreeSet<Endpoint> = up.flat_map(|((a, b), _)| [*a, *b]).collect();
+        let bridges: Vec<_> = self.bridges.iter().map(|(dpid, bridge)| self.bridge(*dpid, bridge, &linked)).collect();
         let links: Vec<_> = self.links();
         let hosts = self.hosts(now);
         let up = links.iter().filter(|link| link.up).count();
@@ -56,20 +59,18 @@ impl Core {
         problems
     }
 
-    fn bridge(&self, dpid: DatapathId, bridge: &Bridge) -> snapshot::Bridge {
+    fn bridge(&self, dpid: DatapathId, bridge: &Bridge, linked: &BTreeSet<Endpoint>) -> snapshot::Bridge {
         let nothing = BridgeState::new();
         let desired = self.desired.bridges.get(&dpid).unwrap_or(&nothing);
         let table = |state| {
             let count = counts(state);
             TableCount { flows: count.flows, groups: count.groups, meters: count.meters }
         };
-        let linked =
-            |place| self.topology.known().iter().any(|((a, b), known)| known.up && (*a == place || *b == place));
         let ports = bridge.ports.iter().map(|(number, record)| {
             let place = Endpoint { bridge: dpid, port: *number };
             let (kind, tenant) = match self.attachments.of(place) {
                 PortUse::Tenant(attached) => ("tenant", Some(attached.tenant.clone())),
-                PortUse::Candidate if linked(place) => ("link", None),
+                PortUse::Candidate if linked.contains(&place) => ("link", None),
                 _ => ("unused", None),
             };
             snapshot::Port {

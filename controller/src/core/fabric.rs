@@ -8,7 +8,7 @@ use apps::attachment::{PortUse, attach, bridge_names};
 use apps::compile;
 use apps::marks::{Owner, PROBE_KEY};
 use apps::tenants;
-use apps::view::{self, Endpoint, Held, PortView};
+use apps::view::{self, Endpoint, Held, Link, PortView};
 use openflow::action::Action;
 use openflow::message::Message;
 use openflow::multipart::Nothing;
@@ -89,7 +89,9 @@ impl Core {
         for held in back {
             let link = held.link;
             self.held.remove(&(link.a, link.b));
-            self.topology.presume(now, link);
+            if held.up {
+                self.topology.presume(now, link);
+            }
         }
         self.links_changed(now);
         self.rounds.all_dirty = true;
@@ -138,7 +140,8 @@ impl Core {
             Some(_) => {}
         }
         self.notice(now, Level::Info, format!("port {bridge_name}/{name} {state}"));
-        self.refresh(now);
+        self.links_changed(now);
+        self.refresh_due = true;
     }
 
     fn name_bridges(&mut self) {
@@ -152,6 +155,7 @@ impl Core {
 
     /// Bridges, ports or the policy changed.
     pub(super) fn refresh(&mut self, now: Instant) {
+        self.refresh_due = false;
         self.name_bridges();
         let known = self.bridges.iter().filter(|(_, bridge)| bridge.was_read);
         self.view.bridges = known
@@ -194,10 +198,13 @@ impl Core {
                 held.trees.retain(|key| now.contains(key));
             }
         }
-        for link in &self.view.links {
-            if let Some((here, _)) = link.at(dpid) {
-                let held = Held { link: *link, trees: trees(here.port) };
-                self.held.entry((link.a, link.b)).or_insert(held);
+        // Links that are down count as well: the bridge may still flood over them, and they may only seem to be down.
+        for (&(a, b), known) in self.topology.known() {
+            let link = Link { a, b, carrier: known.carrier };
+            let Some((here, _)) = link.at(dpid) else { continue };
+            let held = Held { link, trees: trees(here.port), up: self.view.links.contains(&link) };
+            if held.up || !held.trees.is_empty() {
+                self.held.entry((a, b)).or_insert(held);
             }
         }
         let ports: Vec<_> = bridge.ports.keys().copied().collect();
@@ -240,13 +247,17 @@ impl Core {
         let Some(slept) = self.topology.woke(now) else { return };
         let interval = self.policy.fabric.probe_interval;
         let (mut ask, mut silent) = (Vec::new(), Vec::new());
-        for (dpid, bridge) in self.bridges.iter_mut().filter(|(_, bridge)| bridge.is_responsive()) {
+        let closing = self.topology.closing(now);
+        // Of bridges without links nothing is expected.
+        let linked: BTreeSet<_> = self.view.links.iter().flat_map(|link| [link.a.bridge, link.b.bridge]).collect();
+        let expected = |dpid: &DatapathId, bridge: &Bridge| bridge.is_responsive() && linked.contains(dpid);
+        for (dpid, bridge) in self.bridges.iter_mut().filter(|(dpid, bridge)| expected(dpid, bridge)) {
             let Some(connection) = &mut bridge.connection else { continue };
             connection.heard = (connection.heard + slept).min(now);
             let quiet = now.duration_since(connection.heard);
             if connection.asked.is_none() && quiet > interval.mul_f64(1.5) {
                 ask.push(*dpid);
-            } else if quiet > interval.mul_f64(2.75) {
+            } else if quiet > interval.mul_f64(2.75) || (connection.asked.is_some() && closing.contains(dpid)) {
                 silent.push(*dpid);
             }
         }
@@ -265,7 +276,8 @@ impl Core {
                 && let Some(connection) = &mut bridge.connection
             {
                 connection.silent = true;
-                let text = format!("bridge {} has been silent for {:?}", bridge.name, interval.mul_f64(2.75));
+                let quiet = now.duration_since(connection.heard).as_millis();
+                let text = format!("bridge {} has been silent for {quiet} ms, although it was asked", bridge.name);
                 self.notice(now, Level::Warning, text);
             }
             self.lost(now, dpid);
@@ -273,7 +285,7 @@ impl Core {
         if any {
             self.refresh(now);
         }
-        if self.topology.expire(now, slept) {
+        if self.topology.expire(now) {
             self.links_changed(now);
         }
     }

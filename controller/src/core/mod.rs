@@ -153,6 +153,8 @@ pub struct Core {
     compiled_for: Allocations,
     desired: Desired,
     rounds: Rounds,
+    /// Ports changed, and what follows from that is still to be found out.
+    refresh_due: bool,
     /// Bridges that are waited for after a restart, and until when.
     settling: Option<(BTreeSet<DatapathId>, Instant)>,
     notices: BTreeMap<String, Instant>,
@@ -182,6 +184,7 @@ impl Core {
             compiled_for: Allocations::default(),
             desired: Desired::default(),
             rounds: Rounds::default(),
+            refresh_due: false,
             settling: (!awaited.is_empty()).then_some((awaited, now + SETTLE)),
             notices: BTreeMap::new(),
             problems: BTreeMap::new(),
@@ -200,6 +203,9 @@ impl Core {
             Event::Timer => {
                 self.overdue(now);
                 self.expire_links(now);
+                if self.refresh_due {
+                    self.refresh(now);
+                }
                 self.start_rounds(now);
                 self.send_probes(now);
             }
@@ -213,7 +219,8 @@ impl Core {
             Some((_, until)) if self.rounds.can_start() => Some((*until).min(now + Duration::from_millis(50))),
             _ => self.rounds.can_start().then_some(now),
         };
-        self.topology.deadline().into_iter().chain(self.overdue_at()).chain(rounds).min()
+        let refresh = self.refresh_due.then_some(now);
+        self.topology.deadline().into_iter().chain(self.overdue_at()).chain(rounds).chain(refresh).min()
     }
 
     /// Are bridges from before a restart still waited for? What they hold goes on working meanwhile.

@@ -152,6 +152,10 @@ impl Core {
                         self.rounds.all_dirty = true;
                     } else if whole {
                         self.rounds.whole_round_done();
+                        for bridge in self.bridges.values_mut().filter(|bridge| bridge.is_responsive()) {
+                            bridge.failures = 0;
+                            bridge.trouble = None;
+                        }
                     }
                 }
             }
@@ -192,10 +196,6 @@ impl Core {
         let Some(done) = connection.in_flight.remove(&barrier) else { return };
         for change in done.changes.values() {
             change.apply(&mut bridge.installed);
-        }
-        if bridge.rests_until.is_none() {
-            bridge.failures = 0;
-            bridge.trouble = None;
         }
         if let Some(round) = self.rounds.active.get_mut(&done.round) {
             round.waiting.remove(&dpid);

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use apps::view::{Carrier, Endpoint, Link};
+use openflow::types::DatapathId;
 
 /// Probes that may be lost before a way counts as closed, in intervals: three, and a bit for the way itself.
 const LOST: f64 = 3.25;
@@ -179,22 +180,33 @@ impl Topology {
     }
 
     /// Is it time to look for what is lost? Tells for how long nobody looked although it was time: who was asleep can't
-    /// tell what was lost meanwhile.
+    /// tell what was lost meanwhile, so that time isn't counted.
     pub(crate) fn woke(&mut self, now: Instant) -> Option<Duration> {
         let gap = now.duration_since(self.scanned);
-        (gap >= self.interval / 4).then(|| {
-            self.scanned = now;
-            gap.saturating_sub(self.interval)
-        })
+        if gap < self.interval / 4 {
+            return None;
+        }
+        self.scanned = now;
+        let slept = gap.saturating_sub(self.interval);
+        for heard in self.heard.values_mut().flat_map(BTreeMap::values_mut) {
+            heard.last = (heard.last + slept).min(now);
+        }
+        Some(slept)
     }
 
-    /// Closes ways that no probe has passed for too long, sleep not counted. `true`: there were some.
-    pub(crate) fn expire(&mut self, now: Instant, slept: Duration) -> bool {
+    /// The bridges at both ends of ways that no probe has passed for too long.
+    pub(crate) fn closing(&self, now: Instant) -> BTreeSet<DatapathId> {
+        let ways = self.heard.iter().flat_map(|(at, ways)| ways.iter().map(move |(from, heard)| (at, from, heard)));
+        let closing = ways.filter(|(.., heard)| now.duration_since(heard.last) > self.interval.mul_f64(LOST));
+        closing.flat_map(|(at, from, _)| [at.bridge, from.bridge]).collect()
+    }
+
+    /// Closes those ways. `true`: there were some.
+    pub(crate) fn expire(&mut self, now: Instant) -> bool {
         let limit = self.interval.mul_f64(LOST);
         let mut closed = false;
         for ways in self.heard.values_mut() {
             ways.retain(|_, heard| {
-                heard.last = (heard.last + slept).min(now);
                 let open = now.duration_since(heard.last) <= limit;
                 closed |= !open;
                 open
