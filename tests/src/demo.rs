@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use lab::{Carrier, Controller, ControllerSpec, Lab, Layout, Relay, Spec};
 
+use crate::bench::table::time;
 use crate::interrupt::Interrupt;
 use screen::Screen;
 
@@ -131,14 +132,12 @@ fn perform(mut stage: Stage<'_>) -> Result<()> {
     }
     let relay = open_door(&stage)?;
     hints(&stage, &relay);
-    let pid = stage.controller.pid().unwrap_or(0);
-    let process = PathBuf::from(format!("/proc/{pid}"));
-    stage.interrupt.wait_while(|| process.exists());
+    stage.interrupt.wait_for();
     Ok(())
 }
 
 fn verdict(stage: &Stage<'_>) {
-    let took = screen::time(stage.started.elapsed());
+    let took = time(stage.started.elapsed());
     match stage.screen.failures() {
         0 => stage.screen.heading(&format!("All as it should be ({took}).")),
         number => stage.screen.heading(&format!("{} failed: see the ✗ above.", screen::count(number, "check"))),

@@ -74,9 +74,9 @@ impl Interrupt {
         }
     }
 
-    /// Waits for a signal, as long as a condition holds.
-    pub(crate) fn wait_while(&self, mut holds: impl FnMut() -> bool) {
-        while !self.came() && holds() {
+    /// Waits for a signal.
+    pub(crate) fn wait_for(&self) {
+        while !self.came() {
             thread::sleep(PAUSE * 5);
         }
     }

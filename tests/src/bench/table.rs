@@ -122,26 +122,24 @@ impl Measured {
     fn nth(&self, place: usize) -> String {
         let mut outages = self.outages_ms.clone();
         outages.sort_unstable();
-        outages.get(place).map_or_else(|| format!("> {} s", self.patience_s), |ms| seconds(*ms))
+        outages.get(place).map_or_else(|| format!("> {} s", self.patience_s), |ms| time(Duration::from_millis(*ms)))
     }
 
     /// The middle of the first pings.
-    fn first_ping(&self) -> Option<u64> {
+    fn first_ping(&self) -> Option<Duration> {
         let mut all = self.first_ping_ms.clone();
         all.sort_unstable();
-        all.get(all.len() / 2).copied()
+        all.get(all.len() / 2).copied().map(Duration::from_millis)
     }
 }
 
-fn seconds(ms: u64) -> String {
-    let decimals = if ms < 1000 {
-        3
-    } else if ms < 10_000 {
-        2
-    } else {
-        1
-    };
-    format!("{:.decimals$} s", Duration::from_millis(ms).as_secs_f64())
+/// A time as people read it.
+pub(crate) fn time(time: Duration) -> String {
+    match time.as_secs_f64() {
+        seconds if seconds < 1.0 => format!("{:.0} ms", seconds * 1000.0),
+        seconds if seconds < 10.0 => format!("{seconds:.2} s"),
+        seconds => format!("{seconds:.1} s"),
+    }
 }
 
 /// All that is recorded.
@@ -191,7 +189,7 @@ impl Table {
             for way in Way::ALL {
                 let of_way = || self.results.iter().filter(|result| result.hosts == hosts && result.way == way);
                 let Some(one) = of_way().next() else { continue };
-                let first = one.first_ping().map_or("–".to_owned(), seconds);
+                let first = one.first_ping().map_or("–".to_owned(), time);
                 let _ = write!(text, "| {} | {first} |", way.label());
                 for failure in Failure::ALL {
                     let cell = of_way().find(|result| result.failure == failure);

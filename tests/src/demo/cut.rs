@@ -7,8 +7,7 @@ use anyhow::{Context, Result};
 use lab::ContinuousPing;
 
 use super::Stage;
-use super::screen::time;
-use crate::bench::table::{Failure, Table, Way};
+use crate::bench::table::{Failure, Table, Way, time};
 use crate::bench::traffic::{WayOut, stopped_for, way_out};
 
 /// An outage that long is a fault, whatever else the machine was busy with.
@@ -86,7 +85,7 @@ fn recorded(stage: &mut Stage<'_>, outage: Duration) -> Result<()> {
     let compared: Vec<_> = table.results.iter().filter(|result| result.failure == Failure::Cut).collect();
     // The lab's default size, if this one was never measured.
     let size = if compared.iter().any(|result| result.hosts == hosts) { hosts } else { 3 };
-    screen.say("");
+    screen.gap();
     screen.say(format!("How long traffic stops when a path is cut silently ({size} hosts):"));
     screen.say(format!("  {:<26}{:>10}", "espalier, just now", time(outage)));
     for way in Way::ALL {

@@ -100,11 +100,11 @@ pub(super) fn broadcasts(stage: &mut Stage<'_>) -> Result<()> {
             .filter(|(number, _)| **number != 1)
             .map(|(number, times)| format!("{number} copies {times} times"))
             .collect();
-        let others = if others.is_empty() { "none lost, none doubled".to_owned() } else { others.join(", ") };
+        let others = if others.is_empty() { "none lost or doubled".to_owned() } else { others.join(", ") };
         stage.screen.check(
             all > 0 && once == all && back == 0,
             format!(
-                "{tenant}: {} broadcasts to {} others each: {once} of {all} came exactly once, {others}, {back} came back",
+                "{tenant}: {} broadcasts to {} others: {once} of {all} came exactly once, {others}, {back} came back",
                 sent.len() * FRAMES,
                 senders.len().saturating_sub(1),
             ),

@@ -8,7 +8,8 @@ use lab::Lab;
 use serde_json::Value;
 
 use super::Stage;
-use super::screen::{Screen, count, time};
+use super::screen::{Screen, count};
+use crate::bench::table::time;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// More lines than that hide what matters.
@@ -69,7 +70,7 @@ pub(super) fn bridges(stage: &mut Stage<'_>) -> Result<()> {
         kinds
     });
     let kinds: Vec<_> = kinds.iter().map(|(kind, number)| format!("{number} {kind}")).collect();
-    stage.screen.aside(format!("what they carry was found out, not configured: {}", kinds.join(", ")));
+    stage.screen.aside(format!("their kind was found out, not configured: {}", kinds.join(", ")));
     Ok(())
 }
 
@@ -109,10 +110,7 @@ pub(super) fn trees(stage: &mut Stage<'_>) -> Result<()> {
     for (holds, text) in results {
         stage.screen.check(holds, text);
     }
-    stage.screen.aside(format!(
-        "floods follow the tree; a frame to a known station takes the shortest path, so {} no link idle",
-        if stage.lab.links().len() > 1 { "it leaves" } else { "there is" }
-    ));
+    stage.screen.aside("floods follow the tree; a frame to a known station takes the shortest path");
     Ok(())
 }
 

@@ -82,16 +82,16 @@ fn caption(lab: &Lab) -> String {
     let pairs = hosts * (hosts - 1) / 2;
     let keys: Vec<_> = spec.tenants.iter().map(|tenant| format!("{} {}", tenant.name, tenant.key)).collect();
     let joined = match (spec.layout, spec.carrier) {
-        (Layout::Shared, lab::Carrier::Veth) => format!("{pairs} cables carry all tenants, told apart by VLAN tags"),
-        (Layout::Shared, _) => format!("{pairs} {carrier} tunnels carry all tenants (keys: {})", keys.join(", ")),
-        (_, lab::Carrier::Veth) => format!("{links} cables, a full mesh for each tenant"),
-        _ => format!("{links} {carrier} tunnels, a full mesh for each tenant (keys: {})", keys.join(", ")),
+        (Layout::Shared, lab::Carrier::Veth) => format!("{pairs} cables carry all, told apart by tags"),
+        (Layout::Shared, _) => format!("{pairs} {carrier} tunnels carry all (keys: {})", keys.join(", ")),
+        (_, lab::Carrier::Veth) => format!("{links} cables, a mesh each"),
+        _ => format!("{links} {carrier} tunnels, a mesh each (keys: {})", keys.join(", ")),
     };
     let bridges = match spec.layout {
         Layout::Shared => "One bridge on each host for all tenants",
         _ => "A bridge for each tenant on each host",
     };
     format!(
-        "{bridges}; STP is off, so every loop is open:\n{joined}. Both tenants use the same IP and MAC addresses.\n"
+        "{bridges}; {joined}.\nSTP is off, so every loop is open. Both tenants use the same IP and MAC addresses.\n"
     )
 }

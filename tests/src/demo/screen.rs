@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write, stdout};
-use std::time::Duration;
 
 /// The widest line.
 const WIDTH: usize = 100;
@@ -49,6 +48,11 @@ impl Screen {
         Self::print(&format!("\n{}", self.paint("1", &format!("{}  {text}", self.steps))));
     }
 
+    /// An empty line.
+    pub(crate) fn gap(&self) {
+        Self::print("");
+    }
+
     /// A line, or more.
     pub(crate) fn say(&self, text: impl Display) {
         for line in text.to_string().lines() {
@@ -88,15 +92,6 @@ impl Screen {
         Self::print(&format!("{INDENT}{mark} {}", lines.next().unwrap_or_default()));
         lines.for_each(|line| Self::print(&format!("{INDENT}  {line}")));
         self.failures += usize::from(!holds);
-    }
-}
-
-/// A time as people read it.
-pub(crate) fn time(time: Duration) -> String {
-    match time.as_secs_f64() {
-        seconds if seconds < 1.0 => format!("{:.0} ms", seconds * 1000.0),
-        seconds if seconds < 10.0 => format!("{seconds:.2} s"),
-        seconds => format!("{seconds:.1} s"),
     }
 }
 
