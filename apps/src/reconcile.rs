@@ -281,6 +281,27 @@ fn flow_mod(command: FlowModCommand, key: &FlowKey, flow: Option<&Flow>) -> Mess
     })
 }
 
+/// Takes over what a bridge can't tell of its entries from the equal ones among those desired: how many hops they stand for.
+pub fn adopt(installed: &mut BridgeState, desired: &BridgeState) {
+    for (owner, old) in installed {
+        let Some(new) = desired.get(owner).filter(|new| !Arc::ptr_eq(old, new)) else { continue };
+        if old == new {
+            *old = Arc::clone(new);
+            continue;
+        }
+        let unknown = |key: &FlowKey, flow: &Flow| {
+            flow.hops == 0 && new.flows.get(key).is_some_and(|wanted| wanted == flow && wanted.hops > 0)
+        };
+        if old.flows.iter().any(|(key, flow)| unknown(key, flow)) {
+            for (key, flow) in &mut Arc::make_mut(old).flows {
+                if let Some(wanted) = new.flows.get(key).filter(|wanted| *wanted == flow) {
+                    flow.hops = wanted.hops;
+                }
+            }
+        }
+    }
+}
+
 /// Does the bridge hold exactly this for the owners that the two know? Meters and groups included.
 pub fn same(installed: &BridgeState, desired: &BridgeState) -> bool {
     installed.len() == desired.len()

@@ -50,7 +50,15 @@ pub fn compile(tenant: &Tenant, numbers: Numbers, attachments: &Attachments, vie
     let terminals: BTreeSet<DatapathId> = ports.keys().copied().collect();
     let paths = Paths::new(view, numbers.key, |link| links::usable(link.carrier, numbers));
     let fixed = pinned(&tenant.name, attachments);
-    let mut network = Compiler { tenant, numbers, view, ports, hops: BTreeMap::new(), builders: BTreeMap::new() };
+    let mut network = Compiler {
+        tenant,
+        numbers,
+        view,
+        ports,
+        hops: BTreeMap::new(),
+        held: BTreeSet::new(),
+        builders: BTreeMap::new(),
+    };
     let tree = paths.tree(&terminals);
 
     network.routes(&paths, &terminals);
@@ -59,7 +67,7 @@ pub fn compile(tenant: &Tenant, numbers: Numbers, attachments: &Attachments, vie
     network.flood(&tree);
     let unpinned = learnt.iter().filter(|(mac, _)| !fixed.contains_key(mac));
     for (mac, host) in unpinned.chain(&fixed) {
-        network.host(*mac, *host);
+        network.host(*mac, *host, fixed.contains_key(mac));
     }
     let sections = network.builders.into_iter().map(|(dpid, builder)| (dpid, builder.build())).collect();
     Network { tree, sections }
@@ -73,6 +81,8 @@ struct Compiler<'a> {
     /// Towards each bridge of the tenant: the link that frames for it leave on and how many they have to pass, by the
     /// bridge that they leave.
     hops: BTreeMap<DatapathId, BTreeMap<DatapathId, (Link, u16)>>,
+    /// Links over which a bridge that doesn't answer may go on sending.
+    held: BTreeSet<Link>,
     builders: BTreeMap<DatapathId, SectionBuilder>,
 }
 
@@ -89,8 +99,20 @@ impl Compiler<'_> {
         for &target in terminals {
             let towards = paths.towards(target);
             let mut used = BTreeMap::new();
-            for start in terminals.iter().filter(|start| **start != target) {
-                let mut at = *start;
+            let mut starts: Vec<DatapathId> = terminals.iter().filter(|start| **start != target).copied().collect();
+            // A bridge that doesn't answer sends as it did: from its neighbours on there has to be a way.
+            for held in self.view.held.iter().filter(|held| held.up && links::usable(held.link.carrier, self.numbers)) {
+                for start in
+                    terminals.iter().filter(|start| !self.view.bridges.get(start).is_some_and(|it| it.responsive))
+                {
+                    if let Some((_, there)) = held.link.at(*start) {
+                        self.held.insert(held.link);
+                        starts.push(there.bridge);
+                    }
+                }
+            }
+            for start in starts {
+                let mut at = start;
                 while let Some(next) = towards.get(&at) {
                     if used.insert(at, *next).is_some() {
                         break;
@@ -132,7 +154,7 @@ impl Compiler<'_> {
     /// that follow the tree. Both kinds are admitted at every link in use, so that a new tree changes nothing here.
     fn admit_links(&mut self, tree: &Tree) {
         let passed = self.hops.values().flat_map(BTreeMap::values).map(|(link, _)| link);
-        let in_use: BTreeSet<Link> = passed.chain(&tree.edges).copied().collect();
+        let in_use: BTreeSet<Link> = passed.chain(&tree.edges).chain(&self.held).copied().collect();
         let numbers = self.numbers;
         for link in in_use {
             for end in [link.a, link.b] {
@@ -182,7 +204,7 @@ impl Compiler<'_> {
     }
 
     /// The way to one host, on every bridge from which the tenant's frames can come, and at its own bridge that it is known.
-    fn host(&mut self, mac: MacAddr, host: Host) {
+    fn host(&mut self, mac: MacAddr, host: Host, pinned: bool) {
         let Host { place: Endpoint { bridge, port }, fresh } = host;
         let numbers = self.numbers;
         let to = || [Oxm::Metadata(metadata::link(numbers.key), Some(metadata::TENANT)), Oxm::EthDst(mac, None)];
@@ -199,8 +221,11 @@ impl Compiler<'_> {
             builder.flow(FORWARD, 10, to(), apply(vec![Action::output(port)]));
             if fresh {
                 let known = builder.flow(LEARN, 10, [Oxm::InPort(port, None), Oxm::EthSrc(mac, None)], go(FORWARD));
-                known.idle_timeout = LEARN_IDLE;
-                known.flags = FlowModFlags::SEND_FLOW_REM;
+                // A pinned host stays known however long it is silent.
+                if !pinned {
+                    known.idle_timeout = LEARN_IDLE;
+                    known.flags = FlowModFlags::SEND_FLOW_REM;
+                }
             }
         }
     }

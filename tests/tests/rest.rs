@@ -80,11 +80,15 @@ fn documents_have_the_keys_of_the_contract_and_agree_with_the_switch() -> Result
 
     // One of a list is the same as alone, by either name.
     ensure!(get("/v1/tenants/green")? == tenants[0]);
+    lab::wait_until("what is told to be what the switches hold", network::MS(5000), || {
+        let bridges = network.controller.get("/v1/bridges")?;
+        let flows = (1..=3).map(|host| Ok(network.lab.host(host)?.flows("br0")?.len())).collect::<Result<Vec<_>>>()?;
+        let told = bridges.as_array().into_iter().flatten().map(|bridge| bridge["installed"]["flows"].clone());
+        Ok(told.eq(flows.into_iter().map(Value::from)))
+    })?;
     for (host, bridge) in (1..=3).zip(bridges.as_array().into_iter().flatten()) {
         ensure!(get(&format!("/v1/bridges/h{host}"))?["dpid"] == bridge["dpid"]);
         ensure!(get(&format!("/v1/bridges/{host:016x}"))?["name"] == bridge["name"]);
-        let flows = network.lab.host(host)?.flows("br0")?.len();
-        ensure!(bridge["installed"]["flows"] == flows, "h{host} holds {flows} entries: {bridge}");
         let kinds: Vec<_> = bridge["ports"].as_array().into_iter().flatten().map(|port| &port["kind"]).collect();
         let count = |kind: &str| kinds.iter().filter(|found| ***found == kind).count();
         ensure!((count("tenant"), count("link"), count("unused")) == (2, 2, 1), "{kinds:?}");

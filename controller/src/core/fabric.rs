@@ -78,7 +78,13 @@ impl Core {
         let Some(bridge) = self.bridges.get(&dpid) else { return };
         for (key, mac, host) in bridge.hosts(dpid) {
             let Some(tenant) = self.tenant_of(Owner(key)).map(str::to_owned) else { continue };
-            if self.attachments.tenant(host.place).is_some_and(|attached| attached.tenant == tenant) {
+            let pinned = self
+                .policy
+                .tenants
+                .iter()
+                .find(|it| it.name == tenant)
+                .is_some_and(|it| it.ports.iter().any(|selector| selector.mac == Some(mac)));
+            if !pinned && self.attachments.tenant(host.place).is_some_and(|attached| attached.tenant == tenant) {
                 self.hosts.recover(now, &tenant, mac, host);
             }
         }
@@ -232,7 +238,13 @@ impl Core {
             self.bridges.get(&place.bridge).is_some_and(|bridge| bridge.ports.contains_key(&place.port))
         };
         self.held.retain(|_, held| exists(held.link.a) && exists(held.link.b));
-        let held: Vec<Held> = self.held.values().cloned().collect();
+        // A port that its bridge says is down carries nothing, whatever the silent bridge at the other end may do.
+        let down = |place: Endpoint| {
+            let bridge = self.bridges.get(&place.bridge).filter(|bridge| bridge.is_responsive());
+            bridge.and_then(|bridge| bridge.ports.get(&place.port)).is_some_and(|port| !port.is_up())
+        };
+        let usable = |held: &Held| Held { up: held.up && !down(held.link.a) && !down(held.link.b), ..held.clone() };
+        let held: Vec<Held> = self.held.values().map(usable).collect();
         if self.view.links != up || self.view.held != held {
             self.view.links = up;
             self.view.held = held;

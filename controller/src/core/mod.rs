@@ -157,6 +157,8 @@ pub struct Core {
     refresh_due: bool,
     /// Bridges that are waited for after a restart, and until when.
     settling: Option<(BTreeSet<DatapathId>, Instant)>,
+    /// When it is next looked whether they are back.
+    settle_check: Instant,
     notices: BTreeMap<String, Instant>,
     /// What was seen that shouldn't be, and when last.
     problems: BTreeMap<String, Instant>,
@@ -186,6 +188,7 @@ impl Core {
             rounds: Rounds::default(),
             refresh_due: false,
             settling: (!awaited.is_empty()).then_some((awaited, now + SETTLE)),
+            settle_check: now,
             notices: BTreeMap::new(),
             problems: BTreeMap::new(),
             effects: Vec::new(),
@@ -216,7 +219,7 @@ impl Core {
     /// When [`Event::Timer`] is due; `None`: nothing is waited for.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
         let rounds = match &self.settling {
-            Some((_, until)) if self.rounds.can_start() => Some((*until).min(now + Duration::from_millis(50))),
+            Some((_, until)) if self.rounds.can_start() => Some((*until).min(self.settle_check)),
             _ => self.rounds.can_start().then_some(now),
         };
         let refresh = self.refresh_due.then_some(now);
@@ -233,6 +236,7 @@ impl Core {
             *until = (*until).min(now + interval * 2);
         }
         if now < *until {
+            self.settle_check = now + Duration::from_millis(50);
             return true;
         }
         self.settling = None;
@@ -245,7 +249,7 @@ impl Core {
             self.memory.allocations = allocations;
             self.effects.push(Effect::Save(self.memory.clone()));
         }
-        self.topology.set_interval(policy.fabric.probe_interval);
+        self.topology.set_interval(now, policy.fabric.probe_interval);
         self.policy = policy;
         self.policy_status = status;
         self.refresh(now);

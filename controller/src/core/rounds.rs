@@ -119,8 +119,9 @@ impl Core {
         let nothing = BridgeState::new();
         let style = if self.rounds.handover { Style::Strict } else { Style::Gentle };
         let mut phases: BTreeMap<u16, Changes> = BTreeMap::new();
-        for (dpid, bridge) in self.bridges.iter().filter(|(_, bridge)| bridge.is_responsive()) {
+        for (dpid, bridge) in self.bridges.iter_mut().filter(|(_, bridge)| bridge.is_responsive()) {
             let desired = self.desired.bridges.get(dpid).unwrap_or(&nothing);
+            reconcile::adopt(&mut bridge.installed, desired);
             for (phase, changes) in reconcile::plan(&bridge.installed, desired, &owners, style) {
                 phases.entry(phase).or_default().insert(*dpid, changes);
             }
@@ -209,7 +210,8 @@ impl Core {
     pub(super) fn refused(&mut self, now: Instant, dpid: DatapathId, xid: Xid, error: &ErrorMsg) {
         let what = {
             let Some(bridge) = self.bridges.get(&dpid) else { return };
-            let Some(connection) = &bridge.connection else { return };
+            // One refusal is enough: what else it says isn't looked at until it has rested.
+            let Some(connection) = bridge.connection.as_ref().filter(|_| bridge.rests_until.is_none()) else { return };
             let flying = connection.in_flight.values().find_map(|flight| flight.changes.get(&xid));
             match flying {
                 Some(change) => self.describe(change),
@@ -235,7 +237,11 @@ impl Core {
             bridge.failures += 1;
             bridge.rests_until = Some(now + pause);
         }
+        if let Some(connection) = &mut bridge.connection {
+            connection.reading = None;
+        }
         self.lost(now, dpid);
+        self.refresh_due = true;
     }
 
     /// A bridge no longer answers: what was under way there may have been done or not.

@@ -76,8 +76,15 @@ impl Topology {
         }
     }
 
-    pub(crate) fn set_interval(&mut self, interval: Duration) {
+    /// From now on probes go out at another interval. What was open stays so until the new one tells otherwise.
+    pub(crate) fn set_interval(&mut self, now: Instant, interval: Duration) {
+        if self.interval == interval {
+            return;
+        }
         self.interval = interval;
+        self.due = self.senders.keys().map(|port| (now, *port)).collect();
+        self.senders.values_mut().for_each(|sender| sender.due = now);
+        self.heard.values_mut().flat_map(BTreeMap::values_mut).for_each(|heard| heard.last = now);
     }
 
     /// From here on exactly these ports send probes.
