@@ -346,3 +346,26 @@ fn a_silent_channel_leaves_the_bridges_hosts_reachable() {
         heal(&mut world);
     }
 }
+
+/// A silent bridge goes on sending as it did, also through bridges where the tenant has no port.
+#[test]
+fn a_silent_bridge_keeps_its_ways_through_transit() {
+    let mut world = World::new(1, policy(GREEN_ORANGE));
+    for (dpid, ports) in [(1, &["green-1"][..]), (2, &["stray"]), (4, &["green-1"])] {
+        world.add_bridge(dpid, ports);
+    }
+    world.add_wire(1, 2, Carrier::Tunnel);
+    world.add_wire(2, 4, Carrier::Tunnel);
+    heal(&mut world);
+    let ends = [1, 4].map(|dpid| Endpoint { bridge: DatapathId(dpid), port: PortNo(1) });
+    for place in ends {
+        world.host_sends(place, mac(place));
+    }
+    world.run(Duration::from_secs(1));
+    world.muted.insert(DatapathId(4));
+    world.run(Duration::from_secs(2));
+    for (from, to) in [(ends[0], ends[1]), (ends[1], ends[0])] {
+        let journey = world.follow(from, &frame(mac(from), mac(to)));
+        assert_eq!(journey.copies, BTreeMap::from([(to, 1)]), "{from} to {to}\n{}", tail(&world));
+    }
+}
