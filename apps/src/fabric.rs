@@ -7,7 +7,7 @@ use openflow::types::{DatapathId, MacAddr, PortNo};
 
 use crate::attachment::{Attachments, PortUse};
 use crate::desired::{Section, SectionBuilder, apply, drop};
-use crate::links::VLAN_PRESENT;
+use crate::links::tagged;
 use crate::marks::{DEDICATED_FLOOD_VLAN, Owner, port_meter};
 use crate::pipeline::{ADMIT, GUARD};
 use crate::tenants::GROUP_BIT;
@@ -34,7 +34,7 @@ pub(crate) fn probe_fields() -> [Oxm; 2] {
 /// Hands the probes that come in at a port to the controller, and nothing else of them.
 pub(crate) fn report_probes(builder: &mut SectionBuilder, port: PortNo) {
     let fields = probe_fields().into_iter().chain([Oxm::InPort(port, None)]);
-    builder.flow(ADMIT, 40, fields, apply(vec![Action::Controller { meter: port_meter(port) }]));
+    builder.flow(ADMIT, 40, fields, apply(vec![Action::metered_copy(port_meter(port))]));
 }
 
 /// The fabric's own entries on a bridge that answers.
@@ -43,7 +43,7 @@ pub fn compile(dpid: DatapathId, attachments: &Attachments, view: &View) -> Sect
     builder.flow(ADMIT, 30, [Oxm::EthDst(RESERVED.0, Some(RESERVED.1))], drop());
     builder.flow(GUARD, 100, [Oxm::EthSrc(GROUP_BIT, Some(GROUP_BIT))], drop());
     builder.flow(GUARD, 100, [Oxm::EthSrc(MacAddr::default(), None)], drop());
-    builder.flow(GUARD, 100, [Oxm::VlanVid(VLAN_PRESENT | DEDICATED_FLOOD_VLAN, None)], drop());
+    builder.flow(GUARD, 100, [Oxm::VlanVid(tagged(DEDICATED_FLOOD_VLAN), None)], drop());
     let ports = view.bridges.get(&dpid).map(|bridge| bridge.ports.keys().copied()).into_iter().flatten();
     for port in ports {
         let used = attachments.of(Endpoint { bridge: dpid, port });

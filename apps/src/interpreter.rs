@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use openflow::action::Action;
 use openflow::instruction::Instruction;
+use openflow::narrow::U13;
 use openflow::oxm::{Maskable, Oxm};
 use openflow::types::{DatapathId, GroupId, MacAddr, MeterId, PortNo, TableId};
 
 use crate::desired::{BridgeState, Flow, FlowKey};
+use crate::links::tagged;
 use crate::view::{Carrier, Endpoint};
 
 /// What entries can see of a frame.
@@ -137,7 +139,7 @@ impl<'a> Walk<'a> {
             Oxm::EthSrc(value, mask) => masked(&frame.source, value, mask.as_ref()),
             Oxm::EthType(value, _) => frame.ethertype == *value,
             Oxm::VlanVid(value, mask) => {
-                masked(&frame.tags.first().map_or(0, |vid| 0x1000 | vid), value, mask.as_ref())
+                masked(&frame.tags.first().map_or(U13::low(0), |&vid| tagged(vid)), value, mask.as_ref())
             }
             Oxm::TunnelId(value, mask) => masked(&frame.tunnel.unwrap_or(0), value, mask.as_ref()),
             _ => false,
@@ -151,11 +153,13 @@ impl<'a> Walk<'a> {
                 Action::Output { port, .. } if *port != self.in_port => {
                     self.outputs.push(Output::Port(*port, frame.clone()));
                 }
-                Action::Controller { meter } => self.outputs.push(Output::Controller(*meter, table)),
+                Action::Controller2(_) => {
+                    self.outputs.extend(action.copy_meter().map(|meter| Output::Controller(meter, table)));
+                }
                 Action::SetField(Oxm::TunnelId(key, _)) => frame.tunnel = Some(*key),
                 Action::SetField(Oxm::VlanVid(vid, _)) => {
                     if let Some(outer) = frame.tags.first_mut() {
-                        *outer = vid & 0xfff;
+                        *outer = vid.get() & 0xfff;
                     }
                 }
                 Action::PushVlan { .. } => frame.tags.insert(0, 0),

@@ -1,6 +1,7 @@
 //! What a frame looks like on a link: how each kind of carrier marks tenant and mode (docs/pipeline.md).
 
 use openflow::action::Action;
+use openflow::narrow::U13;
 use openflow::oxm::Oxm;
 use openflow::types::PortNo;
 
@@ -8,8 +9,11 @@ use crate::allocation::Numbers;
 use crate::marks::{DEDICATED_FLOOD_VLAN, Mode, tunnel_key, vlan_id};
 use crate::view::Carrier;
 
-/// Set in `vlan_vid` where there is a tag (`OFPVID_PRESENT`).
-pub(crate) const VLAN_PRESENT: u16 = 0x1000;
+/// `vlan_vid` of a frame whose outer tag has this VLAN id: a bit says that there is a tag (`OFPVID_PRESENT`).
+pub(crate) const fn tagged(vlan: u16) -> U13 {
+    const OFPVID_PRESENT: u16 = 0x1000;
+    U13::low(OFPVID_PRESENT | vlan)
+}
 
 /// Ethernet type of the tags that we put on (IEEE 802.1Q). What tags a tenant's own frame has stays below them.
 const TAG: u16 = 0x8100;
@@ -40,7 +44,7 @@ pub(crate) fn send(port: PortNo, carrier: Carrier, numbers: Numbers, mode: Mode)
     }
     if let Some(vlan) = tag(carrier, numbers, mode) {
         actions.push(Action::PushVlan { ethertype: TAG });
-        actions.push(Action::SetField(Oxm::VlanVid(VLAN_PRESENT | vlan, None)));
+        actions.push(Action::SetField(Oxm::VlanVid(tagged(vlan), None)));
     }
     actions.push(Action::output(port));
     actions
@@ -56,7 +60,7 @@ pub(crate) fn receive(port: PortNo, carrier: Carrier, numbers: Numbers, mode: Mo
     }
     match tag(carrier, numbers, mode) {
         Some(vlan) => {
-            fields.push(Oxm::VlanVid(VLAN_PRESENT | vlan, None));
+            fields.push(Oxm::VlanVid(tagged(vlan), None));
             (fields, vec![Action::PopVlan {}])
         }
         None => (fields, Vec::new()),

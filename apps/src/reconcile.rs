@@ -21,7 +21,7 @@ use openflow::group::{GroupMod, GroupModCommand};
 use openflow::instruction::Instruction;
 use openflow::message::Message;
 use openflow::meter::{MeterFlags, MeterMod, MeterModCommand};
-use openflow::types::{Cookie, GroupId, MeterId, PortNo};
+use openflow::types::{BufferId, Cookie, GroupId, MeterId, PortNo};
 
 use crate::desired::{BridgeState, Flow, FlowKey, Group, Meter, Section};
 use crate::marks::Owner;
@@ -272,7 +272,7 @@ fn flow_mod(command: FlowModCommand, key: &FlowKey, flow: Option<&Flow>) -> Mess
         idle_timeout: flow.map_or(0, |flow| flow.idle_timeout),
         hard_timeout: 0,
         priority: key.priority,
-        buffer_id: FlowMod::NO_BUFFER,
+        buffer_id: BufferId::NONE,
         out_port: PortNo::ANY,
         out_group: GroupId::ANY,
         flags: flow.map_or(FlowModFlags::empty(), |flow| flow.flags),

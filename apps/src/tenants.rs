@@ -136,7 +136,7 @@ impl Compiler<'_> {
                 let here = || [Oxm::InPort(port, None)];
                 builder.flow(ADMIT, 10, here(), vec![edge, Instruction::GotoTable(GUARD)]);
                 guard::port(builder, port, selector);
-                let copy = Instruction::ApplyActions(vec![Action::Controller { meter: port_meter(port) }]);
+                let copy = Instruction::ApplyActions(vec![Action::metered_copy(port_meter(port))]);
                 builder.flow(LEARN, 1, here(), vec![copy, Instruction::GotoTable(FORWARD)]);
             }
             guard::foreign(builder, key, fixed.keys().copied());

@@ -244,7 +244,8 @@ impl Session {
         // Escaped: what a bridge calls itself must not write lines of its own into the log.
         let plain = |text: &str| text.escape_debug().to_string();
         let software = identity.desc.as_ref();
-        let software = software.map(|desc| format!(" ({} {})", plain(&desc.hardware.0), plain(&desc.software.0)));
+        let software =
+            software.map(|desc| format!(" ({} {})", plain(&desc.hardware.text()), plain(&desc.software.text())));
         debug!("{} is connected{}", self.name(), software.unwrap_or_default());
         let Some(outgoing) = self.outgoing.take() else { return Ok(()) };
         let connected = Input::Connected { session: self.id, address: self.address, identity, outgoing };

@@ -12,12 +12,13 @@ use controller::core::{Event, SessionId};
 use controller::hub::Input;
 use controller::listen::{self, Limits, Shared};
 use controller::outgoing::Outgoing;
-use openflow::flow::FlowMod;
+use openflow::error::{BadRequest, ErrorCode, ErrorMsg, HelloFailed};
 use openflow::matching::Match;
 use openflow::message::Message;
 use openflow::packet::{PacketIn, PacketInReason};
-use openflow::switch::{ErrorMsg, ErrorType, Hello};
-use openflow::types::{Cookie, DatapathId, TableId, Xid};
+use openflow::switch::Hello;
+use openflow::types::{BufferId, Cookie, DatapathId, TableId, Xid};
+use openflow::wire::Payload;
 use support::{Bridge, PATIENCE, features, limits, until};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -75,7 +76,7 @@ impl Lab {
 
 fn hello(version: u8, versions: Option<Vec<u32>>) -> BytesMut {
     let mut out = BytesMut::new();
-    Message::Hello(Hello { versions }).encode(Xid(1), &mut out);
+    Message::Hello(Hello::with_versions(versions)).encode(Xid(1), &mut out);
     out[0] = version;
     out
 }
@@ -85,7 +86,15 @@ fn packet_in(ethernet_type: u16) -> Message {
     frame[12..14].copy_from_slice(&ethernet_type.to_be_bytes());
     let data = Bytes::copy_from_slice(&frame);
     let (reason, table, cookie, matching) = (PacketInReason::NoMatch, TableId(0), Cookie(0), Match::default());
-    Message::PacketIn(PacketIn { buffer_id: FlowMod::NO_BUFFER, total_len: 60, reason, table, cookie, matching, data })
+    Message::PacketIn(PacketIn {
+        buffer_id: BufferId::NONE,
+        total_len: 60,
+        reason,
+        table,
+        cookie,
+        matching,
+        data: data.into(),
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,11 +104,11 @@ async fn the_hub_hears_of_a_bridge_then_of_its_messages_then_of_its_end() {
     let (session, dpid, outgoing) = lab.connected().await;
     assert_eq!((dpid, lab.shared.registry.bridges()), (7, vec![DatapathId(7)]));
 
-    bridge.send(9, &Message::BarrierReply(openflow::multipart::Nothing)).await;
+    bridge.send(9, &Message::BarrierReply(openflow::wire::Nothing)).await;
     assert_eq!(lab.message().await.0, Xid(9));
     let mut batch = BytesMut::new();
     for xid in 0..3 {
-        Message::BarrierRequest(openflow::multipart::Nothing).encode(Xid(xid), &mut batch);
+        Message::BarrierRequest(openflow::wire::Nothing).encode(Xid(xid), &mut batch);
     }
     outgoing.send(batch.freeze()).unwrap();
     for xid in 0..3 {
@@ -135,7 +144,7 @@ async fn a_bridge_without_version_1_3_is_told_so_and_closed() {
             }
         }
         let told = told.expect("an error before the end");
-        assert_eq!((told.kind, told.code), (ErrorType::HelloFailed, 0));
+        assert_eq!(told.code, ErrorCode::HelloFailed(HelloFailed::Incompatible));
         assert!(String::from_utf8_lossy(&told.data).contains("protocols=OpenFlow13"));
         assert!(canary.echo().await < Duration::from_secs(1));
     }
@@ -266,23 +275,24 @@ async fn what_a_bridge_may_not_send_is_refused_and_the_session_lives() {
     let mut bridge = Bridge::connect(lab.address, 1).await;
     lab.connected().await;
     for kind in [30, 99, 255, 14, 15, 13, 18, 24, 29] {
-        bridge.send(77, &Message::Unknown(kind, Bytes::from_static(&[0xff; 5]))).await;
+        bridge.send(77, &Message::Unknown { kind, data: Bytes::from_static(&[0xff; 5]).into() }).await;
         let (xid, answer) = bridge.answer().await.unwrap();
-        let Message::Error(ErrorMsg { kind: ErrorType::BadRequest, code: 1, data }) = answer else {
+        let Message::Error(ErrorMsg { code: ErrorCode::BadRequest(BadRequest::BadType), data }) = answer else {
             panic!("type {kind}: {answer:?}")
         };
         assert_eq!((xid, data[1]), (Xid(77), kind));
     }
     // Another version after agreement, a second HELLO, an error about nothing, broken messages.
     bridge.write(&[1, 2, 0, 8, 0, 0, 0, 3]).await;
-    assert!(matches!(bridge.answer().await, Some((Xid(3), Message::Error(ErrorMsg { code: 0, .. })))));
+    let bad_version = ErrorCode::BadRequest(BadRequest::BadVersion);
+    assert!(matches!(bridge.answer().await, Some((Xid(3), Message::Error(error))) if error.code == bad_version));
     bridge.write(&hello(4, None)).await;
     for _ in 0..1000 {
-        bridge.send(4, &Message::Unknown(10, Bytes::from_static(&[0xff; 20]))).await;
+        bridge.send(4, &Message::Unknown { kind: 10, data: Bytes::from_static(&[0xff; 20]).into() }).await;
     }
     bridge.echo().await;
     assert_eq!(lab.shared.dropped.malformed.load(Ordering::Relaxed), 1000);
-    bridge.send(5, &Message::Error(ErrorMsg::bad_request(0, &"".into()))).await;
+    bridge.send(5, &Message::Error(ErrorMsg::about(BadRequest::BadVersion, &"".into()))).await;
     assert_eq!(lab.message().await.0, Xid(5), "all else never got to the hub");
     // Whoever turns into another bridge has to connect as that one.
     bridge.send(6, &features(1)).await;
@@ -299,15 +309,15 @@ async fn echoes_are_all_answered_however_many_and_however_long() {
     lab.connected().await;
     let mut all = BytesMut::new();
     for xid in 1..=20_000 {
-        Message::EchoRequest(Bytes::new()).encode(Xid(xid), &mut all);
+        Message::EchoRequest(Payload::default()).encode(Xid(xid), &mut all);
     }
     bridge.write(&all).await;
     for xid in 1..=20_000 {
-        assert_eq!(bridge.answer().await, Some((Xid(xid), Message::EchoReply(Bytes::new()))));
+        assert_eq!(bridge.answer().await, Some((Xid(xid), Message::EchoReply(Payload::default()))));
     }
     let long = Bytes::from(vec![0x5a; 65_527]);
-    bridge.send(1, &Message::EchoRequest(long.clone())).await;
-    assert_eq!(bridge.answer().await, Some((Xid(1), Message::EchoReply(long))));
+    bridge.send(1, &Message::EchoRequest(long.clone().into())).await;
+    assert_eq!(bridge.answer().await, Some((Xid(1), Message::EchoReply(long.into()))));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -366,7 +376,7 @@ async fn packet_ins_have_budgets_and_nothing_else_is_dropped() {
     for _ in 0..300 {
         packet_in(0x88cc).encode(Xid(2), &mut all);
     }
-    Message::BarrierReply(openflow::multipart::Nothing).encode(Xid(3), &mut all);
+    Message::BarrierReply(openflow::wire::Nothing).encode(Xid(3), &mut all);
     bridge.write(&all).await;
     let dropped = &lab.shared.dropped;
     until("what is beyond the budgets is dropped", || {

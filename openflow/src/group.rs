@@ -1,12 +1,7 @@
-//! Groups (OpenFlow 1.3.5 §5.6, §7.3.4.3).
-
-use bytes::{BufMut, BytesMut};
-use nom::bytes::complete::take;
-use nom::number::complete::be_u16;
+//! Groups (OpenFlow 1.3.5 §5.6, §7.3.4.3, §7.3.5.6–8).
 
 use crate::action::Action;
 use crate::types::{GroupId, PortNo};
-use crate::wire::{LengthGuard, Parsed, Wire, all, pad, refuse};
 
 wire_enum! {
     /// `ofp_group_mod_command`.
@@ -34,17 +29,20 @@ wire_enum! {
     }
 }
 
-/// One branch of a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bucket {
-    /// Its share, in a select group; 0 elsewhere.
-    pub weight: u16,
-    /// The port that tells whether it is alive; [`PortNo::ANY`]: none.
-    pub watch_port: PortNo,
-    /// The group that tells whether it is alive; [`GroupId::ANY`]: none.
-    pub watch_group: GroupId,
-    /// What it does.
-    pub actions: Vec<Action>,
+wire_struct! {
+    /// `ofp_bucket`: one branch of a group.
+    pub sized(0, 16) struct Bucket {
+        _ [2],
+        /// Its share, in a select group; 0 elsewhere.
+        weight: u16,
+        /// The port that tells whether it is alive; [`PortNo::ANY`]: none.
+        watch_port: PortNo,
+        /// The group that tells whether it is alive; [`GroupId::ANY`]: none.
+        watch_group: GroupId,
+        _ [4],
+        /// What it does.
+        actions: Vec<Action>,
+    }
 }
 
 impl Bucket {
@@ -54,101 +52,114 @@ impl Bucket {
     }
 }
 
-impl Wire for Bucket {
-    fn parse(input: &[u8]) -> Parsed<'_, Self> {
-        let (_, length) = be_u16(input)?;
-        if length < 16 || usize::from(length) > input.len() {
-            return refuse(input, "is a bucket with a length below 16 or beyond its group");
-        }
-        let (rest, i) = take(length)(input)?;
-        let (i, ()) = pad(i, 2)?;
-        let (i, weight) = u16::parse(i)?;
-        let (i, watch_port) = PortNo::parse(i)?;
-        let (i, watch_group) = GroupId::parse(i)?;
-        let (i, ()) = pad(i, 4)?;
-        let (_, actions) = Action::list(i)?;
-        Ok((rest, Self { weight, watch_port, watch_group, actions }))
-    }
-
-    fn put(&self, out: &mut BytesMut) {
-        let length = LengthGuard::new(out, out.len());
-        out.put_u16(self.weight);
-        self.watch_port.put(out);
-        self.watch_group.put(out);
-        out.put_u32(0);
-        Action::put_list(&self.actions, out);
-        length.finish(out);
+wire_struct! {
+    /// `ofp_group_mod`: adds, changes or removes a group.
+    pub open struct GroupMod {
+        /// What to do.
+        command: GroupModCommand,
+        /// How the group chooses among its buckets.
+        kind: GroupType,
+        _ [1],
+        /// Which group.
+        group: GroupId,
+        /// Its buckets, in order.
+        buckets: Vec<Bucket>,
     }
 }
 
-/// `ofp_group_mod`: adds, changes or removes a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupMod {
-    /// What to do.
-    pub command: GroupModCommand,
-    /// How the group chooses among its buckets.
-    pub kind: GroupType,
-    /// Which group.
-    pub group: GroupId,
-    /// Its buckets, in order.
-    pub buckets: Vec<Bucket>,
-}
-
-impl Wire for GroupMod {
-    fn parse(input: &[u8]) -> Parsed<'_, Self> {
-        let (i, command) = GroupModCommand::parse(input)?;
-        let (i, kind) = GroupType::parse(i)?;
-        let (i, ()) = pad(i, 1)?;
-        let (i, group) = GroupId::parse(i)?;
-        let (i, buckets) = all(i, Bucket::parse)?;
-        Ok((i, Self { command, kind, group, buckets }))
-    }
-
-    fn put(&self, out: &mut BytesMut) {
-        self.command.put(out);
-        self.kind.put(out);
-        out.put_u8(0);
-        self.group.put(out);
-        for bucket in &self.buckets {
-            bucket.put(out);
-        }
+wire_struct! {
+    /// `ofp_group_desc`: a group as the bridge has it.
+    pub sized(0, 8) struct GroupDesc {
+        _ [2],
+        /// How the group chooses among its buckets.
+        kind: GroupType,
+        _ [1],
+        /// Which group.
+        group: GroupId,
+        /// Its buckets, in order.
+        buckets: Vec<Bucket>,
     }
 }
 
-/// `ofp_group_desc`: a group as the bridge has it (§7.3.5.7).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupDesc {
-    /// How the group chooses among its buckets.
-    pub kind: GroupType,
-    /// Which group.
-    pub group: GroupId,
-    /// Its buckets, in order.
-    pub buckets: Vec<Bucket>,
+wire_struct! {
+    /// `ofp_group_stats_request`: which group; [`GroupId::ALL`]: every one.
+    pub struct GroupStatsRequest {
+        /// The group.
+        group: GroupId,
+        _ [4],
+    }
 }
 
-impl Wire for GroupDesc {
-    fn parse(input: &[u8]) -> Parsed<'_, Self> {
-        let (_, length) = be_u16(input)?;
-        if length < 8 || usize::from(length) > input.len() {
-            return refuse(input, "is a group description with a length below 8 or beyond the message");
-        }
-        let (rest, i) = take(length)(input)?;
-        let (i, ()) = pad(i, 2)?;
-        let (i, kind) = GroupType::parse(i)?;
-        let (i, ()) = pad(i, 1)?;
-        let (i, group) = GroupId::parse(i)?;
-        let (_, buckets) = all(i, Bucket::parse)?;
-        Ok((rest, Self { kind, group, buckets }))
+wire_struct! {
+    /// `ofp_bucket_counter`.
+    pub struct BucketCounter {
+        /// Packets the bucket got.
+        packet_count: u64,
+        /// Octets of those packets.
+        byte_count: u64,
     }
+}
 
-    fn put(&self, out: &mut BytesMut) {
-        let length = LengthGuard::new(out, out.len());
-        self.kind.put(out);
-        out.put_u8(0);
-        self.group.put(out);
-        for bucket in &self.buckets {
-            bucket.put(out);
-        }
-        length.finish(out);
+wire_struct! {
+    /// `ofp_group_stats`.
+    pub sized(0, 40) struct GroupStats {
+        _ [4],
+        /// The group.
+        group: GroupId,
+        /// How many flow entries and groups send to it.
+        ref_count: u32,
+        _ [4],
+        /// Packets it got.
+        packet_count: u64,
+        /// Octets of those packets.
+        byte_count: u64,
+        /// Seconds it lives.
+        duration_sec: u32,
+        /// Nanoseconds beyond those seconds.
+        duration_nsec: u32,
+        /// Per bucket, in order.
+        buckets: Vec<BucketCounter>,
+    }
+}
+
+wire_flags! {
+    /// Kinds of groups that a bridge has: bit n is group type n.
+    pub struct GroupTypes: u32 {
+        /// A copy for each bucket.
+        ALL = 1;
+        /// One bucket, chosen by the bridge.
+        SELECT = 2;
+        /// The one bucket there is.
+        INDIRECT = 4;
+        /// The first bucket that is alive.
+        FAST_FAILOVER = 8;
+    }
+}
+
+wire_flags! {
+    /// `ofp_group_capabilities`.
+    pub struct GroupCapabilities: u32 {
+        /// Buckets of select groups have weights.
+        SELECT_WEIGHT = 1;
+        /// Buckets of select groups may be dead.
+        SELECT_LIVENESS = 2;
+        /// Groups may send to groups.
+        CHAINING = 4;
+        /// Chains are checked for loops.
+        CHAINING_CHECKS = 8;
+    }
+}
+
+wire_struct! {
+    /// `ofp_group_features`. Arrays are by group type: all, select, indirect, fast failover.
+    pub struct GroupFeatures {
+        /// The types there are.
+        types: GroupTypes,
+        /// What they can do.
+        capabilities: GroupCapabilities,
+        /// How many groups of each type there may be.
+        max_groups: [u32; 4],
+        /// Which actions each type takes: bit n is action n.
+        actions: [u32; 4],
     }
 }

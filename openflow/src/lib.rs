@@ -1,9 +1,21 @@
-//! The OpenFlow 1.3 wire protocol: messages, match fields, actions, framing, and the channel to a bridge as a state
-//! machine. No I/O, no clock, no logging, and no input makes it panic.
+//! The OpenFlow 1.3 wire protocol, whole: messages, match fields, actions, framing, and the channel to a bridge as a state
+//! machine. No I/O, no clock, no logging, and no input makes it panic or work longer than it is long.
 //!
-//! The text to follow is the OpenFlow Switch Specification 1.3.5; section numbers are its own. Messages, fields and
-//! actions are rows of tables ([`message`], [`oxm`], [`action`], [`multipart`]): a row gives the type, the parser, the
-//! encoder and the name. Values without a name survive decoding and encoding.
+//! The text to follow is the OpenFlow Switch Specification 1.3.5; section numbers are its own. Messages, fields, actions,
+//! errors and the rest are rows of tables: a row gives the type, the parser, the encoder and the name. What Open vSwitch
+//! adds to 1.3 is there too: registers and tunnel fields, its actions, bundles and flow monitors.
+//!
+//! - What has no name here (types, fields, enumerations, flags, experimenters) is kept, and encoded as it came.
+//! - What can't be legal can't be built: numbers have the bits of their fields ([`narrow`]), flags and identifiers are types
+//!   of their own, [`matching::Match::checked`] refuses a field without what it presupposes.
+//! - A malformed message gives the octet where it fails, and why ([`message::DecodeError`]).
+//! - Payloads are slices of the message they came in.
+//!
+//! With the feature `serde`, which is on by default, messages can be written as JSON and the like.
+//!
+//! Where Open vSwitch differs from the specification: it takes masks on ports and neighbour discovery fields
+//! ([`oxm::Masking::OpenVswitch`]), writes bundles and flow monitors as the Open Networking Foundation's extensions, offers
+//! only the drop band, and gives reasons of later versions where it is asked for them.
 //!
 //! ```
 //! use bytes::BytesMut;
@@ -17,11 +29,46 @@
 //! assert_eq!(Message::decode(&frame)?, (Xid(7), Message::EchoRequest("still there?".into())));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! A flow entry, as a controller adds it and as `ovs-ofctl` writes it:
+//!
+//! ```
+//! use openflow::action::Action;
+//! use openflow::flow::{FlowMod, FlowModCommand, FlowModFlags};
+//! use openflow::instruction::Instruction;
+//! use openflow::matching::Match;
+//! use openflow::oxm::Oxm;
+//! use openflow::types::{BufferId, Cookie, GroupId, PortNo, TableId};
+//!
+//! let web = Match::checked([Oxm::EthType(0x0800, None), Oxm::IpProto(6, None), Oxm::TcpDst(80, None)])?;
+//! assert_eq!(web.to_string(), "eth_type=0x800,ip_proto=6,tcp_dst=80");
+//! assert!(Match::checked([Oxm::TcpDst(80, None)]).is_err(), "a port needs a protocol");
+//!
+//! let entry = FlowMod {
+//!     cookie: Cookie(0),
+//!     cookie_mask: 0,
+//!     table: TableId(0),
+//!     command: FlowModCommand::Add,
+//!     idle_timeout: 0,
+//!     hard_timeout: 0,
+//!     priority: 100,
+//!     buffer_id: BufferId::NONE,
+//!     out_port: PortNo::ANY,
+//!     out_group: GroupId::ANY,
+//!     flags: FlowModFlags::SEND_FLOW_REM,
+//!     matching: web,
+//!     instructions: vec![Instruction::ApplyActions(vec![Action::output(PortNo(2))])],
+//! };
+//! assert_eq!(entry.instructions[0].to_string(), "output:2");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #[macro_use]
 mod macros;
 
 pub mod action;
+pub mod error;
+pub mod experimenter;
 pub mod flow;
 pub mod frame;
 pub mod group;
@@ -30,10 +77,14 @@ pub mod matching;
 pub mod message;
 pub mod meter;
 pub mod multipart;
+pub mod narrow;
 pub mod oxm;
 pub mod packet;
 pub mod peer;
 pub mod port;
+#[cfg(feature = "serde")]
+mod serialize;
 pub mod switch;
+pub mod table;
 pub mod types;
 pub mod wire;

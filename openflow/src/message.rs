@@ -2,19 +2,23 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::error::ErrorMsg;
+use crate::experimenter::Experimenter;
 use crate::flow::{FlowMod, FlowRemoved};
 use crate::frame::{HEADER, VERSION, header};
 use crate::group::GroupMod;
 use crate::meter::MeterMod;
-use crate::multipart::{MultipartReply, MultipartRequest, Nothing};
+use crate::multipart::{MultipartReply, MultipartRequest, Part};
 use crate::packet::{PacketIn, PacketOut};
-use crate::port::PortStatus;
-use crate::switch::{ErrorMsg, ErrorType, FeaturesReply, Hello, RoleRequest, SwitchConfig};
+use crate::port::{PortMod, PortStatus, QueueGetConfigReply, QueueGetConfigRequest};
+use crate::switch::{AsyncConfig, FeaturesReply, Hello, RoleRequest, SwitchConfig};
+use crate::table::TableMod;
 use crate::types::Xid;
-use crate::wire::{LengthGuard, Parsed, Wire, pad};
+use crate::wire::{Body, LengthGuard, Nothing, Parsed, Payload, refuse};
 
 /// A message that can't be decoded. Nothing of it was used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[error("{message} is malformed: octet {offset} {reason}")]
 pub struct DecodeError {
     /// Name of the message type.
@@ -25,99 +29,35 @@ pub struct DecodeError {
     pub reason: &'static str,
 }
 
-/// A body that keeps slices of the message it came in instead of copying them.
-trait Body: Sized {
-    fn parse_body<'a>(input: &'a [u8], whole: &Bytes) -> Parsed<'a, Self>;
-    fn put_body(&self, out: &mut BytesMut);
-}
-
-impl<T: Wire> Body for T {
-    fn parse_body<'a>(input: &'a [u8], _: &Bytes) -> Parsed<'a, Self> {
-        <T as Wire>::parse(input)
-    }
-    fn put_body(&self, out: &mut BytesMut) {
-        Wire::put(self, out);
-    }
-}
-
-macro_rules! body {
-    ($($ty:ty),*) => { $(impl Body for $ty {
-        fn parse_body<'a>(input: &'a [u8], whole: &Bytes) -> Parsed<'a, Self> { <$ty>::parse(input, whole) }
-        fn put_body(&self, out: &mut BytesMut) { <$ty>::put(self, out); }
-    })* };
-}
-body! { PacketIn, PacketOut }
-
-impl Body for Bytes {
-    fn parse_body<'a>(input: &'a [u8], whole: &Bytes) -> Parsed<'a, Self> {
-        Ok((&[], whole.slice_ref(input)))
-    }
-    fn put_body(&self, out: &mut BytesMut) {
-        out.put_slice(self);
-    }
-}
-
-impl Body for ErrorMsg {
-    fn parse_body<'a>(input: &'a [u8], whole: &Bytes) -> Parsed<'a, Self> {
-        let (i, kind) = ErrorType::parse(input)?;
-        let (i, code) = u16::parse(i)?;
-        Ok((&[], Self { kind, code, data: whole.slice_ref(i) }))
-    }
-    fn put_body(&self, out: &mut BytesMut) {
-        self.kind.put(out);
-        out.put_u16(self.code);
-        out.put_slice(&self.data);
-    }
-}
-
-/// A multipart message with the flag that says whether more of it follows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part<T> {
-    /// Does another message with the same transaction id continue it?
-    pub more: bool,
-    /// What is in this one.
-    pub body: T,
-}
-
-macro_rules! part {
-    ($($ty:ty),*) => { $(impl Body for Part<$ty> {
-        fn parse_body<'a>(input: &'a [u8], whole: &Bytes) -> Parsed<'a, Self> {
-            let (i, kind) = u16::parse(input)?;
-            let (i, flags) = u16::parse(i)?;
-            let (i, ()) = pad(i, 4)?;
-            let (i, body) = <$ty>::parse(kind, i, whole)?;
-            Ok((i, Self { more: flags & 1 != 0, body }))
-        }
-        fn put_body(&self, out: &mut BytesMut) {
-            out.put_u16(self.body.kind());
-            out.put_u16(u16::from(self.more));
-            out.put_u32(0);
-            self.body.put(out);
-        }
-    })* };
-}
-part! { MultipartRequest, MultipartReply }
-
 /// One row per message type: its number and its body.
 macro_rules! messages {
     ($($(#[$meta:meta])* $variant:ident = $kind:literal => $body:ty;)+) => {
         /// A message, without its header.
         #[derive(Clone, Debug, PartialEq, Eq)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case", tag = "type", content = "body"))]
         pub enum Message {
             $($(#[$meta])* $variant($body),)+
-            /// A type that has no name here: its number and body.
-            Unknown(u8, Bytes),
+            /// A type that has no name here.
+            Unknown {
+                /// Its number.
+                kind: u8,
+                /// What it says.
+                data: Payload,
+            },
         }
 
         impl Message {
+            /// Every type's number and name.
+            pub const KINDS: &'static [(u8, &'static str)] = &[$(($kind, stringify!($variant))),+];
+
             /// Its type's number.
             pub const fn kind(&self) -> u8 {
-                match self { $(Self::$variant(_) => $kind,)+ Self::Unknown(kind, _) => *kind }
+                match self { $(Self::$variant(_) => $kind,)+ Self::Unknown { kind, .. } => *kind }
             }
 
             /// Its type's name.
             pub const fn name(&self) -> &'static str {
-                match self { $(Self::$variant(_) => stringify!($variant),)+ Self::Unknown(..) => "Unknown" }
+                match self { $(Self::$variant(_) => stringify!($variant),)+ Self::Unknown { .. } => "Unknown" }
             }
 
             /// The name of a type by its number.
@@ -125,18 +65,18 @@ macro_rules! messages {
                 match kind { $($kind => stringify!($variant),)+ _ => "Unknown" }
             }
 
-            fn parse<'a>(kind: u8, input: &'a [u8], whole: &Bytes) -> Parsed<'a, Self> {
+            pub(crate) fn parse<'a>(kind: u8, input: &'a [u8], whole: &Bytes) -> Parsed<'a, Self> {
                 match kind {
                     $($kind => {
                         let (rest, body) = <$body as Body>::parse_body(input, whole)?;
                         Ok((rest, Self::$variant(body)))
                     })+
-                    _ => Ok((&[], Self::Unknown(kind, whole.slice_ref(input)))),
+                    _ => Ok((&[], Self::Unknown { kind, data: Payload(whole.slice_ref(input)) })),
                 }
             }
 
             fn put(&self, out: &mut BytesMut) {
-                match self { $(Self::$variant(body) => Body::put_body(body, out),)+ Self::Unknown(_, body) => out.put_slice(body) }
+                match self { $(Self::$variant(body) => Body::put_body(body, out),)+ Self::Unknown { data, .. } => data.put_body(out) }
             }
         }
     };
@@ -148,11 +88,11 @@ messages! {
     /// A request failed.
     Error = 1 => ErrorMsg;
     /// Are you there?
-    EchoRequest = 2 => Bytes;
+    EchoRequest = 2 => Payload;
     /// I am: the request's body.
-    EchoReply = 3 => Bytes;
-    /// An extension: experimenter, type and body.
-    Experimenter = 4 => Bytes;
+    EchoReply = 3 => Payload;
+    /// Something of an extension.
+    Experimenter = 4 => Experimenter;
     /// Who are you?
     FeaturesRequest = 5 => Nothing;
     /// Datapath id and capabilities.
@@ -175,23 +115,40 @@ messages! {
     FlowMod = 14 => FlowMod;
     /// Changes a group.
     GroupMod = 15 => GroupMod;
-    /// A question of several parts.
+    /// Changes a port.
+    PortMod = 16 => PortMod;
+    /// Changes a flow table.
+    TableMod = 17 => TableMod;
+    /// A question that may have several parts.
     MultipartRequest = 18 => Part<MultipartRequest>;
-    /// Its answer.
+    /// Its answer, which may have several parts.
     MultipartReply = 19 => Part<MultipartReply>;
     /// Finish all before this, then tell.
     BarrierRequest = 20 => Nothing;
     /// It is finished.
     BarrierReply = 21 => Nothing;
-    /// Which role should I have?
+    /// Which queues has a port?
+    QueueGetConfigRequest = 22 => QueueGetConfigRequest;
+    /// These.
+    QueueGetConfigReply = 23 => QueueGetConfigReply;
+    /// The role I want.
     RoleRequest = 24 => RoleRequest;
     /// The role you have.
     RoleReply = 25 => RoleRequest;
+    /// What do you tell me unasked?
+    GetAsyncRequest = 26 => Nothing;
+    /// This.
+    GetAsyncReply = 27 => AsyncConfig;
+    /// Tell me this unasked.
+    SetAsync = 28 => AsyncConfig;
     /// Changes a meter.
     MeterMod = 29 => MeterMod;
 }
 
 impl Message {
+    /// The type of [`Message::Experimenter`].
+    pub(crate) const EXPERIMENTER: u8 = 4;
+
     /// Decodes a message that [`crate::frame::next_frame`] gave. Its version isn't looked at. Payloads are slices of it.
     ///
     /// # Errors
@@ -199,13 +156,22 @@ impl Message {
     pub fn decode(frame: &Bytes) -> Result<(Xid, Self), DecodeError> {
         let (_, kind, xid) = header(frame);
         let fail = |offset, reason| DecodeError { message: Self::name_of(kind), offset, reason };
-        match Self::parse(kind, &frame[HEADER..], frame) {
-            Ok(([], message)) => Ok((Xid(xid), message)),
-            Ok((rest, _)) => Err(fail(frame.len() - rest.len(), "and what follows it don't belong to the message")),
+        match Self::parse_whole(kind, &frame[HEADER..], frame) {
+            Ok((_, message)) => Ok((Xid(xid), message)),
             Err(nom::Err::Error(fault) | nom::Err::Failure(fault)) => {
                 Err(fail((fault.at.as_ptr() as usize).saturating_sub(frame.as_ptr() as usize), fault.reason))
             }
             Err(nom::Err::Incomplete(_)) => Err(fail(frame.len(), "ends too early")),
+        }
+    }
+
+    /// Reads a body that has to be used up.
+    pub(crate) fn parse_whole<'a>(kind: u8, input: &'a [u8], whole: &Bytes) -> Parsed<'a, Self> {
+        let (rest, message) = Self::parse(kind, input, whole)?;
+        if rest.is_empty() {
+            Ok((rest, message))
+        } else {
+            refuse(rest, "and what follows it don't belong to the message")
         }
     }
 

@@ -1,11 +1,7 @@
-//! Meters (OpenFlow 1.3.5 §5.7, §7.3.4.4).
-
-use bytes::{BufMut, BytesMut};
-use nom::bytes::complete::take;
-use nom::number::complete::be_u16;
+//! Meters (OpenFlow 1.3.5 §5.7, §7.3.4.4, §7.3.5.9–11).
 
 use crate::types::MeterId;
-use crate::wire::{LengthGuard, Parsed, Wire, all, element, pad, refuse};
+use crate::wire::Octets;
 
 wire_enum! {
     /// `ofp_meter_mod_command`.
@@ -33,118 +29,127 @@ wire_flags! {
     }
 }
 
-/// What happens to packets beyond a rate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Band {
-    /// They are dropped.
-    Drop {
-        /// Kilobits or packets a second.
-        rate: u32,
-        /// Kilobits or packets.
-        burst: u32,
-    },
-    /// A kind of band that Open vSwitch doesn't offer.
-    Unknown {
-        /// Its number.
-        kind: u16,
-        /// What follows its length.
-        body: Vec<u8>,
-    },
-}
-
-impl Wire for Band {
-    fn parse(input: &[u8]) -> Parsed<'_, Self> {
-        let (rest, (kind, body)) = element(input, 12)?;
-        if kind != 1 {
-            return Ok((rest, Self::Unknown { kind, body: body.to_vec() }));
-        }
-        let (i, rate) = u32::parse(body)?;
-        let (_, burst) = u32::parse(i)?;
-        Ok((rest, Self::Drop { rate, burst }))
-    }
-
-    fn put(&self, out: &mut BytesMut) {
-        match self {
-            Self::Drop { rate, burst } => {
-                out.put_u16(1);
-                out.put_u16(16);
-                out.put_u32(*rate);
-                out.put_u32(*burst);
-                out.put_u32(0);
-            }
-            Self::Unknown { kind, body } => {
-                out.put_u16(*kind);
-                out.put_u16((4 + body.len()) as u16);
-                out.put_slice(body);
-            }
-        }
+wire_elements! {
+    /// What happens to packets beyond a rate. Rates are in kilobits or packets a second, bursts in kilobits or packets, as
+    /// the meter's flags say. Open vSwitch takes only [`Band::Drop`].
+    pub enum Band: min 12, None {
+        /// They are dropped.
+        Drop = 1 {
+            /// The rate.
+            rate: u32,
+            /// The burst.
+            burst: u32,
+        } pad 0, 4;
+        /// Their DSCP's drop precedence rises.
+        DscpRemark = 2 {
+            /// The rate.
+            rate: u32,
+            /// The burst.
+            burst: u32,
+            /// By how much the precedence rises.
+            prec_level: u8,
+        } pad 0, 3;
+        /// Something of an extension.
+        Experimenter = 0xffff {
+            /// The rate.
+            rate: u32,
+            /// The burst.
+            burst: u32,
+            /// Whose extension.
+            experimenter: u32,
+            /// What it says.
+            data: Octets,
+        } pad 0, 0;
     }
 }
 
-/// `ofp_meter_mod`: adds, changes or removes a meter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MeterMod {
-    /// What to do.
-    pub command: MeterModCommand,
-    /// How it counts.
-    pub flags: MeterFlags,
-    /// Which meter.
-    pub meter: MeterId,
-    /// Its bands.
-    pub bands: Vec<Band>,
-}
-
-impl Wire for MeterMod {
-    fn parse(input: &[u8]) -> Parsed<'_, Self> {
-        let (i, command) = MeterModCommand::parse(input)?;
-        let (i, flags) = MeterFlags::parse(i)?;
-        let (i, meter) = MeterId::parse(i)?;
-        let (i, bands) = all(i, Band::parse)?;
-        Ok((i, Self { command, flags, meter, bands }))
-    }
-
-    fn put(&self, out: &mut BytesMut) {
-        self.command.put(out);
-        self.flags.put(out);
-        self.meter.put(out);
-        for band in &self.bands {
-            band.put(out);
-        }
+wire_struct! {
+    /// `ofp_meter_mod`: adds, changes or removes a meter.
+    pub open struct MeterMod {
+        /// What to do.
+        command: MeterModCommand,
+        /// How it counts.
+        flags: MeterFlags,
+        /// Which meter.
+        meter: MeterId,
+        /// Its bands.
+        bands: Vec<Band>,
     }
 }
 
-/// `ofp_meter_config`: a meter as the bridge has it (§7.3.5.10).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MeterConfig {
-    /// How it counts.
-    pub flags: MeterFlags,
-    /// Which meter.
-    pub meter: MeterId,
-    /// Its bands.
-    pub bands: Vec<Band>,
+wire_struct! {
+    /// `ofp_meter_config`: a meter as the bridge has it.
+    pub sized(0, 8) struct MeterConfig {
+        _ [2],
+        /// How it counts.
+        flags: MeterFlags,
+        /// Which meter.
+        meter: MeterId,
+        /// Its bands.
+        bands: Vec<Band>,
+    }
 }
 
-impl Wire for MeterConfig {
-    fn parse(input: &[u8]) -> Parsed<'_, Self> {
-        let (_, length) = be_u16(input)?;
-        if length < 8 || usize::from(length) > input.len() {
-            return refuse(input, "is a meter configuration with a length below 8 or beyond the message");
-        }
-        let (rest, i) = take(length)(input)?;
-        let (i, ()) = pad(i, 2)?;
-        let (i, flags) = MeterFlags::parse(i)?;
-        let (i, meter) = MeterId::parse(i)?;
-        let (_, bands) = all(i, Band::parse)?;
-        Ok((rest, Self { flags, meter, bands }))
+wire_struct! {
+    /// `ofp_meter_multipart_request`: which meter; [`MeterId::ALL`]: every one.
+    pub struct MeterRequest {
+        /// The meter.
+        meter: MeterId,
+        _ [4],
     }
+}
 
-    fn put(&self, out: &mut BytesMut) {
-        let length = LengthGuard::new(out, out.len());
-        self.flags.put(out);
-        self.meter.put(out);
-        for band in &self.bands {
-            band.put(out);
-        }
-        length.finish(out);
+impl MeterRequest {
+    /// Every meter.
+    pub const fn all() -> Self {
+        Self { meter: MeterId::ALL }
+    }
+}
+
+wire_struct! {
+    /// `ofp_meter_band_stats`.
+    pub struct BandStats {
+        /// Packets beyond the band's rate.
+        packet_count: u64,
+        /// Octets of those packets.
+        byte_count: u64,
+    }
+}
+
+wire_struct! {
+    /// `ofp_meter_stats`.
+    pub sized(4, 40) struct MeterStats {
+        /// The meter.
+        meter: MeterId,
+        _ [8],
+        /// How many flow entries use it.
+        flow_count: u32,
+        /// Packets that came to it.
+        packet_in_count: u64,
+        /// Octets of those packets.
+        byte_in_count: u64,
+        /// Seconds it lives.
+        duration_sec: u32,
+        /// Nanoseconds beyond those seconds.
+        duration_nsec: u32,
+        /// Per band, in order.
+        bands: Vec<BandStats>,
+    }
+}
+
+wire_struct! {
+    /// `ofp_meter_features`.
+    pub struct MeterFeatures {
+        /// How many meters there may be.
+        max_meter: u32,
+        /// Kinds of bands there are: bit n is kind n.
+        band_types: u32,
+        /// How meters may count.
+        capabilities: u32,
+        /// Bands that a meter may have.
+        max_bands: u8,
+        /// Highest colour.
+        max_color: u8,
+        _ [2],
     }
 }

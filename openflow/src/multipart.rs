@@ -1,216 +1,43 @@
-//! Multipart messages: questions whose answers may span several messages (OpenFlow 1.3.5 §7.3.5).
+//! Multipart messages: questions and answers that may span several messages (OpenFlow 1.3.5 §7.3.5), and putting the parts
+//! together.
+
+use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use nom::bytes::complete::take;
-use nom::number::complete::be_u16;
 
-use crate::flow::FlowModFlags;
-use crate::group::GroupDesc;
-use crate::instruction::Instruction;
-use crate::matching::Match;
-use crate::meter::MeterConfig;
-use crate::port::Port;
-use crate::types::{Cookie, GroupId, MeterId, PortNo, TableId};
-use crate::wire::{LengthGuard, Parsed, Text, Wire, all, pad, refuse};
+use crate::experimenter::{ExperimenterReply, ExperimenterRequest};
+use crate::flow::{AggregateStats, FlowStats, FlowStatsRequest};
+use crate::group::{GroupDesc, GroupFeatures, GroupStats, GroupStatsRequest};
+use crate::meter::{MeterConfig, MeterFeatures, MeterRequest, MeterStats};
+use crate::port::{Port, PortStats, PortStatsRequest, QueueStats, QueueStatsRequest};
+use crate::switch::Desc;
+use crate::table::{TableFeatures, TableStats};
+use crate::types::Xid;
+use crate::wire::{Body, Nothing, Parsed, Payload, Wire, pad};
 
-wire_struct! {
-    /// `ofp_desc`: who made the bridge.
-    pub struct Desc {
-        /// Maker.
-        manufacturer: Text<256>,
-        /// Hardware.
-        hardware: Text<256>,
-        /// Software.
-        software: Text<256>,
-        /// Serial number.
-        serial: Text<32>,
-        /// Name that the operator gave the datapath (`other_config:dp-desc`).
-        datapath: Text<256>,
+/// What may be told in parts, or in one piece only.
+pub trait Join {
+    /// Adds a later part. `false`: there can't be one.
+    fn join(&mut self, later: Self) -> bool;
+}
+impl<T> Join for Vec<T> {
+    fn join(&mut self, later: Self) -> bool {
+        self.extend(later);
+        true
     }
 }
-
-wire_struct! {
-    /// `ofp_flow_stats_request` up to its match.
-    pub struct FlowStatsHead {
-        /// Which table; [`TableId::ALL`]: every one.
-        table: TableId,
-        _ [3],
-        /// Only entries that send to this port; [`PortNo::ANY`]: all.
-        out_port: PortNo,
-        /// Only entries that send to this group; [`GroupId::ANY`]: all.
-        out_group: GroupId,
-        _ [4],
-        /// Only entries with this cookie, under the mask.
-        cookie: Cookie,
-        /// Which bits of the cookie count; 0: none.
-        cookie_mask: u64,
-    }
+macro_rules! whole {
+    ($($ty:ty),*) => { $(impl Join for $ty { fn join(&mut self, _: Self) -> bool { false } })* };
 }
-
-/// `ofp_flow_stats_request`: which flow entries to tell.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FlowStatsRequest {
-    /// Everything but the match.
-    pub head: FlowStatsHead,
-    /// Only entries that this covers.
-    pub matching: Match,
+whole! {
+    Nothing, Box<Desc>, FlowStatsRequest, AggregateStats, GroupStatsRequest, GroupFeatures, MeterRequest, MeterFeatures,
+    PortStatsRequest, QueueStatsRequest, ExperimenterRequest
 }
-
-impl FlowStatsRequest {
-    /// Every flow entry of every table.
-    pub fn all() -> Self {
-        Self {
-            head: FlowStatsHead {
-                table: TableId::ALL,
-                out_port: PortNo::ANY,
-                out_group: GroupId::ANY,
-                cookie: Cookie(0),
-                cookie_mask: 0,
-            },
-            matching: Match::default(),
-        }
-    }
-}
-
-impl Wire for FlowStatsRequest {
-    fn parse(input: &[u8]) -> Parsed<'_, Self> {
-        let (i, head) = FlowStatsHead::parse(input)?;
-        let (i, matching) = Match::parse(i)?;
-        Ok((i, Self { head, matching }))
-    }
-    fn put(&self, out: &mut BytesMut) {
-        self.head.put(out);
-        self.matching.put(out);
-    }
-}
-
-/// `ofp_flow_stats`: a flow entry as the bridge has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FlowStats {
-    /// Its table.
-    pub table: TableId,
-    /// Seconds since it was added.
-    pub duration_sec: u32,
-    /// Nanoseconds beyond those seconds.
-    pub duration_nsec: u32,
-    /// Higher wins.
-    pub priority: u16,
-    /// Seconds without a packet after which it goes; 0: never.
-    pub idle_timeout: u16,
-    /// Seconds after which it goes; 0: never.
-    pub hard_timeout: u16,
-    /// How it behaves.
-    pub flags: FlowModFlags,
-    /// Its mark.
-    pub cookie: Cookie,
-    /// Packets it matched.
-    pub packet_count: u64,
-    /// Octets of those packets.
-    pub byte_count: u64,
-    /// Which packets.
-    pub matching: Match,
-    /// What is done with them.
-    pub instructions: Vec<Instruction>,
-}
-
-impl Wire for FlowStats {
-    fn parse(input: &[u8]) -> Parsed<'_, Self> {
-        let (_, length) = be_u16(input)?;
-        if length < 56 || usize::from(length) > input.len() {
-            return refuse(input, "is a flow entry with a length below 56 or beyond the message");
-        }
-        let (rest, i) = take(length)(input)?;
-        let (i, ()) = pad(i, 2)?;
-        let (i, table) = TableId::parse(i)?;
-        let (i, ()) = pad(i, 1)?;
-        let (i, duration_sec) = u32::parse(i)?;
-        let (i, duration_nsec) = u32::parse(i)?;
-        let (i, priority) = u16::parse(i)?;
-        let (i, idle_timeout) = u16::parse(i)?;
-        let (i, hard_timeout) = u16::parse(i)?;
-        let (i, flags) = FlowModFlags::parse(i)?;
-        let (i, ()) = pad(i, 4)?;
-        let (i, cookie) = Cookie::parse(i)?;
-        let (i, packet_count) = u64::parse(i)?;
-        let (i, byte_count) = u64::parse(i)?;
-        let (i, matching) = Match::parse(i)?;
-        let (_, instructions) = Instruction::list(i)?;
-        Ok((
-            rest,
-            Self {
-                table,
-                duration_sec,
-                duration_nsec,
-                priority,
-                idle_timeout,
-                hard_timeout,
-                flags,
-                cookie,
-                packet_count,
-                byte_count,
-                matching,
-                instructions,
-            },
-        ))
-    }
-
-    fn put(&self, out: &mut BytesMut) {
-        let length = LengthGuard::new(out, out.len());
-        self.table.put(out);
-        out.put_u8(0);
-        out.put_u32(self.duration_sec);
-        out.put_u32(self.duration_nsec);
-        out.put_u16(self.priority);
-        out.put_u16(self.idle_timeout);
-        out.put_u16(self.hard_timeout);
-        self.flags.put(out);
-        out.put_u32(0);
-        self.cookie.put(out);
-        out.put_u64(self.packet_count);
-        out.put_u64(self.byte_count);
-        self.matching.put(out);
-        for instruction in &self.instructions {
-            instruction.put(out);
-        }
-        length.finish(out);
-    }
-}
-
-wire_struct! {
-    /// `ofp_meter_multipart_request`: which meter; [`MeterId::ALL`]: every one.
-    pub struct MeterRequest {
-        /// The meter.
-        meter: MeterId,
-        _ [4],
-    }
-}
-
-impl MeterRequest {
-    /// Every meter.
-    pub const fn all() -> Self {
-        Self { meter: MeterId::ALL }
-    }
-}
-
-/// A body that is nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Nothing;
-
-impl Wire for Nothing {
-    fn parse(input: &[u8]) -> Parsed<'_, Self> {
-        Ok((input, Self))
-    }
-    fn put(&self, _: &mut BytesMut) {}
-}
-
-/// A body that is a list.
-impl<T: Wire> Wire for Vec<T> {
-    fn parse(input: &[u8]) -> Parsed<'_, Self> {
-        all(input, T::parse)
-    }
-    fn put(&self, out: &mut BytesMut) {
-        for item in self {
-            item.put(out);
+impl Join for ExperimenterReply {
+    fn join(&mut self, later: Self) -> bool {
+        match (self, later) {
+            (Self::FlowMonitor(updates), Self::FlowMonitor(more)) => updates.join(more),
+            _ => false,
         }
     }
 }
@@ -219,7 +46,7 @@ impl<T: Wire> Wire for Vec<T> {
 macro_rules! multiparts {
     ($($(#[$meta:meta])* $variant:ident = $kind:literal: $request:ty => $reply:ty;)+) => {
         multiparts! { @enum
-            /// `ofp_multipart_request`.
+            /// `ofp_multipart_request`, a whole one or a part.
             MultipartRequest, $($(#[$meta])* $variant = $kind: $request;)+ }
         multiparts! { @enum
             /// `ofp_multipart_reply`, a whole one or a part.
@@ -228,24 +55,46 @@ macro_rules! multiparts {
     (@enum $(#[$outer:meta])* $name:ident, $($(#[$meta:meta])* $variant:ident = $kind:literal: $body:ty;)+) => {
         $(#[$outer])*
         #[derive(Clone, Debug, PartialEq, Eq)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
         pub enum $name {
             $($(#[$meta])* $variant($body),)+
             /// A kind that has no name here: its number and body.
-            Unknown(u16, Bytes),
+            Unknown {
+                /// Its number.
+                kind: u16,
+                /// What it says.
+                data: Payload,
+            },
         }
         impl $name {
+            /// Every kind's number and name.
+            pub const KINDS: &'static [(u16, &'static str)] = &[$(($kind, stringify!($variant))),+];
+
             /// Its number.
             pub const fn kind(&self) -> u16 {
-                match self { $(Self::$variant(_) => $kind,)+ Self::Unknown(kind, _) => *kind }
+                match self { $(Self::$variant(_) => $kind,)+ Self::Unknown { kind, .. } => *kind }
             }
-            pub(crate) fn parse<'a>(kind: u16, input: &'a [u8], whole: &Bytes) -> Parsed<'a, Self> {
+
+            fn parse<'a>(kind: u16, input: &'a [u8], whole: &Bytes) -> Parsed<'a, Self> {
                 match kind {
-                    $($kind => nom::Parser::parse(&mut nom::combinator::map(<$body as Wire>::parse, Self::$variant), input),)+
-                    _ => Ok((&[], Self::Unknown(kind, whole.slice_ref(input)))),
+                    $($kind => {
+                        let (rest, body) = <$body as Body>::parse_body(input, whole)?;
+                        Ok((rest, Self::$variant(body)))
+                    })+
+                    _ => Ok((&[], Self::Unknown { kind, data: Payload(whole.slice_ref(input)) })),
                 }
             }
-            pub(crate) fn put(&self, out: &mut BytesMut) {
-                match self { $(Self::$variant(body) => body.put(out),)+ Self::Unknown(_, body) => out.put_slice(body) }
+
+            fn put(&self, out: &mut BytesMut) {
+                match self { $(Self::$variant(body) => Body::put_body(body, out),)+ Self::Unknown { data, .. } => data.put_body(out) }
+            }
+        }
+        impl Join for $name {
+            fn join(&mut self, later: Self) -> bool {
+                match (self, later) {
+                    $((Self::$variant(body), Self::$variant(more)) => body.join(more),)+
+                    _ => false,
+                }
             }
         }
     };
@@ -253,13 +102,163 @@ macro_rules! multiparts {
 
 multiparts! {
     /// Who made the bridge.
-    Desc = 0: Nothing => Desc;
+    Desc = 0: Nothing => Box<Desc>;
     /// Flow entries.
     Flow = 1: FlowStatsRequest => Vec<FlowStats>;
+    /// Sums over flow entries.
+    Aggregate = 2: FlowStatsRequest => AggregateStats;
+    /// Counters of flow tables.
+    Table = 3: Nothing => Vec<TableStats>;
+    /// Counters of ports.
+    PortStats = 4: PortStatsRequest => Vec<PortStats>;
+    /// Counters of queues.
+    Queue = 5: QueueStatsRequest => Vec<QueueStats>;
+    /// Counters of groups.
+    Group = 6: GroupStatsRequest => Vec<GroupStats>;
     /// Groups.
     GroupDesc = 7: Nothing => Vec<GroupDesc>;
+    /// What groups can do.
+    GroupFeatures = 8: Nothing => GroupFeatures;
+    /// Counters of meters.
+    Meter = 9: MeterRequest => Vec<MeterStats>;
     /// Meters.
     MeterConfig = 10: MeterRequest => Vec<MeterConfig>;
+    /// What meters can do.
+    MeterFeatures = 11: Nothing => MeterFeatures;
+    /// What flow tables can do; a request with a body sets it.
+    TableFeatures = 12: Vec<TableFeatures> => Vec<TableFeatures>;
     /// Ports.
     PortDesc = 13: Nothing => Vec<Port>;
+    /// Something of an extension.
+    Experimenter = 0xffff: ExperimenterRequest => ExperimenterReply;
+}
+
+/// A multipart message with the flag that says whether more of it follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Part<T> {
+    /// Does another message with the same transaction id continue it (`OFPMPF_REQ_MORE`, `OFPMPF_REPLY_MORE`)?
+    pub more: bool,
+    /// What is in this one.
+    pub body: T,
+}
+
+impl<T> Part<T> {
+    /// All of it in one message.
+    pub const fn whole(body: T) -> Self {
+        Self { more: false, body }
+    }
+}
+
+macro_rules! part {
+    ($($ty:ty),*) => { $(impl Body for Part<$ty> {
+        fn parse_body<'a>(input: &'a [u8], whole: &Bytes) -> Parsed<'a, Self> {
+            let (i, kind) = u16::parse(input)?;
+            let (i, flags) = u16::parse(i)?;
+            let (i, ()) = pad(i, 4)?;
+            let (i, body) = <$ty>::parse(kind, i, whole)?;
+            Ok((i, Self { more: flags & 1 != 0, body }))
+        }
+        fn put_body(&self, out: &mut BytesMut) {
+            out.put_u16(self.body.kind());
+            out.put_u16(u16::from(self.more));
+            out.put_u32(0);
+            self.body.put(out);
+        }
+    })* };
+}
+part! { MultipartRequest, MultipartReply }
+
+/// Puts the parts of replies together, or of requests, by their transaction ids, and bounds what it keeps.
+#[derive(Debug)]
+pub struct Reassembly<T> {
+    max_octets: usize,
+    octets: usize,
+    begun: BTreeMap<Xid, (T, usize)>,
+}
+
+/// Why a part was dropped, and with it what had come of its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReassemblyError {
+    /// More than may be kept.
+    #[error("the replies that aren't complete take more than {0} octets")]
+    TooLong(usize),
+    /// It doesn't go with the parts before.
+    #[error("a part isn't of the same kind as those before, or of a kind that has no parts")]
+    Mixed,
+}
+
+impl<T: Join> Reassembly<T> {
+    /// Keeps at most so many octets of messages that aren't complete.
+    pub const fn new(max_octets: usize) -> Self {
+        Self { max_octets, octets: 0, begun: BTreeMap::new() }
+    }
+
+    /// A part has come, in a message of so many octets. Gives the whole with its last part.
+    ///
+    /// # Errors
+    /// [`ReassemblyError`]; what had come of it is forgotten.
+    pub fn part(&mut self, xid: Xid, part: Part<T>, octets: usize) -> Result<Option<T>, ReassemblyError> {
+        let (whole, before) = match self.begun.remove(&xid) {
+            None => (part.body, 0),
+            Some((mut begun, before)) => {
+                self.octets -= before;
+                if !begun.join(part.body) {
+                    return Err(ReassemblyError::Mixed);
+                }
+                (begun, before)
+            }
+        };
+        if !part.more {
+            return Ok(Some(whole));
+        }
+        if self.octets + before + octets > self.max_octets {
+            return Err(ReassemblyError::TooLong(self.max_octets));
+        }
+        self.octets += before + octets;
+        self.begun.insert(xid, (whole, before + octets));
+        Ok(None)
+    }
+
+    /// Octets of messages that are kept.
+    pub const fn octets(&self) -> usize {
+        self.octets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::TableStats;
+    use crate::types::TableId;
+
+    fn table(n: u8, more: bool) -> Part<MultipartReply> {
+        let stats = TableStats { table: TableId(n), active_count: 0, lookup_count: 0, matched_count: 0 };
+        Part { more, body: MultipartReply::Table(vec![stats]) }
+    }
+
+    #[test]
+    fn parts_of_several_replies_come_together_by_their_transaction_ids() {
+        let mut reassembly = Reassembly::new(1000);
+        assert_eq!(reassembly.part(Xid(1), table(1, true), 40), Ok(None));
+        assert_eq!(reassembly.part(Xid(2), table(9, true), 40), Ok(None));
+        assert_eq!(reassembly.part(Xid(1), table(2, true), 40), Ok(None));
+        assert_eq!(reassembly.octets(), 120);
+        let Ok(Some(MultipartReply::Table(tables))) = reassembly.part(Xid(1), table(3, false), 40) else { panic!() };
+        assert_eq!(tables.iter().map(|stats| stats.table.0).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(reassembly.octets(), 40);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_nonsense_is_forgotten() {
+        let mut reassembly = Reassembly::new(100);
+        assert_eq!(reassembly.part(Xid(1), table(1, true), 60), Ok(None));
+        assert_eq!(reassembly.part(Xid(2), table(1, true), 60), Err(ReassemblyError::TooLong(100)));
+        assert_eq!(reassembly.part(Xid(1), table(1, true), 60), Err(ReassemblyError::TooLong(100)));
+        assert_eq!(reassembly.octets(), 0, "the reply that grew too long is gone");
+        assert_eq!(reassembly.part(Xid(1), table(1, true), 60), Ok(None));
+        let mixed = Part::whole(MultipartReply::PortDesc(Vec::new()));
+        assert_eq!(reassembly.part(Xid(1), mixed, 16), Err(ReassemblyError::Mixed));
+        assert_eq!(reassembly.octets(), 0);
+    }
 }

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
+use crate::error::{BadRequest, ErrorCode, ErrorMsg};
 use crate::frame::{VERSION, header};
-use crate::message::{DecodeError, Message, Part};
-use crate::multipart::{Desc, MultipartReply, MultipartRequest, Nothing};
+use crate::message::{DecodeError, Message};
+use crate::multipart::{MultipartReply, MultipartRequest, Part};
 use crate::port::{Port, PortReason, PortStatus};
-use crate::switch::{ErrorMsg, FeaturesReply, Hello, Role, RoleRequest};
+use crate::switch::{Desc, FeaturesReply, Hello, Role, RoleRequest};
 use crate::types::Xid;
+use crate::wire::{Nothing, Payload};
 
 /// How long the other end may take.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +41,7 @@ pub struct Identity {
     /// Datapath id and capabilities.
     pub features: FeaturesReply,
     /// Maker and names; `None` if the bridge wouldn't tell.
-    pub desc: Option<Desc>,
+    pub desc: Option<Box<Desc>>,
     /// Its ports.
     pub ports: Vec<Port>,
     /// The role that we have there.
@@ -89,7 +91,7 @@ enum State {
     /// Waiting for the rest: what has come so far.
     Details {
         features: FeaturesReply,
-        desc: Option<Option<Desc>>,
+        desc: Option<Option<Box<Desc>>>,
         ports: Vec<Port>,
         ports_complete: bool,
         role: Option<Role>,
@@ -111,11 +113,6 @@ pub const XID_MAX: Xid = Xid(OWN - 1);
 
 /// Most ports that a bridge may tell: Open vSwitch numbers them with 16 bits.
 const PORTS_MAX: usize = 0xffff;
-
-/// `OFPBRC_BAD_VERSION`.
-const BAD_VERSION: u16 = 0;
-/// `OFPBRC_BAD_TYPE`.
-const BAD_TYPE: u16 = 1;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -181,7 +178,7 @@ impl Peer {
             State::Ready if self.asked.is_some() => return Err(Close::NoEcho(now - self.heard)),
             State::Ready => {
                 self.asked = Some(now);
-                self.send(ECHO, &Message::EchoRequest(Bytes::new()));
+                self.send(ECHO, &Message::EchoRequest(Payload::default()));
                 return Ok(());
             }
         };
@@ -196,7 +193,7 @@ impl Peer {
         self.challenged = Some(now + answer);
         if self.asked.is_none() {
             self.asked = Some(now);
-            self.send(ECHO, &Message::EchoRequest(Bytes::new()));
+            self.send(ECHO, &Message::EchoRequest(Payload::default()));
         }
     }
 
@@ -230,12 +227,12 @@ impl Peer {
         self.asked = None;
         self.challenged = None;
         if version != VERSION {
-            self.refuse(kind, Xid(xid), BAD_VERSION, frame);
+            self.refuse(kind, Xid(xid), BadRequest::BadVersion, frame);
             return Ok(None);
         }
         if is_for_bridges(kind) {
             // Its body isn't even looked at.
-            self.refuse(kind, Xid(xid), BAD_TYPE, frame);
+            self.refuse(kind, Xid(xid), BadRequest::BadType, frame);
             return Ok(None);
         }
         match Message::decode(frame) {
@@ -270,7 +267,7 @@ impl Peer {
             Message::EchoReply(_) if xid == ECHO => {}
             // A second hello changes nothing.
             Message::Hello(_) => {}
-            Message::Error(error) if error.kind == crate::switch::ErrorType::HelloFailed => {
+            Message::Error(error) if matches!(error.code, ErrorCode::HelloFailed(_)) => {
                 return Err(Close::Handshake("the bridge answered HELLO_FAILED".into()));
             }
             message => return self.business(xid, message),
@@ -321,7 +318,7 @@ impl Peer {
                 ROLE_QUERY | ROLE_CLAIM => *role = Some(Role::Equal),
                 DESC => *desc = Some(None),
                 _ => {
-                    return Err(Close::Handshake(format!("the bridge answered {:?}, code {}", error.kind, error.code)));
+                    return Err(Close::Handshake(format!("the bridge answered {}", error.code)));
                 }
             },
             // Before the bridge is known nothing else counts.
@@ -343,10 +340,10 @@ impl Peer {
         }
     }
 
-    fn refuse(&mut self, kind: u8, xid: Xid, code: u16, frame: &Bytes) {
+    fn refuse(&mut self, kind: u8, xid: Xid, code: BadRequest, frame: &Bytes) {
         // An error never answers an error, or two ends could go on for ever.
         if kind != 1 {
-            self.send(xid, &Message::Error(ErrorMsg::bad_request(code, frame)));
+            self.send(xid, &Message::Error(ErrorMsg::about(code, frame)));
         }
     }
 

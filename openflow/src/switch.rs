@@ -1,125 +1,58 @@
-//! The bridge itself: version agreement, features, configuration, role, errors (OpenFlow 1.3.5 §7.3, §7.4.4, §7.5).
+//! The bridge itself: version agreement, features, configuration, role, what it tells unasked (OpenFlow 1.3.5 §7.3.1,
+//! §7.3.2, §7.3.9, §7.3.10, §7.5.1).
 
-use bytes::{BufMut, Bytes, BytesMut};
-use nom::number::complete::be_u16;
+use bytes::BytesMut;
 
 use crate::types::DatapathId;
-use crate::wire::{Parsed, Wire, all, refuse};
+use crate::wire::{Parsed, Text, Wire};
+
+wire_elements! {
+    /// `ofp_hello_elem_header`. Each is padded to 8 octets; the last one's padding may be missing.
+    pub enum HelloElement: min 4, EightIfAny {
+        /// Which versions the sender speaks: version `n` is bit `n % 32` of word `n / 32`.
+        VersionBitmap = 1 (Vec<u32>) pad 0, 0;
+    }
+}
 
 /// `ofp_hello`: which versions of OpenFlow the sender speaks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Hello {
-    /// Words of the version bitmap: version `n` is bit `n % 32` of word `n / 32`. `None`: no such element was sent.
-    pub versions: Option<Vec<u32>>,
+    /// What it says beside the version in its header.
+    pub elements: Vec<HelloElement>,
 }
 
 impl Hello {
+    /// The hello of someone with this version bitmap; `None`: without one.
+    pub fn with_versions(bitmap: Option<Vec<u32>>) -> Self {
+        Self { elements: bitmap.into_iter().map(HelloElement::VersionBitmap).collect() }
+    }
+
     /// The hello of someone who speaks 1.3 only.
     pub fn v13() -> Self {
-        Self { versions: Some(vec![1 << crate::frame::VERSION]) }
+        Self::with_versions(Some(vec![1 << crate::frame::VERSION]))
     }
 
     /// Does the sender speak 1.3, given the version in the header of its hello (§6.3.1)?
     pub fn speaks_v13(&self, header_version: u8) -> bool {
-        match &self.versions {
+        let bitmap = self.elements.iter().find_map(|element| match element {
+            HelloElement::VersionBitmap(words) => Some(words),
+            HelloElement::Unknown { .. } => None,
+        });
+        match bitmap {
             Some(words) => words.first().is_some_and(|word| word & (1 << crate::frame::VERSION) != 0),
             None => header_version >= crate::frame::VERSION,
         }
     }
 }
 
-const VERSION_BITMAP: u16 = 1;
-
 impl Wire for Hello {
     fn parse(input: &[u8]) -> Parsed<'_, Self> {
-        let mut versions = None;
-        let mut left = input;
-        while !left.is_empty() {
-            let (rest, kind) = be_u16(left)?;
-            let (rest, length) = be_u16(rest)?;
-            let length = usize::from(length);
-            if length < 4 || length > left.len() {
-                return refuse(left, "is a hello element with a length below 4 or beyond the message");
-            }
-            if kind == VERSION_BITMAP {
-                let (_, words) = all(&rest[..length - 4], u32::parse)?;
-                versions.get_or_insert(words);
-            }
-            // Elements are padded to 8 octets; the last one's padding may be missing.
-            left = left.get(length.next_multiple_of(8)..).unwrap_or_default();
-        }
-        Ok((left, Self { versions }))
+        let (rest, elements) = Vec::parse(input)?;
+        Ok((rest, Self { elements }))
     }
-
     fn put(&self, out: &mut BytesMut) {
-        if let Some(words) = &self.versions {
-            let start = out.len();
-            out.put_u16(VERSION_BITMAP);
-            out.put_u16((4 + 4 * words.len()) as u16);
-            for word in words {
-                out.put_u32(*word);
-            }
-            crate::wire::pad_to_8(out, start);
-        }
-    }
-}
-
-wire_enum! {
-    /// `ofp_error_type`.
-    pub enum ErrorType: u16 {
-        /// Versions don't agree.
-        HelloFailed = 0,
-        /// The request wasn't understood.
-        BadRequest = 1,
-        /// An action isn't right.
-        BadAction = 2,
-        /// An instruction isn't right.
-        BadInstruction = 3,
-        /// A match isn't right.
-        BadMatch = 4,
-        /// A flow-mod failed.
-        FlowModFailed = 5,
-        /// A group-mod failed.
-        GroupModFailed = 6,
-        /// A port-mod failed.
-        PortModFailed = 7,
-        /// A table-mod failed.
-        TableModFailed = 8,
-        /// A queue operation failed.
-        QueueOpFailed = 9,
-        /// The configuration can't be set.
-        SwitchConfigFailed = 10,
-        /// A role request failed.
-        RoleRequestFailed = 11,
-        /// A meter-mod failed.
-        MeterModFailed = 12,
-        /// Setting table features failed.
-        TableFeaturesFailed = 13,
-        /// An error of an extension.
-        Experimenter = 0xffff,
-    }
-}
-
-/// `ofp_error_msg`: a request failed. The transaction id is the request's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ErrorMsg {
-    /// What kind of error.
-    pub kind: ErrorType,
-    /// Which one of that kind; its meaning depends on `kind`.
-    pub code: u16,
-    /// At least 64 octets of the request, or a text.
-    pub data: Bytes,
-}
-
-impl ErrorMsg {
-    /// `OFPHFC_INCOMPATIBLE`: no version in common.
-    pub fn incompatible(text: &'static str) -> Self {
-        Self { kind: ErrorType::HelloFailed, code: 0, data: Bytes::from_static(text.as_bytes()) }
-    }
-
-    /// `OFPBRC_*` about `request`, of which the first 64 octets are returned.
-    pub fn bad_request(code: u16, request: &Bytes) -> Self {
-        Self { kind: ErrorType::BadRequest, code, data: request.slice(..request.len().min(64)) }
+        self.elements.put(out);
     }
 }
 
@@ -161,13 +94,39 @@ wire_struct! {
     }
 }
 
+wire_flags! {
+    /// `ofp_config_flags`: how IP fragments are handled. Both flags: as Open vSwitch's `nx-match`.
+    pub struct ConfigFlags: u16 {
+        /// Dropped.
+        FRAG_DROP = 1;
+        /// Reassembled.
+        FRAG_REASM = 2;
+    }
+}
+
 wire_struct! {
     /// `ofp_switch_config`.
     pub struct SwitchConfig {
         /// How IP fragments are handled.
-        flags: u16,
+        flags: ConfigFlags,
         /// Octets of a packet-in, where the flow entry doesn't say.
         miss_send_len: u16,
+    }
+}
+
+wire_struct! {
+    /// `ofp_desc` (§7.3.5.1): who made the bridge.
+    pub struct Desc {
+        /// Maker.
+        manufacturer: Text<256>,
+        /// Hardware.
+        hardware: Text<256>,
+        /// Software.
+        software: Text<256>,
+        /// Serial number.
+        serial: Text<32>,
+        /// Name that the operator gave the datapath (`other_config:dp-desc`).
+        datapath: Text<256>,
     }
 }
 
@@ -199,4 +158,64 @@ wire_struct! {
 impl RoleRequest {
     /// The generation that Open vSwitch tells before any master was.
     pub const NONE: u64 = u64::MAX;
+}
+
+wire_flags! {
+    /// Reasons of packet-ins: bit n is reason n.
+    pub struct PacketInReasons: u32 {
+        /// A table-miss entry sent it.
+        NO_MATCH = 1;
+        /// An action of another entry sent it.
+        ACTION = 2;
+        /// Its TTL is used up.
+        INVALID_TTL = 4;
+    }
+}
+
+wire_flags! {
+    /// Reasons of port notices: bit n is reason n.
+    pub struct PortReasons: u32 {
+        /// A new port.
+        ADD = 1;
+        /// The port is gone.
+        DELETE = 2;
+        /// Something about it changed.
+        MODIFY = 4;
+    }
+}
+
+wire_flags! {
+    /// Reasons of the removal of flow entries: bit n is reason n.
+    pub struct FlowRemovedReasons: u32 {
+        /// No packet for its idle timeout.
+        IDLE_TIMEOUT = 1;
+        /// Its hard timeout.
+        HARD_TIMEOUT = 2;
+        /// A flow-mod.
+        DELETE = 4;
+        /// Its group went.
+        GROUP_DELETE = 8;
+        /// Its meter went (1.4; Open vSwitch has it in 1.3 too).
+        METER_DELETE = 16;
+        /// It was evicted (1.4; Open vSwitch has it in 1.3 too).
+        EVICTION = 32;
+    }
+}
+
+wire_struct! {
+    /// `ofp_async_config`: what the bridge tells a controller unasked, by its role.
+    pub struct AsyncConfig {
+        /// Packet-ins to a master or equal.
+        packet_in: PacketInReasons,
+        /// Packet-ins to a slave.
+        packet_in_slave: PacketInReasons,
+        /// Port notices to a master or equal.
+        port_status: PortReasons,
+        /// Port notices to a slave.
+        port_status_slave: PortReasons,
+        /// Removals to a master or equal.
+        flow_removed: FlowRemovedReasons,
+        /// Removals to a slave.
+        flow_removed_slave: FlowRemovedReasons,
+    }
 }

@@ -3,23 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A 64-bit number that an OpenFlow message carries, kept apart from all others by its type.
+/// A number that an OpenFlow message carries, kept apart from all others by its type.
 macro_rules! id {
     ($(#[$meta:meta])* $name:ident($inner:ty)) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize))]
         pub struct $name(pub $inner);
     };
 }
 
-id! {
-    /// Datapath identifier: names a bridge for ever (OpenFlow 1.3.5 §7.3.1). Written as 16 hex digits.
-    DatapathId(u64)
-}
-id! {
-    /// Port number, 32 bits (§7.2.1). Values above [`PortNo::MAX`] are reserved.
-    PortNo(u32)
-}
 id! {
     /// Group identifier, 32 bits (§7.3.4.3).
     GroupId(u32)
@@ -37,6 +30,31 @@ id! {
     Xid(u32)
 }
 id! {
+    /// Queue of a port (§7.2.2). [`QueueId::ALL`]: each.
+    QueueId(u32)
+}
+id! {
+    /// A packet that the bridge keeps for the controller (§7.3.4.2). [`BufferId::NONE`]: it keeps none.
+    BufferId(u32)
+}
+
+// These are written in forms of their own, in JSON too.
+macro_rules! text_id {
+    ($(#[$meta:meta])* $name:ident($inner:ty)) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub $inner);
+    };
+}
+text_id! {
+    /// Datapath identifier: names a bridge for ever (OpenFlow 1.3.5 §7.3.1). Written as 16 hex digits.
+    DatapathId(u64)
+}
+text_id! {
+    /// Port number, 32 bits (§7.2.1). Values above [`PortNo::MAX`] are reserved.
+    PortNo(u32)
+}
+text_id! {
     /// Opaque mark that the controller gives a flow entry (§7.3.4.2).
     Cookie(u64)
 }
@@ -46,6 +64,14 @@ impl PortNo {
     pub const MAX: Self = Self(0xffff_ff00);
     /// Back out of the port a packet came in by (`OFPP_IN_PORT`); plain output to it is dropped.
     pub const IN_PORT: Self = Self(0xffff_fff8);
+    /// Through the flow tables (`OFPP_TABLE`); in a packet-out only.
+    pub const TABLE: Self = Self(0xffff_fff9);
+    /// As the bridge would without OpenFlow (`OFPP_NORMAL`).
+    pub const NORMAL: Self = Self(0xffff_fffa);
+    /// Out of all ports but the one it came in by, as the bridge would without OpenFlow (`OFPP_FLOOD`).
+    pub const FLOOD: Self = Self(0xffff_fffb);
+    /// Out of all ports but the one it came in by (`OFPP_ALL`).
+    pub const ALL: Self = Self(0xffff_fffc);
     /// To the controller as a packet-in (`OFPP_CONTROLLER`).
     pub const CONTROLLER: Self = Self(0xffff_fffd);
     /// The bridge's own network interface (`OFPP_LOCAL`).
@@ -55,13 +81,31 @@ impl PortNo {
 }
 
 impl GroupId {
+    /// Highest number of a group (`OFPG_MAX`).
+    pub const MAX: Self = Self(0xffff_ff00);
     /// Every group, in a delete or a statistics request (`OFPG_ALL`).
     pub const ALL: Self = Self(0xffff_fffc);
     /// No group: no filter by group (`OFPG_ANY`).
     pub const ANY: Self = Self(0xffff_ffff);
 }
 
+impl QueueId {
+    /// Every queue, in a statistics request (`OFPQ_ALL`).
+    pub const ALL: Self = Self(0xffff_ffff);
+}
+
+impl BufferId {
+    /// No packet is kept (`OFP_NO_BUFFER`).
+    pub const NONE: Self = Self(0xffff_ffff);
+}
+
 impl MeterId {
+    /// Highest number of a meter (`OFPM_MAX`).
+    pub const MAX: Self = Self(0xffff_0000);
+    /// Meters what the bridge handles slowly (`OFPM_SLOWPATH`).
+    pub const SLOWPATH: Self = Self(0xffff_fffd);
+    /// Meters packet-ins (`OFPM_CONTROLLER`).
+    pub const CONTROLLER: Self = Self(0xffff_fffe);
     /// Every meter, in a delete or a statistics request (`OFPM_ALL`).
     pub const ALL: Self = Self(0xffff_ffff);
 }
@@ -77,12 +121,22 @@ impl fmt::Display for DatapathId {
     }
 }
 
+impl fmt::Display for Cookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
 impl fmt::Display for PortNo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::LOCAL => f.write_str("LOCAL"),
             Self::CONTROLLER => f.write_str("CONTROLLER"),
             Self::IN_PORT => f.write_str("IN_PORT"),
+            Self::TABLE => f.write_str("TABLE"),
+            Self::NORMAL => f.write_str("NORMAL"),
+            Self::FLOOD => f.write_str("FLOOD"),
+            Self::ALL => f.write_str("ALL"),
             Self::ANY => f.write_str("ANY"),
             Self(n) => write!(f, "{n}"),
         }

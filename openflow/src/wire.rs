@@ -1,12 +1,15 @@
 //! What every wire form has in common: a parser, an encoder, and how they fail.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Deref;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use nom::number::complete::{be_u8, be_u16, be_u32, be_u64};
 use nom::{IResult, Parser, bytes::complete::take, combinator::map};
 
-use crate::types::{Cookie, DatapathId, GroupId, MacAddr, MeterId, PortNo, TableId, Xid};
+use crate::types::{BufferId, Cookie, DatapathId, GroupId, MacAddr, MeterId, PortNo, QueueId, TableId, Xid};
 
 /// Outcome of a parser: what is left, and the value.
 pub type Parsed<'a, T> = IResult<&'a [u8], T, Fault<'a>>;
@@ -68,7 +71,10 @@ macro_rules! wire_id {
         }
     )* };
 }
-wire_id! { DatapathId(u64); PortNo(u32); GroupId(u32); MeterId(u32); TableId(u8); Xid(u32); Cookie(u64); MacAddr([u8; 6]); }
+wire_id! {
+    DatapathId(u64); PortNo(u32); GroupId(u32); MeterId(u32); QueueId(u32); BufferId(u32); TableId(u8); Xid(u32); Cookie(u64);
+    MacAddr([u8; 6]);
+}
 
 impl<const N: usize> Fixed for [u8; N] {
     const LEN: usize = N;
@@ -82,6 +88,24 @@ impl<const N: usize> Wire for [u8; N] {
     }
     fn put(&self, out: &mut BytesMut) {
         out.put_slice(self);
+    }
+}
+
+/// One number for each type of group.
+impl Fixed for [u32; 4] {
+    const LEN: usize = 16;
+}
+impl Wire for [u32; 4] {
+    fn parse(input: &[u8]) -> Parsed<'_, Self> {
+        let (i, a) = be_u32(input)?;
+        let (i, b) = be_u32(i)?;
+        let (i, c) = be_u32(i)?;
+        map(be_u32, |d| [a, b, c, d]).parse(i)
+    }
+    fn put(&self, out: &mut BytesMut) {
+        for number in self {
+            out.put_u32(*number);
+        }
     }
 }
 
@@ -109,32 +133,159 @@ impl Wire for Ipv6Addr {
     }
 }
 
-/// A text in a field of `N` octets, ended by a zero octet if shorter. Anything that isn't UTF-8 is replaced.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Text<const N: usize>(pub String);
+/// A text in a field of `N` octets, ended by a zero octet if shorter. The octets are kept as they came.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Text<const N: usize>([u8; N]);
+
+impl<const N: usize> Text<N> {
+    /// `text`, cut at a character boundary so that one octet stays zero: C programs at the other end look for it.
+    pub fn new(text: &str) -> Self {
+        let mut end = text.len().min(N - 1);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let mut octets = [0; N];
+        octets[..end].copy_from_slice(&text.as_bytes()[..end]);
+        Self(octets)
+    }
+
+    /// The text up to its zero octet. What isn't UTF-8 is replaced by U+FFFD.
+    pub fn text(&self) -> Cow<'_, str> {
+        let end = self.0.iter().position(|&octet| octet == 0).unwrap_or(N);
+        String::from_utf8_lossy(&self.0[..end])
+    }
+}
 
 impl<const N: usize> Fixed for Text<N> {
     const LEN: usize = N;
 }
 impl<const N: usize> Wire for Text<N> {
     fn parse(input: &[u8]) -> Parsed<'_, Self> {
-        let (rest, field) = take(N)(input)?;
-        let end = field.iter().position(|&octet| octet == 0).unwrap_or(N);
-        Ok((rest, Self(String::from_utf8_lossy(&field[..end]).into_owned())))
+        map(<[u8; N]>::parse, Self).parse(input)
     }
     fn put(&self, out: &mut BytesMut) {
-        // One octet stays zero: C programs at the other end look for it.
-        let mut end = self.0.len().min(N - 1);
-        while !self.0.is_char_boundary(end) {
-            end -= 1;
+        out.put_slice(&self.0);
+    }
+}
+impl<const N: usize> fmt::Debug for Text<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.text(), f)
+    }
+}
+impl<const N: usize> fmt::Display for Text<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text())
+    }
+}
+
+/// Octets that are kept as they are, to the end of what holds them. Written in hex.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Octets(pub Vec<u8>);
+
+impl Wire for Octets {
+    fn parse(input: &[u8]) -> Parsed<'_, Self> {
+        Ok((&[], Self(input.to_vec())))
+    }
+    fn put(&self, out: &mut BytesMut) {
+        out.put_slice(&self.0);
+    }
+}
+impl fmt::Display for Octets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
+}
+impl fmt::Debug for Octets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A list takes all that is left.
+impl<T: Wire> Wire for Vec<T> {
+    fn parse(input: &[u8]) -> Parsed<'_, Self> {
+        all(input, T::parse)
+    }
+    fn put(&self, out: &mut BytesMut) {
+        for item in self {
+            item.put(out);
         }
-        out.put_slice(&self.0.as_bytes()[..end]);
-        out.put_bytes(0, N - end);
+    }
+}
+
+impl<T: Wire> Wire for Box<T> {
+    fn parse(input: &[u8]) -> Parsed<'_, Self> {
+        map(T::parse, Self::new).parse(input)
+    }
+    fn put(&self, out: &mut BytesMut) {
+        (**self).put(out);
+    }
+}
+
+/// Nothing: the body of messages that have none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Nothing;
+
+impl Wire for Nothing {
+    fn parse(input: &[u8]) -> Parsed<'_, Self> {
+        Ok((input, Self))
+    }
+    fn put(&self, _: &mut BytesMut) {}
+}
+
+/// The body of a message. It may keep slices of the message that it came in, instead of copying them.
+pub(crate) trait Body: Sized {
+    /// Reads all of `input`, which is a part of `whole`.
+    fn parse_body<'a>(input: &'a [u8], whole: &Bytes) -> Parsed<'a, Self>;
+    fn put_body(&self, out: &mut BytesMut);
+}
+
+impl<T: Wire> Body for T {
+    fn parse_body<'a>(input: &'a [u8], _: &Bytes) -> Parsed<'a, Self> {
+        <T as Wire>::parse(input)
+    }
+    fn put_body(&self, out: &mut BytesMut) {
+        Wire::put(self, out);
+    }
+}
+
+/// Octets that aren't looked into: a slice of the message they came in. Written in hex.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Payload(pub Bytes);
+
+impl Body for Payload {
+    fn parse_body<'a>(input: &'a [u8], whole: &Bytes) -> Parsed<'a, Self> {
+        Ok((&[], Self(whole.slice_ref(input))))
+    }
+    fn put_body(&self, out: &mut BytesMut) {
+        out.put_slice(&self.0);
+    }
+}
+impl Deref for Payload {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+impl<T: Into<Bytes>> From<T> for Payload {
+    fn from(octets: T) -> Self {
+        Self(octets.into())
+    }
+}
+impl fmt::Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::LowerHex::fmt(&self.0, f)
+    }
+}
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
 /// Reads values until nothing is left.
-pub(crate) fn all<T>(mut input: &[u8], mut one: impl FnMut(&[u8]) -> Parsed<'_, T>) -> Parsed<'_, Vec<T>> {
+pub(crate) fn all<T>(mut input: &[u8], one: impl Fn(&[u8]) -> Parsed<'_, T>) -> Parsed<'_, Vec<T>> {
     let mut values = Vec::new();
     while !input.is_empty() {
         let (rest, value) = one(input)?;
@@ -163,6 +314,58 @@ pub(crate) fn element(input: &[u8], min: usize) -> Parsed<'_, (u16, &[u8])> {
     Ok((rest, (kind, &whole[4..])))
 }
 
+/// Reads a struct that says its own length in the 16-bit field at octet `at`: `own` gets just its octets and has to use
+/// them up.
+pub(crate) fn sized<'a, T>(
+    input: &'a [u8],
+    at: usize,
+    min: usize,
+    own: impl FnOnce(&'a [u8]) -> Parsed<'a, T>,
+) -> Parsed<'a, T> {
+    let (field, ()) = pad(input, at)?;
+    let (_, length) = be_u16(field)?;
+    let length = usize::from(length);
+    if length < min {
+        return refuse(field, "is a length below the minimum of its structure");
+    }
+    if length > input.len() {
+        return refuse(field, "is a length beyond its container");
+    }
+    let (rest, octets) = take(length)(input)?;
+    let (left, value) = own(octets)?;
+    if left.is_empty() { Ok((rest, value)) } else { refuse(left, "is more than its structure may have") }
+}
+
+/// What follows an element outside its length.
+#[derive(Clone, Copy)]
+pub(crate) enum Padding {
+    /// Nothing.
+    None,
+    /// Zeros up to a multiple of 8 octets.
+    Eight,
+    /// The same, which the last element may lack.
+    EightIfAny,
+}
+
+impl Padding {
+    /// Skips what follows an element of `length` octets.
+    pub(crate) fn skip(self, rest: &[u8], length: usize) -> Result<&[u8], nom::Err<Fault<'_>>> {
+        let missing = length.next_multiple_of(8) - length;
+        match self {
+            Self::None => Ok(rest),
+            Self::Eight => pad(rest, missing).map(|(rest, ())| rest),
+            Self::EightIfAny => Ok(rest.get(missing..).unwrap_or_default()),
+        }
+    }
+
+    /// Writes what follows the element that begins at `start`.
+    pub(crate) fn put(self, out: &mut BytesMut, start: usize) {
+        if !matches!(self, Self::None) {
+            pad_to_8(out, start);
+        }
+    }
+}
+
 /// Skips `n` octets of padding.
 pub(crate) fn pad(input: &[u8], n: usize) -> Parsed<'_, ()> {
     map(take(n), |_| ()).parse(input)
@@ -180,6 +383,11 @@ impl LengthGuard {
         let at = out.len();
         out.put_u16(0);
         Self { start, at }
+    }
+
+    /// The structure that begins here has its length, which is yet to be written as zero, at octet `at`.
+    pub(crate) fn over(out: &BytesMut, at: usize) -> Self {
+        Self { start: out.len(), at: out.len() + at }
     }
 
     /// Fills in the length. Regions beyond 65,535 octets don't fit into a message; callers keep below.

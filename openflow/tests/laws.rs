@@ -3,18 +3,20 @@
 
 use bytes::{Bytes, BytesMut};
 use openflow::action::Action;
-use openflow::flow::{FlowMod, FlowModCommand, FlowModFlags};
+use openflow::flow::{FlowMod, FlowModCommand, FlowModFlags, FlowStats, FlowStatsRequest};
 use openflow::frame::next_frame;
 use openflow::group::{Bucket, GroupMod, GroupModCommand, GroupType};
 use openflow::instruction::Instruction;
 use openflow::matching::Match;
-use openflow::message::{Message, Part};
+use openflow::message::Message;
 use openflow::meter::{Band, MeterFlags, MeterMod, MeterModCommand};
-use openflow::multipart::{FlowStats, FlowStatsRequest, MultipartReply, MultipartRequest, Nothing};
+use openflow::multipart::{MultipartReply, MultipartRequest, Part};
+use openflow::narrow::U13;
 use openflow::oxm::Oxm;
 use openflow::packet::{PacketIn, PacketInReason, PacketOut};
 use openflow::switch::Hello;
-use openflow::types::{Cookie, GroupId, MacAddr, MeterId, PortNo, TableId, Xid};
+use openflow::types::{BufferId, Cookie, GroupId, MacAddr, MeterId, PortNo, TableId, Xid};
+use openflow::wire::Nothing;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -24,7 +26,7 @@ fn fields() -> Match {
         Oxm::InPort(PortNo(3), None),
         Oxm::Metadata(0x100_0064, mask),
         Oxm::EthDst(MacAddr([1, 0, 0, 0, 0, 0]), Some(MacAddr([1, 0, 0, 0, 0, 0]))),
-        Oxm::VlanVid(0x1ffe, None),
+        Oxm::VlanVid(U13::low(0x1ffe), None),
         Oxm::EthType(0x800, None),
         Oxm::Ipv4Src([10, 0, 0, 0].into(), Some([255, 0, 0, 0].into())),
         Oxm::TunnelId(100, None),
@@ -34,9 +36,9 @@ fn fields() -> Match {
 fn actions() -> Vec<Action> {
     vec![
         Action::PushVlan { ethertype: 0x8100 },
-        Action::SetField(Oxm::VlanVid(0x1005, None)),
+        Action::SetField(Oxm::VlanVid(U13::low(0x1005), None)),
         Action::PopVlan {},
-        Action::Controller { meter: MeterId(7) },
+        Action::metered_copy(MeterId(7)),
         Action::Group { group: GroupId(100) },
         Action::output(PortNo(9)),
     ]
@@ -61,7 +63,7 @@ fn messages() -> Vec<Message> {
         idle_timeout: 300,
         hard_timeout: 0,
         priority: 10,
-        buffer_id: FlowMod::NO_BUFFER,
+        buffer_id: BufferId::NONE,
         out_port: PortNo::ANY,
         out_group: GroupId::ANY,
         flags: FlowModFlags::SEND_FLOW_REM,
@@ -85,7 +87,7 @@ fn messages() -> Vec<Message> {
     let buckets = vec![Bucket::new(actions()), Bucket::new(Vec::new())];
     vec![
         Message::Hello(Hello::v13()),
-        Message::EchoRequest(Bytes::from_static(b"still there?")),
+        Message::EchoRequest(Bytes::from_static(b"still there?").into()),
         Message::BarrierRequest(Nothing),
         Message::FlowMod(flow),
         Message::GroupMod(GroupMod { command: GroupModCommand::Add, kind: GroupType::All, group: GroupId(1), buckets }),
@@ -97,13 +99,13 @@ fn messages() -> Vec<Message> {
         }),
         Message::PacketOut(PacketOut::new(actions(), Bytes::from_static(&[0x55; 60]))),
         Message::PacketIn(PacketIn {
-            buffer_id: FlowMod::NO_BUFFER,
+            buffer_id: BufferId::NONE,
             total_len: 60,
             reason: PacketInReason::Action,
             table: TableId(0),
             cookie: Cookie(1),
             matching: fields(),
-            data: Bytes::from_static(&[0xaa; 60]),
+            data: Bytes::from_static(&[0xaa; 60]).into(),
         }),
         Message::MultipartRequest(Part { more: false, body: MultipartRequest::Flow(FlowStatsRequest::all()) }),
         Message::MultipartReply(Part { more: true, body: MultipartReply::Flow(vec![told.clone(), told]) }),

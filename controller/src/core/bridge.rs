@@ -9,14 +9,17 @@ use apps::pipeline::{FLOOD, FORWARD, LEARN};
 use apps::reconcile::{self, Change, Edit};
 use apps::view::{Endpoint, Host};
 use openflow::action::Action;
+use openflow::flow::{FlowStats, FlowStatsRequest};
 use openflow::instruction::Instruction;
-use openflow::message::{Message, Part};
-use openflow::multipart::{FlowStats, FlowStatsRequest, MeterRequest, MultipartReply, MultipartRequest, Nothing};
+use openflow::message::Message;
+use openflow::meter::MeterRequest;
+use openflow::multipart::{MultipartReply, MultipartRequest, Part};
 use openflow::oxm::Oxm;
 use openflow::peer::XID_MAX;
 use openflow::port::{Port, PortState};
 use openflow::switch::Role;
 use openflow::types::{DatapathId, MacAddr, PortNo, Xid};
+use openflow::wire::Nothing;
 
 use super::SessionId;
 
@@ -158,7 +161,7 @@ impl Bridge {
                 parts: 0,
             });
         }
-        let ask = |body| Message::MultipartRequest(Part { more: false, body });
+        let ask = |body| Message::MultipartRequest(Part::whole(body));
         vec![
             (flows, ask(MultipartRequest::Flow(FlowStatsRequest::all()))),
             (groups, ask(MultipartRequest::GroupDesc(Nothing))),

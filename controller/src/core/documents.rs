@@ -75,7 +75,7 @@ impl Core {
             };
             snapshot::Port {
                 number: number.0,
-                name: record.port.name.0.clone(),
+                name: record.port.name.text().into_owned(),
                 up: record.is_up(),
                 kind: kind.to_owned(),
                 tenant,
@@ -105,7 +105,7 @@ impl Core {
         let port = bridge.and_then(|bridge| bridge.ports.get(&place.port));
         PortName {
             bridge: self.bridge_name(place.bridge),
-            port: port.map_or_else(|| place.port.to_string(), |port| port.port.name.0.clone()),
+            port: port.map_or_else(|| place.port.to_string(), |port| port.port.name.text().into_owned()),
         }
     }
 

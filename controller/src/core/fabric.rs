@@ -11,13 +11,13 @@ use apps::tenants;
 use apps::view::{self, Endpoint, Held, Link, PortView};
 use openflow::action::Action;
 use openflow::message::Message;
-use openflow::multipart::Nothing;
 use openflow::oxm::Oxm;
 use openflow::packet::PacketOut;
 use openflow::peer::Identity;
 use openflow::port::{PortReason, PortStatus};
 use openflow::switch::Role;
 use openflow::types::{DatapathId, Xid};
+use openflow::wire::Nothing;
 
 use super::bridge::{Bridge, Connection, PortRecord};
 use super::probe::Probe;
@@ -31,7 +31,7 @@ impl Core {
         }
         self.sessions.insert(session, dpid);
         let bridge = self.bridges.entry(dpid).or_default();
-        bridge.told = identity.desc.map(|desc| desc.datapath.0).unwrap_or_default();
+        bridge.told = identity.desc.map(|desc| desc.datapath.text().into_owned()).unwrap_or_default();
         let gone: Vec<Endpoint> = {
             let still: BTreeSet<_> = identity.ports.iter().map(|port| port.number).collect();
             let gone = bridge.ports.keys().filter(|port| !still.contains(port));
@@ -124,7 +124,7 @@ impl Core {
 
     pub(super) fn port_status(&mut self, now: Instant, dpid: DatapathId, status: PortStatus) {
         let place = Endpoint { bridge: dpid, port: status.port.number };
-        let name = status.port.name.0.clone();
+        let name = status.port.name.text().into_owned();
         let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
         let changed = match status.reason {
             PortReason::Delete => bridge.ports.remove(&status.port.number).is_some(),
@@ -166,7 +166,7 @@ impl Core {
         let known = self.bridges.iter().filter(|(_, bridge)| bridge.was_read);
         self.view.bridges = known
             .map(|(dpid, bridge)| {
-                let port = |port: &PortRecord| PortView { name: port.port.name.0.clone(), up: port.is_up() };
+                let port = |port: &PortRecord| PortView { name: port.port.name.text().into_owned(), up: port.is_up() };
                 let ports = bridge.ports.iter().map(|(number, record)| (*number, port(record))).collect();
                 (*dpid, view::Bridge { name: bridge.name.clone(), responsive: bridge.is_responsive(), ports })
             })

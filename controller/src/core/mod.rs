@@ -290,6 +290,6 @@ impl Core {
         let bridge = self.bridges.get(&place.bridge);
         let name = bridge.map_or_else(|| place.bridge.to_string(), |bridge| bridge.name.clone());
         let port = bridge.and_then(|bridge| bridge.ports.get(&place.port));
-        format!("{name}/{}", port.map_or_else(|| place.port.to_string(), |port| port.port.name.0.clone()))
+        format!("{name}/{}", port.map_or_else(|| place.port.to_string(), |port| port.port.name.text().into_owned()))
     }
 }

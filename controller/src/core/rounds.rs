@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use apps::desired::BridgeState;
 use apps::marks::{Owner, cookie};
 use apps::reconcile::{self, Change, Edit, Style};
+use openflow::error::ErrorMsg;
 use openflow::message::Message;
-use openflow::multipart::Nothing;
-use openflow::switch::ErrorMsg;
 use openflow::types::{DatapathId, Xid};
+use openflow::wire::Nothing;
 
 use super::bridge::InFlight;
 use super::{Core, Effect, Level};
@@ -221,7 +221,7 @@ impl Core {
             }
         };
         let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
-        let trouble = format!("bridge {} refused {what}: {:?}, code {}", bridge.name, error.kind, error.code);
+        let trouble = format!("bridge {} refused {what}: {}", bridge.name, error.code);
         self.notice(now, Level::Warning, trouble.clone());
         if let Some(bridge) = self.bridges.get_mut(&dpid) {
             bridge.trouble = Some(trouble);

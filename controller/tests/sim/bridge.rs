@@ -5,21 +5,21 @@ use std::sync::Arc;
 
 use apps::desired::{BridgeState, Flow, FlowKey, Group, Meter, Section};
 use apps::marks::Owner;
-use bytes::Bytes;
 use controller::core::SessionId;
 use openflow::action::Action;
-use openflow::flow::{FlowMod, FlowModCommand};
+use openflow::error::{BadAction, BadMatch, ErrorCode, ErrorMsg, GroupModFailed, MeterModFailed};
+use openflow::flow::{FlowMod, FlowModCommand, FlowStats};
 use openflow::group::{GroupDesc, GroupMod, GroupModCommand};
 use openflow::instruction::Instruction;
-use openflow::message::{Message, Part};
+use openflow::message::Message;
 use openflow::meter::{MeterConfig, MeterMod, MeterModCommand};
-use openflow::multipart::{Desc, FlowStats, MultipartReply, MultipartRequest, Nothing};
+use openflow::multipart::{MultipartReply, MultipartRequest, Part};
 use openflow::packet::PacketOut;
 use openflow::peer::Identity;
-use openflow::port::{Port, PortConfig, PortState};
-use openflow::switch::{Capabilities, ErrorMsg, ErrorType, FeaturesReply, Role};
+use openflow::port::{Port, PortConfig, PortFeatures, PortState};
+use openflow::switch::{Capabilities, Desc, FeaturesReply, Role};
 use openflow::types::{Cookie, DatapathId, MacAddr, PortNo, Xid};
-use openflow::wire::Text;
+use openflow::wire::{Nothing, Payload, Text};
 
 const ALL: Owner = Owner::FABRIC;
 
@@ -54,13 +54,13 @@ impl SimBridge {
         self.ports.push(Port {
             number,
             address: MacAddr([0x0e, 0, 0, 0, self.dpid.0 as u8, number.0 as u8]),
-            name: Text(name.to_owned()),
+            name: Text::new(name),
             config: PortConfig::empty(),
             state: PortState::LIVE,
-            current: 0,
-            advertised: 0,
-            supported: 0,
-            peer: 0,
+            current: PortFeatures::empty(),
+            advertised: PortFeatures::empty(),
+            supported: PortFeatures::empty(),
+            peer: PortFeatures::empty(),
             current_speed: 0,
             max_speed: 0,
         });
@@ -68,7 +68,6 @@ impl SimBridge {
     }
 
     pub(crate) fn identity(&self) -> Box<Identity> {
-        let text = |text: &str| Text(text.to_owned());
         Box::new(Identity {
             features: FeaturesReply {
                 datapath: self.dpid,
@@ -77,13 +76,13 @@ impl SimBridge {
                 auxiliary_id: 0,
                 capabilities: Capabilities::empty(),
             },
-            desc: Some(Desc {
-                manufacturer: Text(String::new()),
-                hardware: Text(String::new()),
-                software: Text(String::new()),
-                serial: Text(String::new()),
-                datapath: text(&format!("b{}", self.dpid.0)),
-            }),
+            desc: Some(Box::new(Desc {
+                manufacturer: Text::new(""),
+                hardware: Text::new(""),
+                software: Text::new(""),
+                serial: Text::new(""),
+                datapath: Text::new(&format!("b{}", self.dpid.0)),
+            })),
             ports: self.ports.clone(),
             role: Role::Master,
         })
@@ -93,8 +92,9 @@ impl SimBridge {
         Arc::make_mut(self.state.entry(ALL).or_default())
     }
 
-    fn refuse(&mut self, xid: Xid, kind: ErrorType, code: u16) {
-        self.to_core.push_back((xid, Message::Error(ErrorMsg { kind, code, data: Bytes::new() })));
+    fn refuse(&mut self, xid: Xid, code: impl Into<ErrorCode>) {
+        let error = ErrorMsg { code: code.into(), data: Payload::default() };
+        self.to_core.push_back((xid, Message::Error(error)));
     }
 
     /// Does what a message asks for. Packets that it has to send out are the answer.
@@ -113,6 +113,9 @@ impl SimBridge {
 
     fn flow_mod(&mut self, xid: Xid, wanted: FlowMod) {
         self.changes += 1;
+        if wanted.matching.check().is_err() {
+            return self.refuse(xid, BadMatch::BadPrereq);
+        }
         let key = FlowKey { table: wanted.table, priority: wanted.priority, matching: wanted.matching };
         match wanted.command {
             FlowModCommand::Add => {
@@ -123,13 +126,15 @@ impl SimBridge {
                 });
                 for action in actions {
                     let missing = match action {
-                        Action::Group { group } if !section.groups.contains_key(group) => (ErrorType::BadAction, 9),
-                        Action::Controller { meter } if !section.meters.contains_key(meter) => {
-                            (ErrorType::MeterModFailed, 2)
+                        Action::Group { group } if !section.groups.contains_key(group) => {
+                            ErrorCode::from(BadAction::BadOutGroup)
+                        }
+                        action if action.copy_meter().is_some_and(|meter| !section.meters.contains_key(&meter)) => {
+                            MeterModFailed::InvalidMeter.into()
                         }
                         _ => continue,
                     };
-                    return self.refuse(xid, missing.0, missing.1);
+                    return self.refuse(xid, missing);
                 }
                 let flow = Flow {
                     cookie: wanted.cookie,
@@ -151,8 +156,8 @@ impl SimBridge {
         let exists = section.groups.contains_key(&wanted.group);
         let group = Group { kind: wanted.kind, buckets: wanted.buckets };
         match wanted.command {
-            GroupModCommand::Add if exists => self.refuse(xid, ErrorType::GroupModFailed, 0),
-            GroupModCommand::Modify if !exists => self.refuse(xid, ErrorType::GroupModFailed, 8),
+            GroupModCommand::Add if exists => self.refuse(xid, GroupModFailed::GroupExists),
+            GroupModCommand::Modify if !exists => self.refuse(xid, GroupModFailed::UnknownGroup),
             GroupModCommand::Delete => {
                 let uses = |flow: &Flow| {
                     flow.instructions.iter().any(|instruction| {
@@ -172,13 +177,13 @@ impl SimBridge {
         let section = self.section();
         let exists = section.meters.contains_key(&wanted.meter);
         match wanted.command {
-            MeterModCommand::Add if exists => self.refuse(xid, ErrorType::MeterModFailed, 1),
-            MeterModCommand::Modify if !exists => self.refuse(xid, ErrorType::MeterModFailed, 2),
+            MeterModCommand::Add if exists => self.refuse(xid, MeterModFailed::MeterExists),
+            MeterModCommand::Modify if !exists => self.refuse(xid, MeterModFailed::UnknownMeter),
             MeterModCommand::Delete => {
                 let uses = |flow: &Flow| {
                     flow.instructions.iter().any(|instruction| {
                         matches!(instruction, Instruction::ApplyActions(actions)
-                            if actions.contains(&Action::Controller { meter: wanted.meter }))
+                            if actions.iter().any(|action| action.copy_meter() == Some(wanted.meter)))
                     })
                 };
                 section.meters.remove(&wanted.meter);
@@ -227,7 +232,7 @@ impl SimBridge {
             ),
             other => panic!("{other:?} isn't asked"),
         };
-        self.to_core.push_back((xid, Message::MultipartReply(Part { more: false, body })));
+        self.to_core.push_back((xid, Message::MultipartReply(Part::whole(body))));
     }
 
     /// Adds an entry that the controller knows nothing of.

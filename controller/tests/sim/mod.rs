@@ -17,13 +17,12 @@ use bytes::Bytes;
 use controller::core::{Core, Effect, Event, Memory, SessionId, Settings};
 use controller::snapshot::{PolicyStatus, Snapshot};
 use openflow::action::Action;
-use openflow::flow::FlowMod;
 use openflow::matching::Match;
 use openflow::message::Message;
 use openflow::oxm::Oxm;
 use openflow::packet::{PacketIn, PacketInReason, PacketOut};
 use openflow::port::{PortReason, PortState, PortStatus};
-use openflow::types::{Cookie, DatapathId, MacAddr, PortNo, TableId, Xid};
+use openflow::types::{BufferId, Cookie, DatapathId, MacAddr, PortNo, TableId, Xid};
 
 use bridge::SimBridge;
 
@@ -266,7 +265,7 @@ impl World {
         assert_eq!(*key, u64::from(PROBE_KEY));
         let from = Endpoint { bridge: dpid, port: *port };
         let Some((at, carrier)) = self.open_wires().get(&from).copied() else { return };
-        self.arrive(at, &out.data, Some(*key), carrier);
+        self.arrive(at, &out.data.0, Some(*key), carrier);
     }
 
     /// A frame comes in at a bridge that may show it to the controller.
@@ -304,7 +303,7 @@ impl World {
     pub(crate) fn edge_ports(&self) -> Vec<(Endpoint, Option<String>)> {
         let ports = self.bridges.values().flat_map(|bridge| {
             let place = |port: &openflow::port::Port| Endpoint { bridge: bridge.dpid, port: port.number };
-            bridge.ports.iter().map(move |port| (place(port), port.name.0.clone()))
+            bridge.ports.iter().map(move |port| (place(port), port.name.text().into_owned()))
         });
         ports
             .filter(|(place, _)| !self.wires.contains_key(place))
@@ -316,12 +315,12 @@ impl World {
 fn packet_in(table: TableId, matching: Match, data: Bytes) -> Message {
     assert!([ADMIT, LEARN].contains(&table));
     Message::PacketIn(PacketIn {
-        buffer_id: FlowMod::NO_BUFFER,
+        buffer_id: BufferId::NONE,
         total_len: data.len() as u16,
         reason: PacketInReason::Action,
         table,
         cookie: Cookie(0),
         matching,
-        data,
+        data: data.into(),
     })
 }

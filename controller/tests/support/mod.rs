@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use controller::daemon::Options;
 use controller::listen::Limits;
+use openflow::error::{BadRequest, ErrorMsg};
 use openflow::frame::next_frame;
-use openflow::message::{Message, Part};
+use openflow::message::Message;
+use openflow::multipart::Part;
 use openflow::multipart::{MultipartReply, MultipartRequest};
 use openflow::peer::Timing;
-use openflow::switch::{Capabilities, ErrorMsg, FeaturesReply, Hello, Role, RoleRequest};
+use openflow::switch::{Capabilities, FeaturesReply, Hello, Role, RoleRequest};
 use openflow::types::{DatapathId, Xid};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -53,7 +55,7 @@ impl Bridge {
                 Message::MultipartRequest(Part { body: MultipartRequest::PortDesc(_), .. }) => {
                     Message::MultipartReply(Part { more: false, body: MultipartReply::PortDesc(Vec::new()) })
                 }
-                Message::MultipartRequest(_) => Message::Error(ErrorMsg::bad_request(2, &"".into())),
+                Message::MultipartRequest(_) => Message::Error(ErrorMsg::about(BadRequest::BadMultipart, &"".into())),
                 Message::RoleRequest(RoleRequest { role, .. }) => {
                     let role = if role == Role::NoChange { Role::Equal } else { role };
                     Message::RoleReply(RoleRequest { role, generation: 0 })
