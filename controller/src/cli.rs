@@ -1,5 +1,6 @@
 //! The command line.
 
+mod decode;
 mod get;
 mod table;
 
@@ -49,6 +50,8 @@ enum Command {
     },
     /// Show what the controller sees
     Get(get::Get),
+    /// Show OpenFlow messages, from hex or a raw stream
+    Decode(decode::Decode),
 }
 
 /// Runs the command that the process was called with.
@@ -57,6 +60,7 @@ pub fn run() -> ExitCode {
         Command::Serve { config, settings } => serve(config, settings),
         Command::Check { policy } => check(&policy),
         Command::Get(get) => get::run(&get),
+        Command::Decode(decode) => decode::run(&decode),
     }
 }
 

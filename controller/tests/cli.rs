@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Output, Stdio};
 
 use support::Folder;
@@ -124,4 +124,83 @@ fn wrong_use_is_2_and_check_tells_what_is_valid() {
     let bad = folder.write("bad.toml", "version = [\n");
     let (code, _, text) = run(&["check", bad.to_str().unwrap()]);
     assert!(code == 2 && text.contains("bad.toml"), "{text}");
+}
+
+/// What `espalier decode` makes of standard input.
+fn decode(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
+    let mut command = espalier(&["decode"]);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// What `ovs-ofctl -O OpenFlow13 add-flow` 3.1.0 sends for `table=5,tcp,actions=set_field:81->tcp_src,set_field:82->tcp_dst`.
+const ADD_FLOW: &str = "\
+    040e006800000006000000000000000000000000000000000500000000008000ffffffffffffffffffffffff000000000001000f\
+    80000a02080080001401060000040028000000000019001080001a0200510000000000000019001080001c020052000000000000";
+
+#[test]
+fn messages_are_shown_as_text() {
+    let (code, text, _) = run(&["decode", ADD_FLOW]);
+    let wanted = "FLOW_MOD xid=0x6 length=104
+  cookie=0x0 cookie_mask=0x0 table=5 command=add idle_timeout=0 hard_timeout=0 priority=32768 buffer_id=NONE \
+                  out_port=ANY out_group=ANY flags=none matching={eth_type=0x800,ip_proto=6}
+  instructions:
+    - apply_actions(set_field(tcp_src=81),set_field(tcp_dst=82))
+";
+    assert_eq!((code, text.as_str()), (0, wanted));
+    // A line for each message, blanks and colons as they come.
+    let (code, text, _) = decode(&["-"], b"04:05:00:08:00:00:00:01\n\n0414 0008 0000 0002\n");
+    assert_eq!((code, text.as_str()), (0, "FEATURES_REQUEST xid=0x1 length=8\nBARRIER_REQUEST xid=0x2 length=8\n"));
+}
+
+#[test]
+fn messages_are_shown_as_json() {
+    let (code, text, _) = run(&["decode", "-o", "json", ADD_FLOW]);
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(code, 0);
+    assert_eq!(value["type"], "flow_mod");
+    assert_eq!(value["body"]["matching"], serde_json::json!({ "eth_type": 2048, "ip_proto": 6 }));
+    assert_eq!(value["body"]["instructions"][0]["apply_actions"][1]["set_field"]["tcp_dst"], 82);
+}
+
+#[test]
+fn a_raw_stream_is_cut_into_its_messages() {
+    let stream = [4u8, 5, 0, 8, 0, 0, 0, 1, 4, 2, 0, 10, 0, 0, 0, 9, 0xff, 0xfe, 4, 20, 0, 12, 0, 0];
+    let (code, text, _) = decode(&[], &stream);
+    assert_eq!(code, 1, "the last one is cut");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[..3], ["FEATURES_REQUEST xid=0x1 length=8", "ECHO_REQUEST xid=0x9 length=10", "  fffe"]);
+    assert!(lines[3].starts_with("message 3: malformed: ends after 6 octets"), "{text}");
+}
+
+#[test]
+fn a_malformed_message_is_told_by_octet_field_and_reason() {
+    // The Ethernet type claims one octet.
+    let bad = ADD_FLOW.replace("80000a020800", "80000a010800");
+    let (code, text, _) = run(&["decode", &bad]);
+    let reason = "has a length that isn't its field's";
+    assert_eq!(
+        (code, text.as_str()),
+        (1, &*format!("FLOW_MOD xid=0x6 length=104: malformed: octet 52, in matching.eth_type, {reason}\n"))
+    );
+    let (code, text, _) = run(&["decode", "-o", "json", &bad]);
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(code, 1);
+    assert_eq!(value["error"], serde_json::json!({ "offset": 52, "field": "matching.eth_type", "reason": reason }));
+    for (hex, part) in [
+        ("04050009000000", "within its header"),
+        ("0405000800000001ff", "claims 8 octets, but 9 were given"),
+        ("0405000700000001", "less than its header"),
+        ("0105000800000001", "is of version 0x01"),
+    ] {
+        let (code, text, _) = run(&["decode", hex]);
+        assert!(code == 1 && text.contains(part), "{hex}: {code} {text}");
+    }
+    let (code, _, error) = run(&["decode", "04xy"]);
+    assert!(code == 2 && error.contains("'x' is no hex digit"), "{error}");
+    let (code, _, error) = decode(&[], b"0405000800000001\n040\n");
+    assert!(code == 2 && error.contains("line 2: 3 hex digits"), "{error}");
 }

@@ -34,7 +34,6 @@ macro_rules! errors {
 
         /// What went wrong: a type and a code of it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
         pub enum ErrorCode {
             $($(#[$tmeta])* $kind($kind),)+
             /// An error of an extension that has no name here.
@@ -113,6 +112,24 @@ impl fmt::Display for ErrorCode {
             }
             (None, _) => write!(f, "error type {} code {}", self.kind(), self.code()),
         }
+    }
+}
+
+/// Its numbers, and its name where it has one.
+#[cfg(feature = "serde")]
+impl serde::Serialize for ErrorCode {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("type", &self.kind())?;
+        map.serialize_entry("code", &self.code())?;
+        if self.kind() == EXPERIMENTER {
+            map.serialize_entry("experimenter", &self.owner())?;
+        }
+        if let Some(name) = self.name() {
+            map.serialize_entry("name", name)?;
+        }
+        map.end()
     }
 }
 

@@ -2,7 +2,7 @@
 //! 187), as Open vSwitch speaks them in 1.3. Others are kept as they came.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use nom::number::complete::{be_u16, be_u32};
+use nom::number::complete::be_u16;
 
 use crate::flow::FlowRemovedReason;
 use crate::frame::{HEADER, header};
@@ -10,7 +10,7 @@ use crate::instruction::Instruction;
 use crate::matching::Match;
 use crate::message::Message;
 use crate::types::{Cookie, PortNo, TableId, Xid};
-use crate::wire::{Body, LengthGuard, Nothing, Parsed, Payload, Wire, pad, refuse};
+use crate::wire::{Body, LengthGuard, Nothing, Parsed, Payload, Wire, pad, read, refuse};
 
 /// The Open Networking Foundation's number as an experimenter.
 pub const ONF: u32 = 0x4f4e_4600;
@@ -39,8 +39,8 @@ macro_rules! experimenters {
         }
         impl Body for $name {
             fn parse_body<'a>(input: &'a [u8], whole: &Bytes) -> Parsed<'a, Self> {
-                let (i, experimenter) = be_u32(input)?;
-                let (i, exp_type) = be_u32(i)?;
+                let (i, experimenter) = read(input, "experimenter")?;
+                let (i, exp_type) = read(i, "exp_type")?;
                 match (experimenter, exp_type) {
                     $(($owner, $kind) => {
                         let (rest, body) = <$body as Body>::parse_body(i, whole)?;
@@ -163,9 +163,9 @@ pub struct BundleAdd {
 
 impl Body for BundleAdd {
     fn parse_body<'a>(input: &'a [u8], whole: &Bytes) -> Parsed<'a, Self> {
-        let (i, bundle) = be_u32(input)?;
+        let (i, bundle) = read(input, "bundle")?;
         let (i, ()) = pad(i, 2)?;
-        let (i, flags) = BundleFlags::parse(i)?;
+        let (i, flags) = read(i, "flags")?;
         let (_, length) = pad(i, 2).and_then(|(at, ())| be_u16(at))?;
         let length = usize::from(length);
         if length < HEADER || length > i.len() {
@@ -217,7 +217,8 @@ wire_flags! {
     }
 }
 
-/// `onf_flow_monitor_request`: begins a flow monitor.
+/// `onf_flow_monitor_request`: begins a flow monitor. The extension's text has bare fields where Open vSwitch has a whole
+/// match; this is Open vSwitch's form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct FlowMonitorRequest {
@@ -240,14 +241,14 @@ fn match_length(matching: &[u8]) -> u16 {
 
 impl Wire for FlowMonitorRequest {
     fn parse(input: &[u8]) -> Parsed<'_, Self> {
-        let (i, monitor) = be_u32(input)?;
-        let (i, flags) = FlowMonitorFlags::parse(i)?;
+        let (i, monitor) = read(input, "monitor")?;
+        let (i, flags) = read(i, "flags")?;
         // The match says its own length.
         let (i, ()) = pad(i, 2)?;
-        let (i, out_port) = PortNo::parse(i)?;
-        let (i, table) = TableId::parse(i)?;
+        let (i, out_port) = read(i, "out_port")?;
+        let (i, table) = read(i, "table")?;
         let (i, ()) = pad(i, 3)?;
-        let (i, matching) = Match::parse(i)?;
+        let (i, matching) = read(i, "matching")?;
         Ok((i, Self { monitor, flags, out_port, table, matching }))
     }
     fn put(&self, out: &mut BytesMut) {
@@ -320,7 +321,7 @@ impl FlowUpdate {
 
 impl Wire for FlowUpdate {
     fn parse(input: &[u8]) -> Parsed<'_, Self> {
-        let (i, length) = be_u16(input)?;
+        let (i, length) = read::<u16>(input, "length")?;
         let (_, event) = be_u16(i)?;
         let length = usize::from(length);
         if length < 8 || length > input.len() {
@@ -329,23 +330,23 @@ impl Wire for FlowUpdate {
         let (own, rest) = input.split_at(length);
         let i = &own[4..];
         if event == ABBREVIATED {
-            let (left, xid) = Xid::parse(i)?;
+            let (left, xid) = read(i, "xid")?;
             return if left.is_empty() {
                 Ok((rest, Self::Own(xid)))
             } else {
                 refuse(left, "is more than its flow update may have")
             };
         }
-        let (i, reason) = be_u16(i)?;
-        let (i, priority) = be_u16(i)?;
-        let (i, idle_timeout) = be_u16(i)?;
-        let (i, hard_timeout) = be_u16(i)?;
+        let (i, reason) = read(i, "reason")?;
+        let (i, priority) = read(i, "priority")?;
+        let (i, idle_timeout) = read(i, "idle_timeout")?;
+        let (i, hard_timeout) = read(i, "hard_timeout")?;
         let (i, ()) = pad(i, 2)?;
-        let (i, table) = TableId::parse(i)?;
+        let (i, table) = read(i, "table")?;
         let (i, ()) = pad(i, 1)?;
-        let (i, cookie) = Cookie::parse(i)?;
-        let (i, matching) = Match::parse(i)?;
-        let (_, instructions) = Vec::parse(i)?;
+        let (i, cookie) = read(i, "cookie")?;
+        let (i, matching) = read(i, "matching")?;
+        let (_, instructions) = read(i, "instructions")?;
         let event = event.into();
         Ok((
             rest,

@@ -97,7 +97,8 @@ macro_rules! wire_struct {
         wire_struct!(@body $input [$($acc)*] $($rest)*)
     }};
     (@body $input:ident [$($acc:ident)*] $(#[$m:meta])* $field:ident : $ty:ty, $($rest:tt)*) => {{
-        let ($input, $field) = <$ty as $crate::wire::Wire>::parse($input)?;
+        let ($input, $field) =
+            $crate::wire::read::<$ty>($input, stringify!($field))?;
         wire_struct!(@body $input [$($acc)* $field] $($rest)*)
     }};
 }
@@ -192,12 +193,14 @@ macro_rules! wire_elements {
         }
     };
     (@parse $input:ident, $variant:ident ($ty:ty)) => {{
-        let (left, value) = <$ty as $crate::wire::Wire>::parse($input)?;
+        let (left, value) =
+            $crate::wire::read::<$ty>($input, stringify!($variant))?;
         (left, Self::$variant(value))
     }};
     (@parse $input:ident, $variant:ident { $($(#[$m:meta])* $field:ident: $ty:ty),* $(,)? }) => {{
         let left = $input;
-        $(let (left, $field) = <$ty as $crate::wire::Wire>::parse(left)?;)*
+        $(let (left, $field) =
+            $crate::wire::read::<$ty>(left, stringify!($field))?;)*
         (left, Self::$variant { $($field),* })
     }};
     (@put $self:ident, $out:ident, $variant:ident ($ty:ty)) => {

@@ -1,5 +1,7 @@
 //! Whole messages: the table of all types, decoding and encoding (OpenFlow 1.3.5 §7.1).
 
+use std::fmt;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::error::ErrorMsg;
@@ -19,14 +21,24 @@ use crate::wire::{Body, LengthGuard, Nothing, Parsed, Payload, refuse};
 /// A message that can't be decoded. Nothing of it was used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[error("{message} is malformed: octet {offset} {reason}")]
+#[error("{message} is malformed: octet {offset}{} {reason}", In(field))]
 pub struct DecodeError {
     /// Name of the message type.
     pub message: &'static str,
     /// First offending octet, counted from the start of the message's header.
     pub offset: usize,
+    /// The field that holds it, like `instructions.ApplyActions.SetField.vlan_vid`; empty if none does.
+    pub field: String,
     /// What is wrong there.
     pub reason: &'static str,
+}
+
+struct In<'a>(&'a str);
+
+impl fmt::Display for In<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, ", in {},", self.0) }
+    }
 }
 
 /// One row per message type: its number and its body.
@@ -155,13 +167,14 @@ impl Message {
     /// [`DecodeError`] with the place and the reason.
     pub fn decode(frame: &Bytes) -> Result<(Xid, Self), DecodeError> {
         let (_, kind, xid) = header(frame);
-        let fail = |offset, reason| DecodeError { message: Self::name_of(kind), offset, reason };
+        let fail = |offset, field, reason| DecodeError { message: Self::name_of(kind), offset, field, reason };
         match Self::parse_whole(kind, &frame[HEADER..], frame) {
             Ok((_, message)) => Ok((Xid(xid), message)),
             Err(nom::Err::Error(fault) | nom::Err::Failure(fault)) => {
-                Err(fail((fault.at.as_ptr() as usize).saturating_sub(frame.as_ptr() as usize), fault.reason))
+                let offset = (fault.at.as_ptr() as usize).saturating_sub(frame.as_ptr() as usize);
+                Err(fail(offset, fault.field(), fault.reason))
             }
-            Err(nom::Err::Incomplete(_)) => Err(fail(frame.len(), "ends too early")),
+            Err(nom::Err::Incomplete(_)) => Err(fail(frame.len(), String::new(), "ends too early")),
         }
     }
 

@@ -209,14 +209,14 @@ macro_rules! oxm_fields {
                 let oxm = match unknown_key(header, body) {
                     $(keys::$variant => {
                         if masked && matches!(Masking::$mask, Masking::Exact) {
-                            return refuse(input, "has a mask where its field takes none");
+                            return refuse(input, "has a mask where its field takes none").map_err(|fault| within(fault, $name));
                         }
                         let body = &body[if $experimenter == 0 { 0 } else { 4 }..];
                         if body.len() != <$ty as Fixed>::LEN * (1 + usize::from(masked)) {
-                            return refuse(input, "has a length that isn't its field's");
+                            return refuse(input, "has a length that isn't its field's").map_err(|fault| within(fault, $name));
                         }
-                        let (mask, value) = <$ty as Wire>::parse(body)?;
-                        Self::$variant(value, if masked { Some(<$ty as Wire>::parse(mask)?.1) } else { None })
+                        let (mask, value) = read(body, $name)?;
+                        Self::$variant(value, if masked { Some(read(mask, $name)?.1) } else { None })
                     })+
                     _ => Self::Unknown { header, body: Octets(body.to_vec()) },
                 };

@@ -6,7 +6,7 @@ use nom::bytes::complete::take;
 use crate::action::Action;
 use crate::matching::Match;
 use crate::types::{BufferId, Cookie, PortNo, TableId};
-use crate::wire::{Body, LengthGuard, Parsed, Payload, Wire, pad, refuse};
+use crate::wire::{Body, LengthGuard, Parsed, Payload, Wire, pad, read, refuse};
 
 wire_enum! {
     /// `ofp_packet_in_reason`.
@@ -48,12 +48,12 @@ pub struct PacketIn {
 
 impl Body for PacketIn {
     fn parse_body<'a>(input: &'a [u8], whole: &Bytes) -> Parsed<'a, Self> {
-        let (i, buffer_id) = BufferId::parse(input)?;
-        let (i, total_len) = u16::parse(i)?;
-        let (i, reason) = PacketInReason::parse(i)?;
-        let (i, table) = TableId::parse(i)?;
-        let (i, cookie) = Cookie::parse(i)?;
-        let (i, matching) = Match::parse(i)?;
+        let (i, buffer_id) = read(input, "buffer_id")?;
+        let (i, total_len) = read(i, "total_len")?;
+        let (i, reason) = read(i, "reason")?;
+        let (i, table) = read(i, "table")?;
+        let (i, cookie) = read(i, "cookie")?;
+        let (i, matching) = read(i, "matching")?;
         let (i, ()) = pad(i, 2)?;
         Ok((&[], Self { buffer_id, total_len, reason, table, cookie, matching, data: Payload(whole.slice_ref(i)) }))
     }
@@ -93,15 +93,15 @@ impl PacketOut {
 
 impl Body for PacketOut {
     fn parse_body<'a>(input: &'a [u8], whole: &Bytes) -> Parsed<'a, Self> {
-        let (i, buffer_id) = BufferId::parse(input)?;
-        let (i, in_port) = PortNo::parse(i)?;
-        let (i, length) = u16::parse(i)?;
+        let (i, buffer_id) = read(input, "buffer_id")?;
+        let (i, in_port) = read(i, "in_port")?;
+        let (i, length) = read::<u16>(i, "length")?;
         let (i, ()) = pad(i, 6)?;
         if usize::from(length) > i.len() {
             return refuse(i, "has actions beyond the message");
         }
         let (i, actions) = take(length)(i)?;
-        let (_, actions) = Vec::<Action>::parse(actions)?;
+        let (_, actions) = read(actions, "actions")?;
         Ok((&[], Self { buffer_id, in_port, actions, data: Payload(whole.slice_ref(i)) }))
     }
 

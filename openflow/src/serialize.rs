@@ -4,7 +4,7 @@ use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
 
 use crate::oxm::FieldId;
-use crate::types::{Cookie, DatapathId, MacAddr, PortNo};
+use crate::types::{Cookie, DatapathId, MacAddr};
 use crate::wire::{Octets, Payload, Text};
 
 /// Texts and octets as they are displayed.
@@ -17,7 +17,7 @@ macro_rules! displayed {
         }
     )+ };
 }
-displayed! { Octets, Payload, MacAddr, FieldId, DatapathId, PortNo, Cookie }
+displayed! { Octets, Payload, MacAddr, FieldId, DatapathId, Cookie }
 
 impl<const N: usize> Serialize for Text<N> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -49,6 +49,7 @@ pub struct KindId {
     /// The number.
     pub kind: u16,
     /// Whose extension and what follows, for number 0xffff; else empty. Open vSwitch pads some with zeros.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Octets::is_empty"))]
     pub body: Octets,
 }
 

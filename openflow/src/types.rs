@@ -14,28 +14,12 @@ macro_rules! id {
 }
 
 id! {
-    /// Group identifier, 32 bits (§7.3.4.3).
-    GroupId(u32)
-}
-id! {
-    /// Meter identifier, 32 bits, 1 and up (§7.3.4.4).
-    MeterId(u32)
-}
-id! {
     /// Flow table number (§5.1).
     TableId(u8)
 }
 id! {
     /// Transaction identifier: a reply bears that of its request (§7.1).
     Xid(u32)
-}
-id! {
-    /// Queue of a port (§7.2.2). [`QueueId::ALL`]: each.
-    QueueId(u32)
-}
-id! {
-    /// A packet that the bridge keeps for the controller (§7.3.4.2). [`BufferId::NONE`]: it keeps none.
-    BufferId(u32)
 }
 
 // These are written in forms of their own, in JSON too.
@@ -53,6 +37,22 @@ text_id! {
 text_id! {
     /// Port number, 32 bits (§7.2.1). Values above [`PortNo::MAX`] are reserved.
     PortNo(u32)
+}
+text_id! {
+    /// Group identifier, 32 bits (§7.3.4.3).
+    GroupId(u32)
+}
+text_id! {
+    /// Meter identifier, 32 bits, 1 and up (§7.3.4.4).
+    MeterId(u32)
+}
+text_id! {
+    /// Queue of a port (§7.2.2). [`QueueId::ALL`]: each.
+    QueueId(u32)
+}
+text_id! {
+    /// A packet that the bridge keeps for the controller (§7.3.4.2). [`BufferId::NONE`]: it keeps none.
+    BufferId(u32)
 }
 text_id! {
     /// Opaque mark that the controller gives a flow entry (§7.3.4.2).
@@ -127,20 +127,40 @@ impl fmt::Display for Cookie {
     }
 }
 
-impl fmt::Display for PortNo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::LOCAL => f.write_str("LOCAL"),
-            Self::CONTROLLER => f.write_str("CONTROLLER"),
-            Self::IN_PORT => f.write_str("IN_PORT"),
-            Self::TABLE => f.write_str("TABLE"),
-            Self::NORMAL => f.write_str("NORMAL"),
-            Self::FLOOD => f.write_str("FLOOD"),
-            Self::ALL => f.write_str("ALL"),
-            Self::ANY => f.write_str("ANY"),
-            Self(n) => write!(f, "{n}"),
+/// Reserved numbers are written by name, others as numbers.
+macro_rules! reserved {
+    ($($id:ident { $($name:ident),+ })+) => { $(
+        impl $id {
+            /// Its name, if the number is a reserved one.
+            pub const fn name(self) -> Option<&'static str> {
+                match self { $(Self::$name => Some(stringify!($name)),)+ Self(_) => None }
+            }
         }
-    }
+        impl fmt::Display for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self.name() {
+                    Some(name) => f.write_str(name),
+                    None => self.0.fmt(f),
+                }
+            }
+        }
+        #[cfg(feature = "serde")]
+        impl serde::Serialize for $id {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self.name() {
+                    Some(name) => serializer.serialize_str(name),
+                    None => serializer.serialize_u32(self.0),
+                }
+            }
+        }
+    )+ };
+}
+reserved! {
+    PortNo { IN_PORT, TABLE, NORMAL, FLOOD, ALL, CONTROLLER, LOCAL, ANY }
+    GroupId { ALL, ANY }
+    MeterId { SLOWPATH, CONTROLLER, ALL }
+    QueueId { ALL }
+    BufferId { NONE }
 }
 
 /// Why a text isn't an identifier.

@@ -21,11 +21,33 @@ pub struct Fault<'a> {
     pub at: &'a [u8],
     /// What is wrong there.
     pub reason: &'static str,
+    path: Option<Box<Path>>,
+}
+
+/// Names of what holds a byte, from the innermost on. It is boxed so that what succeeds is returned fast.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Path(Vec<&'static str>);
+
+impl Fault<'_> {
+    /// What holds the offending byte, from the message's own field on, like `instructions.apply_actions.set_field`; empty
+    /// if no field does.
+    pub fn field(&self) -> String {
+        self.path.iter().flat_map(|path| path.0.iter().rev()).copied().collect::<Vec<_>>().join(".")
+    }
+}
+
+/// The fault is within something of this name.
+#[cold]
+pub(crate) fn within<'a>(fault: nom::Err<Fault<'a>>, name: &'static str) -> nom::Err<Fault<'a>> {
+    fault.map(|mut fault| {
+        fault.path.get_or_insert_default().0.push(name);
+        fault
+    })
 }
 
 impl<'a> nom::error::ParseError<&'a [u8]> for Fault<'a> {
     fn from_error_kind(at: &'a [u8], _: nom::error::ErrorKind) -> Self {
-        Self { at, reason: "ends too early" }
+        Self { at, reason: "ends too early", path: None }
     }
     fn append(_: &'a [u8], _: nom::error::ErrorKind, other: Self) -> Self {
         other
@@ -34,7 +56,7 @@ impl<'a> nom::error::ParseError<&'a [u8]> for Fault<'a> {
 
 /// Refuses the input from `at` on.
 pub(crate) fn refuse<'a, T>(at: &'a [u8], reason: &'static str) -> Parsed<'a, T> {
-    Err(nom::Err::Failure(Fault { at, reason }))
+    Err(nom::Err::Failure(Fault { at, reason, path: None }))
 }
 
 /// A value that has a wire form. The parser of a variable-length value consumes all it is given.
@@ -181,6 +203,13 @@ impl<const N: usize> fmt::Display for Text<N> {
 /// Octets that are kept as they are, to the end of what holds them. Written in hex.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Octets(pub Vec<u8>);
+
+impl Octets {
+    /// Are there none?
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 impl Wire for Octets {
     fn parse(input: &[u8]) -> Parsed<'_, Self> {
@@ -364,6 +393,11 @@ impl Padding {
             pad_to_8(out, start);
         }
     }
+}
+
+/// Reads a value that faults call by this name.
+pub(crate) fn read<'a, T: Wire>(input: &'a [u8], name: &'static str) -> Parsed<'a, T> {
+    T::parse(input).map_err(|fault| within(fault, name))
 }
 
 /// Skips `n` octets of padding.

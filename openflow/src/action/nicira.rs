@@ -194,9 +194,9 @@ wire_elements! {
     /// A property of `nx_action_controller2`.
     pub enum ControllerProperty: min 4, Eight {
         /// How much of the packet, octets.
-        MaxLen = 0 (u16) pad 0, 0;
+        MaxLen = 0 (u16) pad 0, 2;
         /// To which controller.
-        ControllerId = 1 (u16) pad 0, 0;
+        ControllerId = 1 (u16) pad 0, 2;
         /// The reason to give.
         Reason = 2 (PacketInReason) pad 0, 0;
         /// What comes back with the packet.

@@ -10,7 +10,7 @@ use nom::number::complete::be_u32;
 use super::{FieldInfo, Maskable, Masking, Prerequisite, oxm_fields};
 use crate::narrow::{U1, U2, U3, U6, U9, U12, U13, U20, U24, U128};
 use crate::types::{MacAddr, PortNo};
-use crate::wire::{Fixed, Octets, Parsed, Wire, refuse};
+use crate::wire::{Fixed, Octets, Parsed, Wire, read, refuse, within};
 
 /// `OFPXMC_OPENFLOW_BASIC`.
 const BASIC: u16 = 0x8000;

@@ -1,0 +1,132 @@
+//! Messages as text: a line for the message and what is simple about it, lines for what isn't.
+
+use serde_json::{Map, Value};
+
+/// Values that are usually written in hex.
+const HEX: &[&str] = &[
+    "actions",
+    "band_types",
+    "capabilities",
+    "cookie_mask",
+    "eth_type",
+    "ethertype",
+    "exp_type",
+    "experimenter",
+    "flags",
+    "generation",
+    "mask",
+    "metadata",
+    "metadata_match",
+    "metadata_write",
+    "tunnel_id",
+    "vlan_vid",
+    "xid",
+];
+
+/// Values that say that there is none, and what is written instead.
+const NONE: &[(&str, u64, &str)] = &[("table", 255, "ALL"), ("generation", u64::MAX, "NONE")];
+
+/// The `number`th message as text.
+pub(super) fn message(number: usize, value: &Value) -> String {
+    let scalar = |key: &str| value.get(key).map(|found| simple(key, found)).unwrap_or_default();
+    let head = match &value["type"] {
+        Value::String(name) => name.to_uppercase(),
+        Value::Null => format!("message {number}"),
+        kind => format!("type {kind}"),
+    };
+    let mut text = head;
+    for key in ["xid", "length"] {
+        if value.get(key).is_some() {
+            text += &format!(" {key}={}", scalar(key));
+        }
+    }
+    if let Some(error) = value.get("error") {
+        let part = |key| error.get(key).map(|found| simple("", found)).filter(|found| !found.is_empty());
+        text += ": malformed:";
+        if let Some(offset) = part("offset") {
+            text += &format!(" octet {offset}");
+        }
+        if let Some(field) = part("field") {
+            text += &format!(", in {field},");
+        }
+        text += &format!(" {}\n", part("reason").unwrap_or_default());
+        return text;
+    }
+    block("body", &value["body"], 1, &mut text);
+    text.push('\n');
+    text
+}
+
+/// Simple values one behind the other, then a line for each that isn't.
+fn block(key: &str, value: &Value, depth: usize, text: &mut String) {
+    let indent = "  ".repeat(depth);
+    match value {
+        Value::Null => {}
+        Value::String(empty) if empty.is_empty() => {}
+        Value::Object(map) => {
+            let (long, short): (Vec<_>, Vec<_>) = map.iter().partition(|(_, value)| is_long(value));
+            if !short.is_empty() {
+                let pairs: Vec<String> = short.iter().map(|(key, value)| pair(key, value)).collect();
+                *text += &format!("\n{indent}{}", pairs.join(" "));
+            }
+            for (key, value) in long {
+                *text += &format!("\n{indent}{key}:");
+                block(key, value, depth + 1, text);
+            }
+        }
+        Value::Array(items) if is_long(value) => {
+            for item in items {
+                *text += &format!("\n{indent}- {}", inline(key, item));
+            }
+        }
+        other => *text += &format!("\n{indent}{}", inline(key, other)),
+    }
+}
+
+/// Does a value deserve lines of its own: a list of structures, or a structure with such a list?
+fn is_long(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(|item| matches!(item, Value::Object(_))),
+        Value::Object(map) => map.values().any(is_long),
+        _ => false,
+    }
+}
+
+fn pair(key: &str, value: &Value) -> String {
+    format!("{key}={}", inline(key, value))
+}
+
+fn pairs(map: &Map<String, Value>) -> String {
+    map.iter().map(|(key, value)| pair(key, value)).collect::<Vec<_>>().join(",")
+}
+
+fn inline(key: &str, value: &Value) -> String {
+    let list = |items: &[Value], between| items.iter().map(|item| inline(key, item)).collect::<Vec<_>>().join(between);
+    match value {
+        // A choice: its name, and what belongs to it.
+        Value::Object(map) if map.len() == 1 => match map.iter().next() {
+            Some((name, Value::Null)) => name.clone(),
+            Some((name, Value::Object(inner))) => format!("{name}({})", pairs(inner)),
+            Some((name, Value::Array(items))) => format!("{name}({})", list(items, ",")),
+            _ => pairs(map),
+        },
+        Value::Object(map) => format!("{{{}}}", pairs(map)),
+        Value::Array(items) if items.is_empty() => "none".into(),
+        Value::Array(items) if items.iter().all(Value::is_string) => list(items, "|"),
+        Value::Array(items) => format!("[{}]", list(items, ",")),
+        other => simple(key, other),
+    }
+}
+
+fn simple(key: &str, value: &Value) -> String {
+    let number = value.as_u64();
+    if let Some((.., none)) = NONE.iter().find(|(name, absent, _)| *name == key && Some(*absent) == number) {
+        return (*none).into();
+    }
+    let hex = HEX.contains(&key) || key.starts_with("reg") || key.starts_with("xreg");
+    match (value, number) {
+        (Value::String(text), _) => text.clone(),
+        (_, Some(number)) if hex => format!("{number:#x}"),
+        (other, _) => other.to_string(),
+    }
+}
