@@ -3,9 +3,8 @@
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use nom::number::complete::{be_u16, be_u32};
 
-use crate::wire::{Body, Parsed, Payload};
+use crate::wire::{Body, Parsed, Payload, Wire};
 
 /// Type of errors of extensions; the code is then the extension's own type, and the extension's number begins the data.
 const EXPERIMENTER: u16 = 0xffff;
@@ -160,9 +159,9 @@ impl ErrorMsg {
 
 impl Body for ErrorMsg {
     fn parse_body<'a>(input: &'a [u8], whole: &Bytes) -> Parsed<'a, Self> {
-        let (i, kind) = be_u16(input)?;
-        let (i, code) = be_u16(i)?;
-        let (i, owner) = if kind == EXPERIMENTER { be_u32(i)? } else { (i, NONE) };
+        let (i, kind) = u16::parse(input)?;
+        let (i, code) = u16::parse(i)?;
+        let (i, owner) = if kind == EXPERIMENTER { u32::parse(i)? } else { (i, NONE) };
         Ok((&[], Self { code: ErrorCode::from_numbers(owner, kind, code), data: Payload(whole.slice_ref(i)) }))
     }
     fn put_body(&self, out: &mut BytesMut) {

@@ -2,7 +2,6 @@
 //! 187), as Open vSwitch speaks them in 1.3. Others are kept as they came.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use nom::number::complete::be_u16;
 
 use crate::flow::FlowRemovedReason;
 use crate::frame::{HEADER, header};
@@ -166,7 +165,7 @@ impl Body for BundleAdd {
         let (i, bundle) = read(input, "bundle")?;
         let (i, ()) = pad(i, 2)?;
         let (i, flags) = read(i, "flags")?;
-        let (_, length) = pad(i, 2).and_then(|(at, ())| be_u16(at))?;
+        let (_, length) = pad(i, 2).and_then(|(at, ())| u16::parse(at))?;
         let length = usize::from(length);
         if length < HEADER || length > i.len() {
             return refuse(i, "is a message with a length below 8 or beyond its bundle message");
@@ -322,7 +321,7 @@ impl FlowUpdate {
 impl Wire for FlowUpdate {
     fn parse(input: &[u8]) -> Parsed<'_, Self> {
         let (i, length) = read::<u16>(input, "length")?;
-        let (_, event) = be_u16(i)?;
+        let (_, event) = u16::parse(i)?;
         let length = usize::from(length);
         if length < 8 || length > input.len() {
             return refuse(input, "is a flow update with a length below 8 or beyond the message");

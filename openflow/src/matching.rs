@@ -129,7 +129,10 @@ impl Wire for Match {
         let (_, fields) = all(fields, Oxm::parse)?;
         let length = input.len() - rest.len();
         let (rest, ()) = pad(rest, length.next_multiple_of(8) - length)?;
-        Ok((rest, Self::new(fields)))
+        // Most come so.
+        let canonical =
+            fields.is_sorted_by(|one, next| one.order() < next.order()) && fields.iter().all(Oxm::is_canonical);
+        Ok((rest, if canonical { Self(fields) } else { Self::new(fields) }))
     }
 
     fn put(&self, out: &mut BytesMut) {

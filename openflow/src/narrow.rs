@@ -3,9 +3,8 @@
 use std::fmt;
 
 use bytes::{BufMut, BytesMut};
-use nom::bytes::complete::take;
 
-use crate::wire::{Fixed, Parsed, Wire, refuse};
+use crate::wire::{Fixed, Parsed, Wire, refuse, take};
 
 macro_rules! narrow {
     ($($name:ident($int:ty), $bits:literal bits in $octets:literal;)+) => { $(
@@ -38,8 +37,9 @@ macro_rules! narrow {
             const LEN: usize = $octets;
         }
         impl Wire for $name {
+            #[inline]
             fn parse(input: &[u8]) -> Parsed<'_, Self> {
-                let (rest, octets) = take($octets as usize)(input)?;
+                let (rest, octets) = take(input, $octets)?;
                 let value = octets.iter().fold(0u32, |value, &octet| value << 8 | u32::from(octet));
                 match Self::new(value as $int) {
                     Some(value) => Ok((rest, value)),
@@ -80,9 +80,26 @@ narrow! {
     U24(u32), 24 bits in 3;
 }
 
-/// A number of 128 bits; in JSON a text of hex digits.
+/// A number of 128 bits; in JSON a text of hex digits. (Kept as octets: a `u128` would align, and so enlarge, all fields.)
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct U128(pub u128);
+pub struct U128([u8; 16]);
+
+impl U128 {
+    /// This number.
+    pub const fn new(value: u128) -> Self {
+        Self(value.to_be_bytes())
+    }
+
+    /// The number.
+    pub const fn get(self) -> u128 {
+        u128::from_be_bytes(self.0)
+    }
+
+    /// Its octets, the highest first.
+    pub(crate) const fn octets(self) -> [u8; 16] {
+        self.0
+    }
+}
 
 impl Fixed for U128 {
     const LEN: usize = 16;
@@ -90,20 +107,20 @@ impl Fixed for U128 {
 impl Wire for U128 {
     fn parse(input: &[u8]) -> Parsed<'_, Self> {
         let (rest, octets) = <[u8; 16]>::parse(input)?;
-        Ok((rest, Self(u128::from_be_bytes(octets))))
+        Ok((rest, Self(octets)))
     }
     fn put(&self, out: &mut BytesMut) {
-        out.put_u128(self.0);
+        self.0.put(out);
     }
 }
 impl fmt::Debug for U128 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x}", self.0)
+        write!(f, "{:#x}", self.get())
     }
 }
 impl fmt::LowerHex for U128 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::LowerHex::fmt(&self.0, f)
+        fmt::LowerHex::fmt(&self.get(), f)
     }
 }
 #[cfg(feature = "serde")]

@@ -58,7 +58,7 @@ maskable! { via
     Ipv4Addr => |x: &Ipv4Addr| x.octets(), Ipv4Addr::from;
     Ipv6Addr => |x: &Ipv6Addr| x.octets(), Ipv6Addr::from;
     PortNo => |x: &PortNo| x.0.to_be_bytes(), |x| PortNo(u32::from_be_bytes(x));
-    U128 => |x: &U128| x.0.to_be_bytes(), |x| U128(u128::from_be_bytes(x));
+    U128 => |x: &U128| x.octets(), |x| U128::new(u128::from_be_bytes(x));
 }
 
 /// May a mask go with a field?
@@ -173,6 +173,16 @@ macro_rules! oxm_fields {
                 match self { $(Self::$variant(_, mask) => mask.is_some(),)+ Self::Unknown { header, .. } => header & MASKED != 0 }
             }
 
+            /// Is it as [`Oxm::canonical`] would leave it?
+            pub(crate) fn is_canonical(&self) -> bool {
+                match self {
+                    $(Self::$variant(value, Some(mask)) => {
+                        !mask.is_zeros() && !mask.is_ones() && value.masked(mask) == *value
+                    })+
+                    _ => true,
+                }
+            }
+
             /// The same with bits outside the mask cleared and a full mask left out; `None` if no bit counts.
             pub(crate) fn canonical(self) -> Option<Self> {
                 match self {
@@ -203,8 +213,8 @@ macro_rules! oxm_fields {
 
         impl Wire for Oxm {
             fn parse(input: &[u8]) -> Parsed<'_, Self> {
-                let (rest, header) = be_u32(input)?;
-                let (rest, body) = take((header & 0xff) as usize)(rest)?;
+                let (rest, header) = u32::parse(input)?;
+                let (rest, body) = take(rest, (header & 0xff) as usize)?;
                 let masked = header & MASKED != 0;
                 let oxm = match unknown_key(header, body) {
                     $(keys::$variant => {

@@ -1,12 +1,11 @@
 //! Packets on their way to and from the controller (OpenFlow 1.3.5 §7.3.7, §7.4.1).
 
 use bytes::{BufMut, Bytes, BytesMut};
-use nom::bytes::complete::take;
 
 use crate::action::Action;
 use crate::matching::Match;
 use crate::types::{BufferId, Cookie, PortNo, TableId};
-use crate::wire::{Body, LengthGuard, Parsed, Payload, Wire, pad, read, refuse};
+use crate::wire::{Body, LengthGuard, Parsed, Payload, Wire, pad, read, refuse, take};
 
 wire_enum! {
     /// `ofp_packet_in_reason`.
@@ -100,7 +99,7 @@ impl Body for PacketOut {
         if usize::from(length) > i.len() {
             return refuse(i, "has actions beyond the message");
         }
-        let (i, actions) = take(length)(i)?;
+        let (i, actions) = take(i, length.into())?;
         let (_, actions) = read(actions, "actions")?;
         Ok((&[], Self { buffer_id, in_port, actions, data: Payload(whole.slice_ref(i)) }))
     }

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use crate::oxm::FieldId;
 use crate::types::{Cookie, TableId};
-use crate::wire::{Octets, Parsed, Wire, refuse};
+use crate::wire::{Octets, Parsed, Wire, refuse, take};
 
 wire_flags! {
     /// `nx_learn_flags`.
@@ -121,7 +121,7 @@ impl Wire for LearnSpec {
             let (rest, (field, offset)) = place(rest)?;
             (rest, LearnSource::Field(field, offset))
         } else {
-            let (rest, octets) = nom::bytes::complete::take(2 * n_bits.div_ceil(16))(rest)?;
+            let (rest, octets) = take(rest, 2 * usize::from(n_bits).div_ceil(16))?;
             (rest, LearnSource::Immediate(Octets(octets.to_vec())))
         };
         let (rest, target) = match header & TARGET {

@@ -1,7 +1,6 @@
 //! The table of actions.
 
 use bytes::{BufMut, BytesMut};
-use nom::number::complete::{be_u16, be_u32};
 
 use super::{BitRange, Conntrack, ControllerProperty, Learn, Multipath, NICIRA, Nested, StackField};
 use crate::oxm::{FieldId, Oxm};
@@ -86,11 +85,11 @@ macro_rules! actions {
         impl Action {
             fn parse_experimenter(body: &[u8]) -> Parsed<'_, Self> {
                 let kept = || Self::Unknown { kind: EXPERIMENTER, body: Octets(body.to_vec()) };
-                let (left, vendor) = be_u32(body)?;
+                let (left, vendor) = u32::parse(body)?;
                 if vendor != NICIRA {
                     return Ok((&body[body.len()..], kept()));
                 }
-                let (left, subtype) = be_u16(left)?;
+                let (left, subtype) = u16::parse(left)?;
                 match subtype {
                     $($subtype => {
                         let (left, ()) = pad(left, $before)?;

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use bytes::{BufMut, BytesMut};
-use nom::number::complete::be_u32;
 
 use super::{FIELDS, FieldInfo};
 use crate::wire::{Parsed, Wire};
@@ -43,9 +42,9 @@ impl FieldId {
 
 impl Wire for FieldId {
     fn parse(input: &[u8]) -> Parsed<'_, Self> {
-        let (rest, header) = be_u32(input)?;
+        let (rest, header) = u32::parse(input)?;
         if header >> 16 == EXPERIMENTER_CLASS {
-            let (rest, experimenter) = be_u32(rest)?;
+            let (rest, experimenter) = u32::parse(rest)?;
             return Ok((rest, Self { header, experimenter }));
         }
         Ok((rest, Self { header, experimenter: 0 }))

@@ -4,13 +4,11 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use bytes::{BufMut, BytesMut};
-use nom::bytes::complete::take;
-use nom::number::complete::be_u32;
 
 use super::{FieldInfo, Maskable, Masking, Prerequisite, oxm_fields};
 use crate::narrow::{U1, U2, U3, U6, U9, U12, U13, U20, U24, U128};
 use crate::types::{MacAddr, PortNo};
-use crate::wire::{Fixed, Octets, Parsed, Wire, read, refuse, within};
+use crate::wire::{Fixed, Octets, Parsed, Wire, read, refuse, take, within};
 
 /// `OFPXMC_OPENFLOW_BASIC`.
 const BASIC: u16 = 0x8000;
