@@ -4,13 +4,13 @@ mod support;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use controller::core::{Event, SessionId};
 use controller::hub::Input;
 use controller::listen::{self, Limits, Shared};
+use controller::metrics::{Excess, Refused};
 use controller::outgoing::Outgoing;
 use openflow::flow::FlowMod;
 use openflow::matching::Match;
@@ -95,8 +95,9 @@ async fn the_hub_hears_of_a_bridge_then_of_its_messages_then_of_its_end() {
     let (session, dpid, outgoing) = lab.connected().await;
     assert_eq!((dpid, lab.shared.registry.bridges()), (7, vec![DatapathId(7)]));
 
-    bridge.send(9, &Message::BarrierReply(openflow::multipart::Nothing)).await;
-    assert_eq!(lab.message().await.0, Xid(9));
+    bridge.send(8, &Message::BarrierReply(openflow::multipart::Nothing)).await;
+    bridge.send(9, &Message::Error(ErrorMsg::bad_request(0, &"".into()))).await;
+    assert_eq!(lab.message().await.0, Xid(9), "nobody asked for the barrier");
     let mut batch = BytesMut::new();
     for xid in 0..3 {
         Message::BarrierRequest(openflow::multipart::Nothing).encode(Xid(xid), &mut batch);
@@ -281,7 +282,7 @@ async fn what_a_bridge_may_not_send_is_refused_and_the_session_lives() {
         bridge.send(4, &Message::Unknown(10, Bytes::from_static(&[0xff; 20]))).await;
     }
     bridge.echo().await;
-    assert_eq!(lab.shared.dropped.malformed.load(Ordering::Relaxed), 1000);
+    assert_eq!(lab.shared.metrics.refused(Refused::Malformed).get(), 1000);
     bridge.send(5, &Message::Error(ErrorMsg::bad_request(0, &"".into()))).await;
     assert_eq!(lab.message().await.0, Xid(5), "all else never got to the hub");
     // Whoever turns into another bridge has to connect as that one.
@@ -366,13 +367,11 @@ async fn packet_ins_have_budgets_and_nothing_else_is_dropped() {
     for _ in 0..300 {
         packet_in(0x88cc).encode(Xid(2), &mut all);
     }
-    Message::BarrierReply(openflow::multipart::Nothing).encode(Xid(3), &mut all);
+    Message::Error(ErrorMsg::bad_request(0, &"".into())).encode(Xid(3), &mut all);
     bridge.write(&all).await;
-    let dropped = &lab.shared.dropped;
-    until("what is beyond the budgets is dropped", || {
-        dropped.packets.load(Ordering::Relaxed) == 36 && dropped.probes.load(Ordering::Relaxed) == 44
-    })
-    .await;
+    let dropped = |why| lab.shared.metrics.excess(why).get();
+    until("what is beyond the budgets is dropped", || (dropped(Excess::Packets), dropped(Excess::Probes)) == (36, 44))
+        .await;
     bridge.echo().await;
     for expected in [vec![Xid(1); 64], vec![Xid(2); 256], vec![Xid(3)]].concat() {
         assert_eq!(lab.message().await.0, expected);

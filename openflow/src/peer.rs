@@ -12,7 +12,7 @@ use crate::frame::{VERSION, header};
 use crate::message::{DecodeError, Message, Part};
 use crate::multipart::{Desc, MultipartReply, MultipartRequest, Nothing};
 use crate::port::{Port, PortReason, PortStatus};
-use crate::switch::{ErrorMsg, FeaturesReply, Hello, Role, RoleRequest};
+use crate::switch::{ErrorMsg, ErrorType, FeaturesReply, Hello, Role, RoleRequest};
 use crate::types::Xid;
 
 /// How long the other end may take.
@@ -55,6 +55,10 @@ pub enum Received {
     Message(Xid, Message),
     /// A message that can't be decoded. It was dropped; the channel goes on.
     Malformed(DecodeError),
+    /// A message of another version. It was refused with an error; the channel goes on.
+    WrongVersion,
+    /// A message of a type that bridges don't send. It was refused with an error; the channel goes on.
+    WrongType,
 }
 
 /// Why the channel has to be closed.
@@ -109,8 +113,8 @@ const ECHO: Xid = Xid(OWN + 6);
 /// Highest transaction id that the controller may use for its own requests.
 pub const XID_MAX: Xid = Xid(OWN - 1);
 
-/// Most ports that a bridge may tell: Open vSwitch numbers them with 16 bits.
-const PORTS_MAX: usize = 0xffff;
+/// Most ports that a bridge may have.
+pub const PORTS_MAX: usize = 4096;
 
 /// `OFPBRC_BAD_VERSION`.
 const BAD_VERSION: u16 = 0;
@@ -231,12 +235,12 @@ impl Peer {
         self.challenged = None;
         if version != VERSION {
             self.refuse(kind, Xid(xid), BAD_VERSION, frame);
-            return Ok(None);
+            return Ok(Some(Received::WrongVersion));
         }
         if is_for_bridges(kind) {
             // Its body isn't even looked at.
             self.refuse(kind, Xid(xid), BAD_TYPE, frame);
-            return Ok(None);
+            return Ok(Some(Received::WrongType));
         }
         match Message::decode(frame) {
             Ok((xid, message)) => self.message(xid, message),
@@ -270,7 +274,7 @@ impl Peer {
             Message::EchoReply(_) if xid == ECHO => {}
             // A second hello changes nothing.
             Message::Hello(_) => {}
-            Message::Error(error) if error.kind == crate::switch::ErrorType::HelloFailed => {
+            Message::Error(error) if error.kind == ErrorType::HelloFailed => {
                 return Err(Close::Handshake("the bridge answered HELLO_FAILED".into()));
             }
             message => return self.business(xid, message),
@@ -303,13 +307,12 @@ impl Peer {
                 Message::MultipartReply(Part { more, body: MultipartReply::PortDesc(told) }),
             ) if xid == PORTS => {
                 ports.extend(told);
-                if ports.len() > PORTS_MAX {
-                    return Err(Close::Handshake(format!("it tells more than {PORTS_MAX} ports")));
-                }
                 *ports_complete = !more;
+                return self.bounded();
             }
             (State::Details { ports, ports_complete: true, .. }, Message::PortStatus(status)) => {
                 apply(ports, status);
+                return self.bounded();
             }
             (State::Details { .. }, Message::RoleReply(reply)) if xid == ROLE_QUERY => {
                 // An equal generation is accepted again, so the one that the bridge knows is always right.
@@ -318,6 +321,8 @@ impl Peer {
             }
             (State::Details { role, .. }, Message::RoleReply(reply)) if xid == ROLE_CLAIM => *role = Some(reply.role),
             (State::Details { role, desc, .. }, Message::Error(error)) => match xid {
+                // Somebody else became its master in between.
+                ROLE_CLAIM if error.kind == ErrorType::RoleRequestFailed => *role = Some(Role::Slave),
                 ROLE_QUERY | ROLE_CLAIM => *role = Some(Role::Equal),
                 DESC => *desc = Some(None),
                 _ => {
@@ -328,6 +333,16 @@ impl Peer {
             _ => {}
         }
         Ok(self.ready())
+    }
+
+    /// Are its ports few enough? If so, is the last piece here?
+    fn bounded(&mut self) -> Result<Option<Received>, Close> {
+        match &self.state {
+            State::Details { ports, .. } if ports.len() > PORTS_MAX => {
+                Err(Close::Handshake(format!("it tells more than {PORTS_MAX} ports")))
+            }
+            _ => Ok(self.ready()),
+        }
     }
 
     /// Is the last piece here?

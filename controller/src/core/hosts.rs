@@ -78,10 +78,11 @@ impl HostTable {
         old.map_or(Outcome::New, |old| Outcome::Moved(old.host.place))
     }
 
-    /// Puts a host where a bridge's tables say that it is, unless more is known.
-    pub(crate) fn recover(&mut self, now: Instant, tenant: &str, mac: MacAddr, host: Host) {
+    /// Puts a host where a bridge's tables say that it is, unless more is known, or its port has as many as it may have.
+    pub(crate) fn recover(&mut self, now: Instant, tenant: &str, mac: MacAddr, host: Host, max: u32) {
         let known = self.tenants.get(tenant).is_some_and(|hosts| hosts.contains_key(&mac));
-        if !known {
+        let room = self.counts.get(&host.place).copied().unwrap_or(0) < max as usize;
+        if !known && room {
             self.insert(now, tenant, mac, host, None);
             // A place that was read may be an old one; a frame from elsewhere counts at once.
             if let Some(learnt) = self.tenants.get_mut(tenant).and_then(|hosts| hosts.get_mut(&mac)) {
@@ -205,6 +206,16 @@ mod tests {
         assert_eq!(table.places("green")[&mac(1)].place, place(1), "silent hosts are still reached");
         assert_eq!(table.learn(now, "green", mac(8), place(1), None, 3), Outcome::New);
         assert!(!table.places("green").contains_key(&mac(1)));
+    }
+
+    #[test]
+    fn tables_that_are_read_back_fill_no_port_beyond_its_bound() {
+        let (mut table, now) = (HostTable::default(), Instant::now());
+        for last in 0..100 {
+            table.recover(now, "green", mac(last), Host { place: place(1), fresh: true }, 3);
+        }
+        table.recover(now, "green", mac(200), Host { place: place(2), fresh: false }, 3);
+        assert_eq!(table.places("green").into_keys().collect::<Vec<_>>(), [mac(0), mac(1), mac(2), mac(200)]);
     }
 
     #[test]
