@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info};
 
 use crate::api::{self, Api};
-use crate::core::{Memory, Settings};
+use crate::core::{BRIDGES_MAX, Memory, Settings};
 use crate::hub;
 use crate::listen::{self, Limits, Shared};
 use crate::metrics::Exposition;
@@ -110,7 +110,7 @@ pub async fn start(options: Options) -> Result<Handle, StartError> {
     let (store, memory) = opened.await??;
     let mut probe_key = [0; 32];
     getrandom::fill(&mut probe_key).map_err(StartError::Random)?;
-    let settings = Settings { probe_key, memory };
+    let settings = Settings { probe_key, memory, bridges_max: BRIDGES_MAX };
     let store: Arc<dyn Store> = Arc::new(store);
 
     let problems = Arc::new(Problems::default());

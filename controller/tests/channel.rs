@@ -148,42 +148,6 @@ async fn a_bridge_without_version_1_3_is_told_so_and_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rubbish_costs_only_its_own_connection() {
-    // The usual deadlines: none of these may need one.
-    let mut lab = Lab::new(Limits::default()).await;
-    let mut canary = Bridge::connect(lab.address, 1).await;
-    lab.connected().await;
-    let good = hello(4, None);
-    let after = |rubbish: &[u8]| [&good[..], rubbish].concat();
-    let rubbish = [
-        vec![0; 64],
-        vec![0xff; 64],
-        vec![0; 8],
-        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
-        b"SSH-2.0-x\r\n".to_vec(),
-        vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3],
-        vec![4, 2, 0, 8, 0, 0, 0, 1],
-        vec![4, 0, 0, 0, 0, 0, 0, 0],
-        vec![4, 0, 0, 3, 0, 0, 0, 0],
-        vec![4, 0, 0, 12, 0, 0, 0, 0, 0, 1, 0, 0],
-        after(&[4, 2, 0, 7, 0, 0, 0, 0]),
-        after(&[4, 6, 0, 24, 0, 0, 0, 0, 1]),
-    ];
-    for octets in rubbish {
-        let mut bad = Bridge::silent(lab.address).await;
-        bad.write(&octets).await;
-        if octets.len() == good.len() + 9 {
-            // Half a message isn't rubbish yet; but who ends there has nothing more to say.
-            drop(bad);
-        } else {
-            assert!(bad.closed().await < Duration::from_secs(1), "{octets:02x?}");
-        }
-        assert!(canary.echo().await < Duration::from_secs(1), "{octets:02x?}");
-    }
-    assert_eq!(lab.shared.registry.bridges(), [DatapathId(1)]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn whoever_says_nothing_or_only_half_is_closed_at_its_deadline() {
     let mut lab = Lab::new(limits()).await;
     let mut beginnings = vec![Vec::new(), vec![4], vec![4, 0, 0xff, 0xff, 0, 0, 0, 0], hello(4, None).to_vec()];
@@ -228,8 +192,10 @@ async fn a_living_bridge_keeps_its_datapath_id() {
         assert!(newcomer.closed().await < Duration::from_secs(1));
     }
     drop(done);
-    alive.await.unwrap().echo().await;
-    assert!(lab.inputs.try_recv().is_err(), "the hub hears nothing of it");
+    let mut incumbent = alive.await.unwrap();
+    incumbent.echo().await;
+    let heard = lab.inputs.try_recv();
+    assert!(heard.is_err(), "the hub hears of it: {heard:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -291,24 +257,6 @@ async fn what_a_bridge_may_not_send_is_refused_and_the_session_lives() {
     bridge.send(6, &features(2)).await;
     assert!(bridge.closed().await < Duration::from_secs(1));
     lab.disconnected().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn echoes_are_all_answered_however_many_and_however_long() {
-    let mut lab = Lab::new(limits()).await;
-    let mut bridge = Bridge::connect(lab.address, 1).await;
-    lab.connected().await;
-    let mut all = BytesMut::new();
-    for xid in 1..=20_000 {
-        Message::EchoRequest(Bytes::new()).encode(Xid(xid), &mut all);
-    }
-    bridge.write(&all).await;
-    for xid in 1..=20_000 {
-        assert_eq!(bridge.answer().await, Some((Xid(xid), Message::EchoReply(Bytes::new()))));
-    }
-    let long = Bytes::from(vec![0x5a; 65_527]);
-    bridge.send(1, &Message::EchoRequest(long.clone())).await;
-    assert_eq!(bridge.answer().await, Some((Xid(1), Message::EchoReply(long))));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,6 @@ use openflow::switch::Role;
 use openflow::types::{DatapathId, Xid};
 
 use super::bridge::{Bridge, Connection, PortRecord, is_port};
-use super::known::BRIDGES_MAX;
 use super::probe::Probe;
 use super::{Core, Effect, Level, SessionId};
 
@@ -32,7 +31,9 @@ impl Core {
         let dpid = identity.features.datapath;
         if !self.has_room(dpid) {
             let reason = format!(
-                "there are {BRIDGES_MAX} bridges already, and the policy doesn't name this one; look who connects to the OpenFlow port, or name it"
+                "there are {} bridges already, and the policy doesn't name this one; look who connects to the OpenFlow \
+                 port, or name it",
+                self.bridges.len()
             );
             self.effects.push(Effect::Close { session, reason });
             return;

@@ -11,13 +11,10 @@ use openflow::types::DatapathId;
 use super::notices::About;
 use super::{Core, Effect, Level};
 
-/// Most bridges, beside those that the policy names: strangers can claim a tenant's ports, too.
-pub(super) const BRIDGES_MAX: usize = 16_384;
-
 impl Core {
     /// May a bridge with this datapath id come in?
     pub(super) fn has_room(&self, dpid: DatapathId) -> bool {
-        self.bridges.len() < BRIDGES_MAX || self.bridges.contains_key(&dpid) || self.is_named(dpid)
+        self.bridges.len() < self.bridges_max || self.bridges.contains_key(&dpid) || self.is_named(dpid)
     }
 
     fn is_named(&self, dpid: DatapathId) -> bool {

@@ -46,7 +46,12 @@ pub struct Settings {
     pub probe_key: [u8; 32],
     /// What it knew before.
     pub memory: Memory,
+    /// Most bridges, beside those that the policy names; [`BRIDGES_MAX`], but for tests.
+    pub bridges_max: usize,
 }
+
+/// Most bridges, beside those that the policy names: strangers can claim datapath ids, and a tenant's ports, too.
+pub const BRIDGES_MAX: usize = 16_384;
 
 /// What the core keeps over restarts. Links and hosts are found again, and tables are read back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +139,7 @@ const SETTLE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Core {
     probe_key: [u8; 32],
+    bridges_max: usize,
     policy: Arc<Policy>,
     policy_status: PolicyStatus,
     memory: Memory,
@@ -168,6 +174,7 @@ impl Core {
         let awaited: BTreeSet<DatapathId> = settings.memory.bridges.iter().copied().map(DatapathId).collect();
         Self {
             probe_key: settings.probe_key,
+            bridges_max: settings.bridges_max,
             topology: Topology::new(now, policy.fabric.probe_interval),
             policy,
             policy_status: PolicyStatus::default(),
