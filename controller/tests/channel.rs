@@ -16,6 +16,7 @@ use openflow::flow::FlowMod;
 use openflow::matching::Match;
 use openflow::message::Message;
 use openflow::packet::{PacketIn, PacketInReason};
+use openflow::peer::Timing;
 use openflow::switch::{ErrorMsg, ErrorType, Hello};
 use openflow::types::{Cookie, DatapathId, TableId, Xid};
 use support::{Bridge, PATIENCE, features, limits, until};
@@ -149,7 +150,7 @@ async fn a_bridge_without_version_1_3_is_told_so_and_closed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_says_nothing_or_only_half_is_closed_at_its_deadline() {
-    let mut lab = Lab::new(limits()).await;
+    let lab = Lab::new(limits()).await;
     let mut beginnings = vec![Vec::new(), vec![4], vec![4, 0, 0xff, 0xff, 0, 0, 0, 0], hello(4, None).to_vec()];
     beginnings.push([&hello(4, None)[..], &[4, 6, 0, 32, 0]].concat());
     for octets in beginnings {
@@ -158,12 +159,27 @@ async fn whoever_says_nothing_or_only_half_is_closed_at_its_deadline() {
         let took = silent.closed().await;
         assert!((300..3000).contains(&took.as_millis()), "{octets:02x?}: {took:?}");
     }
+    // A message that comes drop by drop has a deadline of its own, whatever else is answered.
+    let mut lab = Lab::new(Limits { peer: Timing { echo_after: PATIENCE, ..limits().peer }, ..limits() }).await;
     let mut known = Bridge::connect(lab.address, 1).await;
     lab.connected().await;
-    // A message that comes drop by drop has a deadline of its own, whatever else is answered.
     known.write(&[4, 10, 0xff, 0xff, 0]).await;
     assert!(known.closed().await < Duration::from_secs(3));
     lab.disconnected().await;
+    assert_eq!(lab.shared.metrics.refused(Refused::MessageTimeout).get(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_answers_no_echo_is_closed() {
+    let mut lab = Lab::new(limits()).await;
+    let mut mute = Bridge::connect(lab.address, 1).await;
+    lab.connected().await;
+    let start = std::time::Instant::now();
+    while mute.receive().await.is_some() {}
+    let took = start.elapsed();
+    assert!((1900..3000).contains(&took.as_millis()), "closed after {took:?}");
+    lab.disconnected().await;
+    assert_eq!(lab.shared.metrics.refused(Refused::EchoTimeout).get(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -285,7 +301,14 @@ async fn a_bridge_that_writes_before_it_reads_gets_everything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bridge_that_never_reads_is_closed() {
-    let mut lab = Lab::new(limits()).await;
+    let mut lab = Lab::new(Limits { peer: Timing { echo_after: PATIENCE, ..limits().peer }, ..limits() }).await;
+    // One long batch, of which the sockets of both ends hold a part.
+    let _lazy = Bridge::connect(lab.address, 1).await;
+    let (session, _, outgoing) = lab.connected().await;
+    outgoing.send(Bytes::from(vec![0; 32 << 20])).unwrap();
+    assert_eq!(lab.disconnected().await, session);
+    assert_eq!(lab.shared.metrics.refused(Refused::OutputTimeout).get(), 1);
+
     let _lazy = Bridge::connect(lab.address, 1).await;
     let (session, _, outgoing) = lab.connected().await;
     let batch = Bytes::from(vec![0; 1 << 20]);
