@@ -1,4 +1,4 @@
-//! REST: the documents of the newest snapshot, as JSON. Reading never disturbs the hub.
+//! REST: the documents of the newest snapshot, as JSON, and metrics. Reading never disturbs the hub.
 
 mod problem;
 mod serve;
@@ -19,6 +19,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::hub::Published;
+use crate::metrics::Exposition;
 use crate::problems::Problems;
 use crate::snapshot::Snapshot;
 
@@ -34,6 +35,8 @@ pub struct Api {
     pub problems: Arc<Problems>,
     /// When it was started.
     pub started: Instant,
+    /// What `/metrics` tells.
+    pub exposition: Arc<Exposition>,
 }
 
 type Name = Result<Path<String>, PathRejection>;
@@ -44,6 +47,7 @@ impl Api {
         Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
+            .route("/metrics", get(metrics))
             .route("/v1/status", get(status))
             .route("/v1/bridges", get(bridges))
             .route("/v1/bridges/{bridge}", get(bridge))
@@ -67,6 +71,15 @@ async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
         return Ok("ok\n");
     }
     Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no policy is in force yet; try again in a moment".into()))
+}
+
+async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
+    let text = api.exposition.text().map_err(|_| {
+        let detail = "the metrics can't be written, which is a fault of this program";
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail.into())
+    })?;
+    let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, format)], text).into_response())
 }
 
 async fn status(State(api): State<Api>) -> Response {

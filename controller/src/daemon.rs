@@ -13,9 +13,10 @@ use tokio::task::JoinSet;
 use tracing::{error, info};
 
 use crate::api::{self, Api};
-use crate::core::{Memory, Settings};
+use crate::core::{BRIDGES_MAX, Memory, Settings};
 use crate::hub;
 use crate::listen::{self, Limits, Shared};
+use crate::metrics::Exposition;
 use crate::policy_watch::{Policies, PolicyError};
 use crate::problems::Problems;
 use crate::snapshot::PolicyStatus;
@@ -109,7 +110,7 @@ pub async fn start(options: Options) -> Result<Handle, StartError> {
     let (store, memory) = opened.await??;
     let mut probe_key = [0; 32];
     getrandom::fill(&mut probe_key).map_err(StartError::Random)?;
-    let settings = Settings { probe_key, memory };
+    let settings = Settings { probe_key, memory, bridges_max: BRIDGES_MAX };
     let store: Arc<dyn Store> = Arc::new(store);
 
     let problems = Arc::new(Problems::default());
@@ -119,7 +120,9 @@ pub async fn start(options: Options) -> Result<Handle, StartError> {
     let (save, saved) = watch::channel(settings.memory.clone());
     let (reload, reloads) = mpsc::channel(1);
     let shared = Arc::new(Shared::new(inputs.clone(), options.limits));
-    let policies = Policies::start(options.policy, Arc::clone(&store), inputs, Arc::clone(&problems)).await?;
+    let exposition = Arc::new(Exposition::new(&shared, published.clone(), Arc::clone(&problems)));
+    let (policy, keeper) = (options.policy, Arc::clone(&store));
+    let policies = Policies::start(policy, keeper, inputs, Arc::clone(&problems), Arc::clone(&shared.metrics)).await?;
     let mut handle = Handle {
         openflow_addr: openflow.1,
         rest_addr: rest.1,
@@ -133,7 +136,7 @@ pub async fn start(options: Options) -> Result<Handle, StartError> {
     handle.spawn("store", keep(store, saved, Arc::clone(&problems)));
     handle.spawn("policy watcher", policies.run(reloads, stopped.clone()));
     handle.spawn("listener", listen::serve(openflow.0, shared, stopped.clone()));
-    let router = Api { published, problems, started }.router();
+    let router = Api { published, problems, started, exposition }.router();
     handle.spawn("REST server", api::serve(rest.0, router, options.limits.request, stopped));
     info!("bridges may connect to {}, REST is served at http://{}", handle.openflow_addr, handle.rest_addr);
     Ok(handle)

@@ -8,6 +8,8 @@ use openflow::frame::BadLength;
 use openflow::peer::Close;
 use openflow::types::DatapathId;
 
+use crate::metrics::Refused;
+
 /// Why a session ends.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum End {
@@ -32,6 +34,12 @@ pub(crate) enum End {
     /// It doesn't read.
     #[error("it hasn't read anything for {0:?} although there was something for it; look at its load")]
     Stalled(Duration),
+    /// More waits for it than may wait.
+    #[error("too much waits to be read by it; look at its load, it may connect again")]
+    Full,
+    /// Too many are about to connect.
+    #[error("too many are about to connect, and it hasn't said who it is for longest; look who connects to this port")]
+    Crowded,
     /// The hub wants it.
     #[error("{0}")]
     Hub(String),
@@ -53,6 +61,28 @@ pub(crate) enum End {
 }
 
 impl End {
+    /// How it is counted; `None`: it isn't refused.
+    pub(crate) const fn refused(&self) -> Option<Refused> {
+        Some(match self {
+            Self::Gone | Self::Broken(_) | Self::Stop => return None,
+            Self::Channel(Close::NotHello) | Self::Rubbish(_) => Refused::NotHello,
+            Self::Channel(Close::Incompatible(_)) => Refused::BadVersion,
+            Self::Channel(Close::HandshakeTimeout(_)) => Refused::HandshakeTimeout,
+            Self::Channel(Close::Handshake(_)) => Refused::Handshake,
+            Self::Channel(Close::Auxiliary(_)) => Refused::Auxiliary,
+            Self::Channel(Close::NoEcho(_)) => Refused::EchoTimeout,
+            Self::Length(_) => Refused::BadLength,
+            Self::Half(_) => Refused::MessageTimeout,
+            Self::Stalled(_) => Refused::OutputTimeout,
+            Self::Full => Refused::OutputFull,
+            Self::Crowded => Refused::TooManySessions,
+            Self::Hub(_) => Refused::GivenUp,
+            Self::Taken(..) => Refused::Taken,
+            Self::Changed(..) => Refused::Changed,
+            Self::Panicked => Refused::Fault,
+        })
+    }
+
     /// What doesn't begin as OpenFlow: a guess at what it is from its first octets.
     pub(crate) fn rubbish(close: Close, start: &[u8]) -> Self {
         match (close, start) {

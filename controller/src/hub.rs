@@ -185,12 +185,7 @@ impl Hub {
         for session in self.touched.drain(..) {
             let Some(attached) = self.sessions.get_mut(&session) else { continue };
             let batch = attached.batch.split().freeze();
-            if !attached.closing && attached.outgoing.send(batch).is_err() {
-                attached.closing = true;
-                attached
-                    .outgoing
-                    .close("too much waits to be read by it; look at its load, it may connect again".into());
-            }
+            attached.closing |= attached.outgoing.send(batch).is_err();
         }
     }
 

@@ -1,14 +1,17 @@
 //! What the network is, and making it so: the core, and the shell around it.
 
 pub mod api;
+mod asked;
 pub mod cli;
 pub mod config;
 pub mod core;
 pub mod daemon;
 mod end;
+mod gate;
 pub mod hub;
 pub mod limit;
 pub mod listen;
+pub mod metrics;
 pub mod outgoing;
 pub mod policy_files;
 pub mod policy_watch;

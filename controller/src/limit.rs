@@ -1,7 +1,6 @@
-//! Limits: how many lines a log may get, and what was dropped without one.
+//! Limits: how many lines a log may get.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Lets so many through per second and counts the rest.
@@ -49,24 +48,6 @@ impl fmt::Display for HeldBack {
             0 => Ok(()),
             count => write!(f, " (and {count} like it since the last such line)"),
         }
-    }
-}
-
-/// What sessions dropped, over all of them. Each number stands for itself, so they need no lock.
-#[derive(Debug, Default)]
-pub struct Dropped {
-    /// Packet-ins of probes beyond a session's budget.
-    pub probes: AtomicU64,
-    /// Other packet-ins beyond a session's budget.
-    pub packets: AtomicU64,
-    /// Messages that couldn't be decoded.
-    pub malformed: AtomicU64,
-}
-
-impl Dropped {
-    /// Counts one.
-    pub fn count(counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
     }
 }
 

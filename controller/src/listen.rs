@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 
 use openflow::peer::Timing;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
 use crate::core::SessionId;
+use crate::gate::Gate;
 use crate::hub::Input;
-use crate::limit::{Dropped, Limit};
+use crate::limit::Limit;
+use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::session;
 
@@ -28,7 +30,7 @@ pub struct Limits {
     pub challenge: Duration,
     /// For the whole claim.
     pub claim: Duration,
-    /// Connections that haven't said who they are.
+    /// Connections that haven't said who they are; beyond it the slowest of them are closed.
     pub handshakes: usize,
     /// For the head of a REST request, and for the pause between two.
     pub request: Duration,
@@ -56,34 +58,36 @@ pub struct Shared {
     pub hub: mpsc::Sender<Input>,
     /// Who speaks for which bridge.
     pub registry: Registry,
-    /// What was dropped.
-    pub dropped: Dropped,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// How long bridges may take.
     pub limits: Limits,
     /// Limits lines about datapath ids that two bridges claim: both may try for ever.
     pub taken: Mutex<Limit>,
     /// Limits lines about connections that never said who they are: anybody can make many.
     pub strangers: Mutex<Limit>,
+    /// Limits lines about the ends of bridges' connections: they may connect again and again.
+    pub ends: Mutex<Limit>,
 }
 
 impl Shared {
     /// For sessions that report to `hub`.
     pub fn new(hub: mpsc::Sender<Input>, limits: Limits) -> Self {
-        let (registry, dropped) = (Registry::default(), Dropped::default());
-        let (taken, strangers) = (Mutex::new(Limit::new(1)), Mutex::new(Limit::new(20)));
-        Self { hub, registry, dropped, limits, taken, strangers }
+        let (registry, metrics) = (Registry::default(), Arc::default());
+        let [taken, strangers, ends] = [1, 20, 50].map(|per_second| Mutex::new(Limit::new(per_second)));
+        Self { hub, registry, metrics, limits, taken, strangers, ends }
     }
 }
 
 /// Accepts connections until `stop` changes; then all sessions end.
 pub async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
-    let gate = Arc::new(Semaphore::new(shared.limits.handshakes));
+    let gate = Arc::new(Gate::new(shared.limits.handshakes));
     let mut sessions = JoinSet::new();
     let mut failures = Limit::new(1);
     for id in 1.. {
         // Who comes while too many are about to connect waits in the socket's own queue.
         let accept = async {
-            let permit = Arc::clone(&gate).acquire_owned().await.map_err(std::io::Error::other)?;
+            let permit = gate.room().await?;
             listener.accept().await.map(|(stream, address)| (stream, address, permit))
         };
         tokio::pin!(accept);
@@ -102,7 +106,9 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::
             Ok((stream, address, permit)) => {
                 // Without it small answers would wait for each other; who refuses it is only slower.
                 let _ = stream.set_nodelay(true);
-                sessions.spawn(session::run(stream, address, SessionId(id), Arc::clone(&shared), permit));
+                shared.metrics.connections.inc();
+                let entered = gate.enter(SessionId(id), permit);
+                sessions.spawn(session::run(stream, address, SessionId(id), Arc::clone(&shared), entered));
             }
             Err(error) => {
                 if failures.pass(Instant::now()).is_some() {

@@ -6,8 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-/// Most octets that may wait for one bridge. A single batch may be longer, if nothing else waits.
-pub const OCTETS_MAX: usize = 16 << 20;
+use crate::end::End;
+
+/// Most octets that may wait for one bridge, beside the batch that is being written. A single batch may be longer, if
+/// nothing else waits.
+pub const OCTETS_MAX: usize = 1 << 20;
 /// Most batches that may wait for one bridge.
 pub const BATCHES_MAX: usize = 4096;
 
@@ -16,7 +19,7 @@ pub const BATCHES_MAX: usize = 4096;
 pub struct Outgoing {
     batches: mpsc::Sender<Bytes>,
     octets: Arc<AtomicUsize>,
-    close: mpsc::Sender<String>,
+    close: mpsc::Sender<End>,
 }
 
 /// The session's end.
@@ -24,7 +27,7 @@ pub struct Outgoing {
 pub struct Incoming {
     batches: mpsc::Receiver<Bytes>,
     octets: Arc<AtomicUsize>,
-    close: mpsc::Receiver<String>,
+    close: mpsc::Receiver<End>,
 }
 
 /// The bridge doesn't read as fast as it is written to.
@@ -44,48 +47,53 @@ impl Outgoing {
     /// Queues whole messages. Never waits.
     ///
     /// # Errors
-    /// [`Full`]: it wasn't queued, and the session has to be closed, for the bridge would miss it.
+    /// [`Full`]: it wasn't queued, and the session closes, for the bridge would miss it.
     pub fn send(&self, batch: Bytes) -> Result<(), Full> {
         let length = batch.len();
         let before = self.octets.fetch_add(length, Ordering::Relaxed);
-        if before > 0 && before + length > OCTETS_MAX {
-            return Err(Full);
-        }
-        match self.batches.try_send(batch) {
+        let fits = before == 0 || before + length <= OCTETS_MAX;
+        match fits.then(|| self.batches.try_send(batch)) {
             // A session that has ended reports so itself.
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(Full),
+            Some(Ok(()) | Err(mpsc::error::TrySendError::Closed(_))) => Ok(()),
+            Some(Err(mpsc::error::TrySendError::Full(_))) | None => {
+                self.end(End::Full);
+                Err(Full)
+            }
         }
     }
 
     /// Has the session end, for a reason that goes to the log. Only the first one counts.
     pub fn close(&self, reason: String) {
+        self.end(End::Hub(reason));
+    }
+
+    fn end(&self, end: End) {
         // Full: it is already told to close. Closed: it has ended.
-        let _ = self.close.try_send(reason);
+        let _ = self.close.try_send(end);
     }
 }
 
 impl Incoming {
-    /// The next batch, if `take` wants one, else the order to close with its reason, or without if the hub is gone.
-    /// Report what was written with [`Self::written`].
+    /// The next batch, if `take` wants one, else the order to close. A batch that was taken no longer counts as waiting.
     ///
     /// # Errors
     /// The order to close.
-    pub async fn next(&mut self, take: bool) -> Result<Bytes, Option<String>> {
+    pub(crate) async fn next(&mut self, take: bool) -> Result<Bytes, End> {
         tokio::select! {
-            batch = self.batches.recv(), if take => batch.ok_or(None),
-            reason = self.close.recv() => Err(reason),
+            batch = self.batches.recv(), if take => batch.map(|batch| self.taken(batch)).ok_or(End::Stop),
+            end = self.close.recv() => Err(end.unwrap_or(End::Stop)),
         }
     }
 
     /// The next batch, if one waits.
-    pub fn batch_now(&mut self) -> Option<Bytes> {
-        self.batches.try_recv().ok()
+    pub(crate) fn batch_now(&mut self) -> Option<Bytes> {
+        let batch = self.batches.try_recv().ok()?;
+        Some(self.taken(batch))
     }
 
-    /// So many octets of batches don't wait any more.
-    pub fn written(&self, octets: usize) {
-        self.octets.fetch_sub(octets, Ordering::Relaxed);
+    fn taken(&self, batch: Bytes) -> Bytes {
+        self.octets.fetch_sub(batch.len(), Ordering::Relaxed);
+        batch
     }
 }
 
@@ -103,12 +111,15 @@ mod tests {
         let sent = (0..).take_while(|_| hub.send(Bytes::from_static(&[0])).is_ok()).take(BATCHES_MAX + 1).count();
         assert_eq!(sent, BATCHES_MAX);
 
-        let length = session.next(true).await.unwrap().len();
-        session.written(length);
-        assert_eq!(
-            session.octets.load(Ordering::Relaxed),
-            1,
-            "what was refused stays counted: the session ends anyway"
-        );
+        assert!(matches!(session.next(false).await, Err(End::Full)), "whoever misses a batch has to go");
+
+        let (hub, mut session) = channel();
+        for _ in 0..2 {
+            assert_eq!(hub.send(vec![0; OCTETS_MAX].into()), Ok(()));
+            assert_eq!(session.next(true).await.unwrap().len(), OCTETS_MAX, "what is being written doesn't wait");
+        }
+        assert_eq!(hub.send(vec![0; OCTETS_MAX - 1].into()), Ok(()));
+        assert_eq!(hub.send(vec![0; 1].into()), Ok(()));
+        assert_eq!(hub.send(vec![0; 1].into()), Err(Full));
     }
 }

@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::core::Event;
 use crate::hub::Input;
+use crate::metrics::{Metrics, Reload};
 use crate::policy_files::{self, BadPolicy};
 use crate::problems::{Problems, utc};
 use crate::snapshot::PolicyStatus;
@@ -47,6 +48,7 @@ pub struct Policies {
     store: Arc<dyn Store>,
     hub: mpsc::Sender<Input>,
     problems: Arc<Problems>,
+    metrics: Arc<Metrics>,
     status: watch::Sender<PolicyStatus>,
     in_force: Kept,
     /// Texts that were refused, so that the same aren't reported again.
@@ -63,6 +65,7 @@ impl Policies {
         store: Arc<dyn Store>,
         hub: mpsc::Sender<Input>,
         problems: Arc<Problems>,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, PolicyError> {
         let reader = Arc::clone(&store);
         let kept = tokio::task::spawn_blocking(move || reader.policy()).await??;
@@ -70,7 +73,7 @@ impl Policies {
         let in_force = kept.unwrap_or_default();
         let sources = in_force.sources.clone();
         let status = watch::Sender::new(PolicyStatus::default());
-        let mut policies = Self { paths, store, hub, problems, status, in_force, refused: None };
+        let mut policies = Self { paths, store, hub, problems, metrics, status, in_force, refused: None };
         if files {
             let sources = policies.read().await?;
             policies.adopt(sources).await?;
@@ -129,6 +132,7 @@ impl Policies {
             Err(_) => None,
         };
         if attempt.is_some() && attempt == self.refused {
+            self.metrics.reload(Reload::Refused).inc();
             return;
         }
         let done = match read {
@@ -142,6 +146,7 @@ impl Policies {
             }
             Err(PolicyError::Stopping) => {}
             Err(refusal) => {
+                self.metrics.reload(Reload::Refused).inc();
                 self.refused = attempt.filter(|_| matches!(refusal, PolicyError::Bad(_)));
                 let text = refusal.to_string();
                 error!("the policy files can't be used, the last good policy stays in force:\n{text}");
@@ -166,6 +171,7 @@ impl Policies {
     async fn adopt(&mut self, sources: Vec<Source>) -> Result<(), PolicyError> {
         let first = self.status.borrow().source.is_empty();
         if !first && sources == self.in_force.sources {
+            self.metrics.reload(Reload::Unchanged).inc();
             return Ok(());
         }
         let digest = policy_files::digest(&sources);
@@ -189,6 +195,7 @@ impl Policies {
         let event = Event::Policy(Arc::new(policy), status.clone());
         self.hub.send(Input::Event(event, None)).await.map_err(|_| PolicyError::Stopping)?;
         info!("policy generation {} is in force, from the {source}", kept.generation);
+        self.metrics.reload(Reload::Applied).inc();
         self.in_force = kept;
         self.status.send_replace(status);
         Ok(())

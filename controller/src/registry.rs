@@ -1,6 +1,8 @@
 //! Which session speaks for which bridge. Sessions settle it among themselves: the hub only hears of winners.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -10,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::core::SessionId;
+use crate::metrics::Traffic;
 
 /// A question to the session that holds a datapath id. Answered: its bridge is alive. Dropped: it has let go.
 pub type Challenge = oneshot::Sender<()>;
@@ -21,6 +24,7 @@ const CHALLENGES_MAX: usize = 16;
 struct Holder {
     session: SessionId,
     address: SocketAddr,
+    traffic: Arc<Traffic>,
     challenges: mpsc::Sender<Challenge>,
 }
 
@@ -43,6 +47,7 @@ impl Registry {
         dpid: DatapathId,
         session: SessionId,
         address: SocketAddr,
+        traffic: &Arc<Traffic>,
         patience: Duration,
     ) -> Result<mpsc::Receiver<Challenge>, Taken> {
         let end = Instant::now() + patience;
@@ -51,7 +56,7 @@ impl Registry {
             // The guard of the map must be gone before anything is awaited.
             let (holder, incumbent) = match self.0.entry(dpid) {
                 Entry::Vacant(free) => {
-                    free.insert(Holder { session, address, challenges });
+                    free.insert(Holder { session, address, traffic: Arc::clone(traffic), challenges });
                     return Ok(mine);
                 }
                 Entry::Occupied(held) => (held.get().challenges.clone(), held.get().address),
@@ -71,6 +76,11 @@ impl Registry {
     /// Lets go of a datapath id, after the hub was told.
     pub fn release(&self, dpid: DatapathId, session: SessionId) {
         self.0.remove_if(&dpid, |_, holder| holder.session == session);
+    }
+
+    /// The messages of each bridge that is connected, in order.
+    pub fn traffic(&self) -> BTreeMap<DatapathId, Arc<Traffic>> {
+        self.0.iter().map(|held| (*held.key(), Arc::clone(&held.value().traffic))).collect()
     }
 
     /// The bridges that are connected, in order.

@@ -9,38 +9,46 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
-use openflow::frame::next_frame;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use openflow::frame::{header, next_frame};
 use openflow::message::Message;
 use openflow::peer::{Identity, Peer, Received};
 use openflow::types::{DatapathId, Xid};
 use tokio::io::ErrorKind;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep_until, timeout};
 use tracing::{debug, info, warn};
 
+use crate::asked::{Asked, Verdict};
 use crate::core::{Event, SessionId};
 use crate::end::End;
+use crate::gate::{GiveWay, Place};
 use crate::hub::Input;
-use crate::limit::{Dropped, Limit};
+use crate::limit::Limit;
 use crate::listen::Shared;
+use crate::metrics::{Direction, Excess, Refused, Traffic};
 use crate::outgoing::{Incoming, Outgoing, channel};
 use crate::registry::Challenge;
 
-/// Packet-ins of probes that one session may have waiting at the hub: losing them looks like losing links.
-const PROBES_MAX: usize = 256;
-/// Other packet-ins that one session may have waiting at the hub.
-const PACKETS_MAX: usize = 64;
-/// Other messages that one session may have waiting at the hub; beyond that its socket isn't read.
-const OTHERS_MAX: usize = 512;
+/// A message that waits at the hub counts as so many octets, or as what it has.
+const MESSAGE_MIN: usize = 2 << 10;
+/// Octets in packet-ins of probes that one session may have waiting at the hub: losing them looks like losing links.
+const PROBES_MAX: usize = 256 * MESSAGE_MIN;
+/// Octets in other packet-ins that one session may have waiting at the hub.
+const PACKETS_MAX: usize = 64 * MESSAGE_MIN;
+/// Octets in other messages that one session may have waiting at the hub; beyond that its socket isn't read.
+const OTHERS_MAX: usize = 512 * MESSAGE_MIN;
 /// Ethernet type of probes (LLDP).
 const PROBE_TYPE: &[u8] = &[0x88, 0xcc];
 /// Octets of our own answers beyond which nothing more is read.
 const ANSWERS_MAX: usize = 1 << 20;
-/// Room for one read: from the least, where many bridges are at rest, to the most, where one is busy.
+/// Room for one read: from the least, where many bridges are at rest, to the most, where one is busy. The most is also
+/// what may be there of messages that aren't whole; the longest message just fits.
 const READ_MIN: usize = 4 << 10;
 const READ_MAX: usize = 64 << 10;
+/// Lines that one session may write into the log per second; the core has a budget of its own for each bridge.
+const LINES: u32 = 5;
 /// How long a bridge may take to read why it is turned away.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -51,7 +59,7 @@ struct Session {
     shared: Arc<Shared>,
     peer: Peer,
     /// Held until the bridge is known.
-    handshake: Option<OwnedSemaphorePermit>,
+    handshake: Option<(Place, GiveWay)>,
     /// The datapath id that is claimed.
     dpid: Option<DatapathId>,
     /// For the hub, once the bridge is known.
@@ -63,7 +71,11 @@ struct Session {
     probes: Arc<Semaphore>,
     packets: Arc<Semaphore>,
     others: Arc<Semaphore>,
-    malformed: Limit,
+    traffic: Arc<Traffic>,
+    asked: Asked,
+    /// It told of its tables without end; the hub closes it.
+    too_long: bool,
+    lines: Limit,
     /// What was read and isn't a whole message yet.
     buffer: BytesMut,
     read_size: usize,
@@ -71,9 +83,8 @@ struct Session {
     half_since: Option<Instant>,
     /// Our own answers, to be sent before the next batch.
     answers: BytesMut,
-    /// What is being written, and how much of it the hub's account knows of.
+    /// What is being written.
     writing: Bytes,
-    batch_octets: usize,
     /// Since when nothing could be written.
     stalled_since: Option<Instant>,
 }
@@ -84,7 +95,7 @@ pub(crate) async fn run(
     address: SocketAddr,
     id: SessionId,
     shared: Arc<Shared>,
-    handshake: OwnedSemaphorePermit,
+    handshake: (Place, GiveWay),
 ) {
     let (outgoing, incoming) = channel();
     let mut session = Session {
@@ -102,13 +113,15 @@ pub(crate) async fn run(
         probes: Arc::new(Semaphore::new(PROBES_MAX)),
         packets: Arc::new(Semaphore::new(PACKETS_MAX)),
         others: Arc::new(Semaphore::new(OTHERS_MAX)),
-        malformed: Limit::new(10),
+        traffic: Arc::default(),
+        asked: Asked::default(),
+        too_long: false,
+        lines: Limit::new(LINES),
         buffer: BytesMut::new(),
         read_size: READ_MIN,
         half_since: None,
         answers: BytesMut::new(),
         writing: Bytes::new(),
-        batch_octets: 0,
         stalled_since: None,
     };
     let Err(end) = session.serve().await;
@@ -138,10 +151,9 @@ impl Session {
                 }
                 ready = self.stream.writable(), if !idle => ready?,
                 batch = self.incoming.next(idle) => {
-                    let batch = batch.map_err(|reason| reason.map_or(End::Stop, End::Hub))?;
-                    self.batch_octets = batch.len();
-                    self.writing = batch;
+                    self.writing = self.batch(batch?);
                 }
+                () = crowded(&mut self.handshake) => return Err(End::Crowded),
                 challenge = next(&mut self.challenges) => {
                     self.peer.challenge(Instant::now(), self.shared.limits.challenge);
                     self.open.push(challenge);
@@ -183,9 +195,9 @@ impl Session {
 
     /// Reads what is there and handles every whole message of it.
     async fn read(&mut self) -> Result<(), End> {
-        self.buffer.reserve(self.read_size);
-        let room = self.buffer.capacity() - self.buffer.len();
-        match self.stream.try_read_buf(&mut self.buffer) {
+        let room = self.read_size.min(READ_MAX - self.buffer.len());
+        self.buffer.reserve(room);
+        match self.stream.try_read_buf(&mut (&mut self.buffer).limit(room)) {
             Ok(0) => return Err(End::Gone),
             Ok(count) if count == room => self.read_size = (self.read_size * 2).min(READ_MAX),
             Ok(count) if count < self.read_size / 4 => self.read_size = (self.read_size / 2).max(READ_MIN),
@@ -210,6 +222,17 @@ impl Session {
     }
 
     async fn frame(&mut self, frame: &Bytes) -> Result<(), End> {
+        self.traffic.count(Direction::Received, header(frame).1);
+        if self.dpid.is_some() {
+            match self.asked.came(frame) {
+                Verdict::Due => {}
+                Verdict::Unasked => {
+                    self.refuse(Refused::Unasked);
+                    return Ok(());
+                }
+                Verdict::TooLong => return self.too_long().await,
+            }
+        }
         // Nothing in there should panic. If it does, it may cost this connection only.
         let handled = catch_unwind(AssertUnwindSafe(|| self.peer.handle_frame(Instant::now(), frame)));
         let received = handled.map_err(|_| End::Panicked)??;
@@ -222,21 +245,44 @@ impl Session {
         match received {
             None => Ok(()),
             Some(Received::Ready(identity)) => self.ready(identity).await,
-            Some(Received::Message(xid, message)) => self.message(xid, message).await,
+            Some(Received::Message(xid, message)) => self.message(xid, message, frame.len()).await,
             Some(Received::Malformed(error)) => {
-                Dropped::count(&self.shared.dropped.malformed);
-                if let Some(more) = self.malformed.pass(Instant::now()) {
+                self.refuse(Refused::Malformed);
+                if let Some(more) = self.lines.pass(Instant::now()) {
                     let bridge = self.name();
                     warn!("dropped a message from {bridge}: {error}{more}");
                 }
                 Ok(())
             }
+            Some(Received::WrongVersion) => {
+                self.refuse(Refused::BadVersion);
+                Ok(())
+            }
+            Some(Received::WrongType) => {
+                self.refuse(Refused::BadType);
+                Ok(())
+            }
         }
+    }
+
+    fn refuse(&self, why: Refused) {
+        self.shared.metrics.refused(why).inc();
+    }
+
+    /// It tells of its tables without end. The hub decides what becomes of it, and hears of it once.
+    async fn too_long(&mut self) -> Result<(), End> {
+        self.refuse(Refused::TablesTooLong);
+        if std::mem::replace(&mut self.too_long, true) {
+            return Ok(());
+        }
+        let event = Event::TablesTooLong { session: self.id };
+        self.shared.hub.send(Input::Event(event, None)).await.map_err(|_| End::Stop)
     }
 
     async fn ready(&mut self, identity: Box<Identity>) -> Result<(), End> {
         let dpid = identity.features.datapath;
-        let claim = self.shared.registry.claim(dpid, self.id, self.address, self.shared.limits.claim);
+        let (registry, limits) = (&self.shared.registry, &self.shared.limits);
+        let claim = registry.claim(dpid, self.id, self.address, &self.traffic, limits.claim);
         let challenges = claim.await.map_err(|taken| End::Taken(dpid, taken.0))?;
         self.challenges = Some(challenges);
         self.dpid = Some(dpid);
@@ -252,28 +298,40 @@ impl Session {
         self.shared.hub.send(connected).await.map_err(|_| End::Stop)
     }
 
-    async fn message(&mut self, xid: Xid, message: Message) -> Result<(), End> {
+    async fn message(&mut self, xid: Xid, message: Message, octets: usize) -> Result<(), End> {
+        // At most 65,535, so it fits.
+        let cost = octets.max(MESSAGE_MIN) as u32;
         let permit = match &message {
             Message::PacketIn(packet) => {
-                let (budget, counter) = match packet.data.get(12..14) {
-                    Some(PROBE_TYPE) => (&self.probes, &self.shared.dropped.probes),
-                    _ => (&self.packets, &self.shared.dropped.packets),
+                let (budget, excess) = match packet.data.get(12..14) {
+                    Some(PROBE_TYPE) => (&self.probes, Excess::Probes),
+                    _ => (&self.packets, Excess::Packets),
                 };
-                match Arc::clone(budget).try_acquire_owned() {
+                match Arc::clone(budget).try_acquire_many_owned(cost) {
                     Ok(permit) => permit,
                     Err(_) => {
-                        Dropped::count(counter);
+                        self.shared.metrics.excess(excess).inc();
                         return Ok(());
                     }
                 }
             }
             Message::FeaturesReply(features) => match self.dpid {
                 Some(dpid) if dpid != features.datapath => return Err(End::Changed(dpid, features.datapath)),
-                _ => return Ok(()),
+                _ => {
+                    self.refuse(Refused::Unasked);
+                    return Ok(());
+                }
             },
-            // It answers nothing that we asked.
-            Message::EchoReply(_) => return Ok(()),
-            _ => Arc::clone(&self.others).acquire_owned().await.map_err(|_| End::Stop)?,
+            Message::EchoReply(_) => {
+                self.refuse(Refused::Unasked);
+                return Ok(());
+            }
+            other => {
+                if let Message::Error(error) = other {
+                    self.shared.metrics.error(error.code);
+                }
+                Arc::clone(&self.others).acquire_many_owned(cost).await.map_err(|_| End::Stop)?
+            }
         };
         let event = Event::Message { session: self.id, xid, message };
         self.shared.hub.send(Input::Event(event, Some(permit))).await.map_err(|_| End::Stop)
@@ -282,6 +340,7 @@ impl Session {
     /// Takes over what the channel wants to say.
     fn collect(&mut self) {
         let output = self.peer.take_output();
+        self.asked.sent(&output, &self.traffic);
         if self.answers.is_empty() {
             self.answers = output;
         } else {
@@ -289,17 +348,21 @@ impl Session {
         }
     }
 
+    /// A batch of the hub is about to be written.
+    fn batch(&mut self, batch: Bytes) -> Bytes {
+        self.asked.sent(&batch, &self.traffic);
+        batch
+    }
+
     /// Writes until there is nothing left or the socket takes no more.
     fn flush(&mut self) -> Result<(), End> {
         loop {
             if self.writing.is_empty() {
-                self.incoming.written(std::mem::take(&mut self.batch_octets));
                 // Answers go between two batches: each batch is a run of whole messages.
                 if !self.answers.is_empty() {
                     self.writing = self.answers.split().freeze();
                 } else if let Some(batch) = self.incoming.batch_now() {
-                    self.batch_octets = batch.len();
-                    self.writing = batch;
+                    self.writing = self.batch(batch);
                 } else {
                     self.stalled_since = None;
                     return Ok(());
@@ -359,24 +422,36 @@ impl Session {
     }
 
     fn report(&self, end: &End) {
+        if let Some(why) = end.refused() {
+            self.refuse(why);
+        }
         let name = self.name();
-        match (end, self.dpid) {
-            (End::Stop, _) => {}
-            (End::Gone, Some(_)) => info!("{name} closed the connection"),
-            (End::Gone | End::Broken(_), None) => debug!("{name} left before it said who it is: {end}"),
-            (_, None) => {
-                let shared = &self.shared;
-                let limit = if matches!(end, End::Taken(..)) { &shared.taken } else { &shared.strangers };
-                let passed = limit.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now());
-                if let Some(more) = passed {
-                    warn!("closed the connection from {name}: {end}{more}");
-                }
-            }
-            _ => warn!("closed the connection from {name}: {end}"),
+        let held_back = self.lines.held_back();
+        if held_back > 0 {
+            warn!("{name} sent {held_back} more messages that can't be decoded");
         }
-        if self.malformed.held_back() > 0 {
-            warn!("{name} sent {} more messages that can't be decoded", self.malformed.held_back());
+        let limit = match (end, self.dpid) {
+            (End::Stop, _) => return,
+            (End::Gone | End::Broken(_), None) => return debug!("{name} left before it said who it is: {end}"),
+            (End::Taken(..), None) => &self.shared.taken,
+            (_, None) => &self.shared.strangers,
+            (_, Some(_)) => &self.shared.ends,
+        };
+        let passed = limit.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now());
+        match (passed, end) {
+            (None, _) => {}
+            (Some(more), End::Gone) => info!("{name} closed the connection{more}"),
+            (Some(more), _) => warn!("closed the connection from {name}: {end}{more}"),
         }
+    }
+}
+
+/// Resolves when there is no more time to say who it is.
+async fn crowded(handshake: &mut Option<(Place, GiveWay)>) {
+    match handshake {
+        // Told or let go: both say the same.
+        Some((_, give_way)) => drop(give_way.await),
+        None => std::future::pending().await,
     }
 }
 

@@ -4,21 +4,21 @@ mod support;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use controller::core::{Event, SessionId};
 use controller::hub::Input;
 use controller::listen::{self, Limits, Shared};
+use controller::metrics::{Excess, Refused};
 use controller::outgoing::Outgoing;
 use openflow::error::{BadRequest, ErrorCode, ErrorMsg, HelloFailed};
 use openflow::matching::Match;
 use openflow::message::Message;
 use openflow::packet::{PacketIn, PacketInReason};
+use openflow::peer::Timing;
 use openflow::switch::Hello;
 use openflow::types::{BufferId, Cookie, DatapathId, TableId, Xid};
-use openflow::wire::Payload;
 use support::{Bridge, PATIENCE, features, limits, until};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -104,8 +104,9 @@ async fn the_hub_hears_of_a_bridge_then_of_its_messages_then_of_its_end() {
     let (session, dpid, outgoing) = lab.connected().await;
     assert_eq!((dpid, lab.shared.registry.bridges()), (7, vec![DatapathId(7)]));
 
-    bridge.send(9, &Message::BarrierReply(openflow::wire::Nothing)).await;
-    assert_eq!(lab.message().await.0, Xid(9));
+    bridge.send(8, &Message::BarrierReply(openflow::wire::Nothing)).await;
+    bridge.send(9, &Message::Error(ErrorMsg::about(BadRequest::BadVersion, &"".into()))).await;
+    assert_eq!(lab.message().await.0, Xid(9), "nobody asked for the barrier");
     let mut batch = BytesMut::new();
     for xid in 0..3 {
         Message::BarrierRequest(openflow::wire::Nothing).encode(Xid(xid), &mut batch);
@@ -156,44 +157,8 @@ async fn a_bridge_without_version_1_3_is_told_so_and_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rubbish_costs_only_its_own_connection() {
-    // The usual deadlines: none of these may need one.
-    let mut lab = Lab::new(Limits::default()).await;
-    let mut canary = Bridge::connect(lab.address, 1).await;
-    lab.connected().await;
-    let good = hello(4, None);
-    let after = |rubbish: &[u8]| [&good[..], rubbish].concat();
-    let rubbish = [
-        vec![0; 64],
-        vec![0xff; 64],
-        vec![0; 8],
-        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
-        b"SSH-2.0-x\r\n".to_vec(),
-        vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3],
-        vec![4, 2, 0, 8, 0, 0, 0, 1],
-        vec![4, 0, 0, 0, 0, 0, 0, 0],
-        vec![4, 0, 0, 3, 0, 0, 0, 0],
-        vec![4, 0, 0, 12, 0, 0, 0, 0, 0, 1, 0, 0],
-        after(&[4, 2, 0, 7, 0, 0, 0, 0]),
-        after(&[4, 6, 0, 24, 0, 0, 0, 0, 1]),
-    ];
-    for octets in rubbish {
-        let mut bad = Bridge::silent(lab.address).await;
-        bad.write(&octets).await;
-        if octets.len() == good.len() + 9 {
-            // Half a message isn't rubbish yet; but who ends there has nothing more to say.
-            drop(bad);
-        } else {
-            assert!(bad.closed().await < Duration::from_secs(1), "{octets:02x?}");
-        }
-        assert!(canary.echo().await < Duration::from_secs(1), "{octets:02x?}");
-    }
-    assert_eq!(lab.shared.registry.bridges(), [DatapathId(1)]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn whoever_says_nothing_or_only_half_is_closed_at_its_deadline() {
-    let mut lab = Lab::new(limits()).await;
+    let lab = Lab::new(limits()).await;
     let mut beginnings = vec![Vec::new(), vec![4], vec![4, 0, 0xff, 0xff, 0, 0, 0, 0], hello(4, None).to_vec()];
     beginnings.push([&hello(4, None)[..], &[4, 6, 0, 32, 0]].concat());
     for octets in beginnings {
@@ -202,12 +167,27 @@ async fn whoever_says_nothing_or_only_half_is_closed_at_its_deadline() {
         let took = silent.closed().await;
         assert!((300..3000).contains(&took.as_millis()), "{octets:02x?}: {took:?}");
     }
+    // A message that comes drop by drop has a deadline of its own, whatever else is answered.
+    let mut lab = Lab::new(Limits { peer: Timing { echo_after: PATIENCE, ..limits().peer }, ..limits() }).await;
     let mut known = Bridge::connect(lab.address, 1).await;
     lab.connected().await;
-    // A message that comes drop by drop has a deadline of its own, whatever else is answered.
     known.write(&[4, 10, 0xff, 0xff, 0]).await;
     assert!(known.closed().await < Duration::from_secs(3));
     lab.disconnected().await;
+    assert_eq!(lab.shared.metrics.refused(Refused::MessageTimeout).get(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_answers_no_echo_is_closed() {
+    let mut lab = Lab::new(limits()).await;
+    let mut mute = Bridge::connect(lab.address, 1).await;
+    lab.connected().await;
+    let start = std::time::Instant::now();
+    while mute.receive().await.is_some() {}
+    let took = start.elapsed();
+    assert!((1900..3000).contains(&took.as_millis()), "closed after {took:?}");
+    lab.disconnected().await;
+    assert_eq!(lab.shared.metrics.refused(Refused::EchoTimeout).get(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -236,8 +216,10 @@ async fn a_living_bridge_keeps_its_datapath_id() {
         assert!(newcomer.closed().await < Duration::from_secs(1));
     }
     drop(done);
-    alive.await.unwrap().echo().await;
-    assert!(lab.inputs.try_recv().is_err(), "the hub hears nothing of it");
+    let mut incumbent = alive.await.unwrap();
+    incumbent.echo().await;
+    let heard = lab.inputs.try_recv();
+    assert!(heard.is_err(), "the hub hears of it: {heard:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -291,7 +273,7 @@ async fn what_a_bridge_may_not_send_is_refused_and_the_session_lives() {
         bridge.send(4, &Message::Unknown { kind: 10, data: Bytes::from_static(&[0xff; 20]).into() }).await;
     }
     bridge.echo().await;
-    assert_eq!(lab.shared.dropped.malformed.load(Ordering::Relaxed), 1000);
+    assert_eq!(lab.shared.metrics.refused(Refused::Malformed).get(), 1000);
     bridge.send(5, &Message::Error(ErrorMsg::about(BadRequest::BadVersion, &"".into()))).await;
     assert_eq!(lab.message().await.0, Xid(5), "all else never got to the hub");
     // Whoever turns into another bridge has to connect as that one.
@@ -300,24 +282,6 @@ async fn what_a_bridge_may_not_send_is_refused_and_the_session_lives() {
     bridge.send(6, &features(2)).await;
     assert!(bridge.closed().await < Duration::from_secs(1));
     lab.disconnected().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn echoes_are_all_answered_however_many_and_however_long() {
-    let mut lab = Lab::new(limits()).await;
-    let mut bridge = Bridge::connect(lab.address, 1).await;
-    lab.connected().await;
-    let mut all = BytesMut::new();
-    for xid in 1..=20_000 {
-        Message::EchoRequest(Payload::default()).encode(Xid(xid), &mut all);
-    }
-    bridge.write(&all).await;
-    for xid in 1..=20_000 {
-        assert_eq!(bridge.answer().await, Some((Xid(xid), Message::EchoReply(Payload::default()))));
-    }
-    let long = Bytes::from(vec![0x5a; 65_527]);
-    bridge.send(1, &Message::EchoRequest(long.clone().into())).await;
-    assert_eq!(bridge.answer().await, Some((Xid(1), Message::EchoReply(long.into()))));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -346,7 +310,14 @@ async fn a_bridge_that_writes_before_it_reads_gets_everything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bridge_that_never_reads_is_closed() {
-    let mut lab = Lab::new(limits()).await;
+    let mut lab = Lab::new(Limits { peer: Timing { echo_after: PATIENCE, ..limits().peer }, ..limits() }).await;
+    // One long batch, of which the sockets of both ends hold a part.
+    let _lazy = Bridge::connect(lab.address, 1).await;
+    let (session, _, outgoing) = lab.connected().await;
+    outgoing.send(Bytes::from(vec![0; 32 << 20])).unwrap();
+    assert_eq!(lab.disconnected().await, session);
+    assert_eq!(lab.shared.metrics.refused(Refused::OutputTimeout).get(), 1);
+
     let _lazy = Bridge::connect(lab.address, 1).await;
     let (session, _, outgoing) = lab.connected().await;
     let batch = Bytes::from(vec![0; 1 << 20]);
@@ -376,13 +347,11 @@ async fn packet_ins_have_budgets_and_nothing_else_is_dropped() {
     for _ in 0..300 {
         packet_in(0x88cc).encode(Xid(2), &mut all);
     }
-    Message::BarrierReply(openflow::wire::Nothing).encode(Xid(3), &mut all);
+    Message::Error(ErrorMsg::about(BadRequest::BadVersion, &"".into())).encode(Xid(3), &mut all);
     bridge.write(&all).await;
-    let dropped = &lab.shared.dropped;
-    until("what is beyond the budgets is dropped", || {
-        dropped.packets.load(Ordering::Relaxed) == 36 && dropped.probes.load(Ordering::Relaxed) == 44
-    })
-    .await;
+    let dropped = |why| lab.shared.metrics.excess(why).get();
+    until("what is beyond the budgets is dropped", || (dropped(Excess::Packets), dropped(Excess::Probes)) == (36, 44))
+        .await;
     bridge.echo().await;
     for expected in [vec![Xid(1); 64], vec![Xid(2); 256], vec![Xid(3)]].concat() {
         assert_eq!(lab.message().await.0, expected);

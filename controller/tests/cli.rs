@@ -2,65 +2,16 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Output, Stdio};
+use std::io::Write;
+use std::process::{Output, Stdio};
 
 use support::Folder;
-
-fn espalier(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_espalier"));
-    command.args(arguments).env_remove("ESPALIER_SERVER").env_remove("ESPALIER_LOG");
-    command
-}
+use support::program::{Program, espalier};
 
 fn run(arguments: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = espalier(arguments).output().unwrap();
     let text = |octets: Vec<u8>| String::from_utf8(octets).unwrap();
     (status.code().unwrap(), text(stdout), text(stderr))
-}
-
-struct Daemon {
-    child: Child,
-    log: BufReader<std::process::ChildStderr>,
-    rest: String,
-}
-
-impl Daemon {
-    fn start(arguments: &[&str]) -> Self {
-        let mut child = espalier(&["serve", "--openflow", "127.0.0.1:0", "--rest", "127.0.0.1:0"])
-            .args(arguments)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
-        let mut daemon = Self { child, log, rest: String::new() };
-        let line = daemon.line("REST is served at ");
-        let (_, rest) = line.split_once("REST is served at ").unwrap();
-        rest.trim_end().trim_end_matches(|c| c != '/' && !char::is_ascii_digit(&c)).clone_into(&mut daemon.rest);
-        daemon
-    }
-
-    /// The next line of the log that has this in it.
-    fn line(&mut self, what: &str) -> String {
-        let mut line = String::new();
-        while !line.contains(what) {
-            line.clear();
-            assert!(self.log.read_line(&mut line).unwrap() > 0, "the log ended without \"{what}\"");
-        }
-        line
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[test]
@@ -69,8 +20,8 @@ fn serve_reloads_on_sighup_and_stops_in_order_on_sigterm() {
     let policy = folder.write("p.toml", "version = 1\n");
     let state = folder.0.join("state");
     let (policy, state) = (policy.to_str().unwrap(), state.to_str().unwrap());
-    let mut daemon = Daemon::start(&["--policy", policy, "--state", state]);
-    let server = format!("--server={}", daemon.rest);
+    let mut daemon = Program::start(&["--policy", policy, "--state", state]);
+    let server = format!("--server=http://{}", daemon.rest);
 
     let (code, text, _) = run(&["get", "status", &server]);
     assert!(code == 0 && text.contains("converged"), "{text}");
@@ -90,7 +41,7 @@ fn serve_reloads_on_sighup_and_stops_in_order_on_sigterm() {
     daemon.line("stopping");
     assert_eq!(daemon.child.wait().unwrap().code(), Some(0));
     let (code, _, text) = run(&["get", "status", &server]);
-    assert!(code == 3 && text.contains("espalier serve") && text.contains(&daemon.rest), "{text}");
+    assert!(code == 3 && text.contains("espalier serve") && text.contains(&daemon.rest.to_string()), "{text}");
 }
 
 #[test]
@@ -99,7 +50,7 @@ fn options_come_from_a_file_too_and_mistakes_in_it_are_told() {
     let state = folder.0.join("state");
     let text = format!("state = {state:?}\nlog_format = \"json\"\nrest = \"0.0.0.0:1\"\n");
     let file = folder.write("espalier.toml", &text);
-    let daemon = Daemon::start(&["--config", file.to_str().unwrap()]);
+    let daemon = Program::start(&["--config", file.to_str().unwrap()]);
     daemon.signal("-INT");
     drop(daemon);
     assert!(state.join("espalier.redb").exists());

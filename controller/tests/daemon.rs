@@ -186,3 +186,80 @@ async fn whoever_does_not_finish_a_request_is_closed_and_disturbs_nobody() {
     }
     handle.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_tell_what_happened_and_only_of_bridges_that_are_there() {
+    let folder = Folder::new();
+    let mut options = folder.options();
+    options.policy = vec![folder.write("a.toml", "version = 1\n")];
+    let handle = daemon::start(options).await.unwrap();
+    let text = async || {
+        let (status, head, body) = call(&handle, "GET", "/metrics").await;
+        assert_eq!(status, 200);
+        assert!(head.contains("content-type: application/openmetrics-text"), "{head}");
+        body.as_str().unwrap().to_owned()
+    };
+    let has = async |what: &str| {
+        let start = std::time::Instant::now();
+        loop {
+            let text = text().await;
+            if text.lines().any(|line| line == what) {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "no line is `{what}`:\n{text}");
+        }
+    };
+    for row in [
+        &format!("espalier_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")),
+        "espalier_policy_generation 1",
+        "espalier_policy_reloads_total{result=\"applied\"} 1",
+        "espalier_policy_reloads_total{result=\"refused\"} 0",
+        "espalier_connections_total 0",
+        "espalier_bridges_connected 0",
+        "espalier_links_up 0",
+        "espalier_flows_desired 0",
+        "espalier_input_refused_total{reason=\"not_hello\"} 0",
+        "espalier_packet_ins_dropped_total{reason=\"probe_budget\"} 0",
+        "espalier_converged 1",
+        "espalier_problems 0",
+    ] {
+        has(row).await;
+    }
+    let mut bridge = Bridge::connect(handle.openflow_addr, 7).await;
+    for _ in 0..3 {
+        bridge.echo().await;
+    }
+    has("espalier_bridges_connected 1").await;
+    has("espalier_connections_total 1").await;
+    let mine = "espalier_openflow_messages_total{dpid=\"0000000000000007\"";
+    has(&format!("{mine},type=\"EchoRequest\",direction=\"received\"}} 3")).await;
+    has(&format!("{mine},type=\"EchoReply\",direction=\"sent\"}} 3")).await;
+    has(&format!("{mine},type=\"FeaturesRequest\",direction=\"sent\"}} 1")).await;
+    has(&format!("{mine},type=\"MultipartRequest\",direction=\"sent\"}} 5")).await;
+    drop(bridge);
+    has("espalier_bridges_connected 0").await;
+    until("its session has ended", || handle.shared.registry.bridges().is_empty()).await;
+    assert!(!text().await.contains(mine), "who isn't there has no rows");
+
+    folder.write("a.toml", "version = [\n");
+    handle.reload();
+    while !text().await.lines().any(|line| {
+        line.strip_prefix("espalier_policy_reloads_total{result=\"refused\"} ").is_some_and(|count| count != "0")
+    }) {}
+    has("espalier_problems 1").await;
+
+    // Each family is told once, with its kind, and each row once.
+    let text = text().await;
+    assert!(text.ends_with("# EOF"), "{text}");
+    let (mut families, mut rows) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+    for line in text.lines().filter(|line| *line != "# EOF") {
+        if let Some(family) = line.strip_prefix("# TYPE ") {
+            assert!(families.insert(family.split(' ').next().unwrap()), "{line}");
+        } else if !line.starts_with('#') {
+            let (row, value) = line.rsplit_once(' ').unwrap();
+            assert!(rows.insert(row) && row.starts_with("espalier_"), "{line}");
+            value.parse::<u64>().unwrap();
+        }
+    }
+    handle.stop().await;
+}

@@ -52,7 +52,8 @@ macro_rules! errors {
         }
 
         impl ErrorCode {
-            pub(super) fn from_numbers(owner: u32, kind: u16, code: u16) -> Self {
+            /// The error with these numbers; `owner` is the experimenter of type 0xffff, else 0.
+            pub fn from_numbers(owner: u32, kind: u16, code: u16) -> Self {
                 $(if owner == $owner && kind == $number {
                     // Open vSwitch and the Open Networking Foundation number errors of several kinds in one row.
                     if owner == 0 || $kind::KNOWN.iter().any(|(_, value)| *value == code) {

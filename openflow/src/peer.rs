@@ -57,6 +57,10 @@ pub enum Received {
     Message(Xid, Message),
     /// A message that can't be decoded. It was dropped; the channel goes on.
     Malformed(DecodeError),
+    /// A message of another version. It was refused with an error; the channel goes on.
+    WrongVersion,
+    /// A message of a type that bridges don't send. It was refused with an error; the channel goes on.
+    WrongType,
 }
 
 /// Why the channel has to be closed.
@@ -111,8 +115,8 @@ const ECHO: Xid = Xid(OWN + 6);
 /// Highest transaction id that the controller may use for its own requests.
 pub const XID_MAX: Xid = Xid(OWN - 1);
 
-/// Most ports that a bridge may tell: Open vSwitch numbers them with 16 bits.
-const PORTS_MAX: usize = 0xffff;
+/// Most ports that a bridge may have.
+pub const PORTS_MAX: usize = 4096;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -228,12 +232,12 @@ impl Peer {
         self.challenged = None;
         if version != VERSION {
             self.refuse(kind, Xid(xid), BadRequest::BadVersion, frame);
-            return Ok(None);
+            return Ok(Some(Received::WrongVersion));
         }
         if is_for_bridges(kind) {
             // Its body isn't even looked at.
             self.refuse(kind, Xid(xid), BadRequest::BadType, frame);
-            return Ok(None);
+            return Ok(Some(Received::WrongType));
         }
         match Message::decode(frame) {
             Ok((xid, message)) => self.message(xid, message),
@@ -300,13 +304,12 @@ impl Peer {
                 Message::MultipartReply(Part { more, body: MultipartReply::PortDesc(told) }),
             ) if xid == PORTS => {
                 ports.extend(told);
-                if ports.len() > PORTS_MAX {
-                    return Err(Close::Handshake(format!("it tells more than {PORTS_MAX} ports")));
-                }
                 *ports_complete = !more;
+                return self.bounded();
             }
             (State::Details { ports, ports_complete: true, .. }, Message::PortStatus(status)) => {
                 apply(ports, status);
+                return self.bounded();
             }
             (State::Details { .. }, Message::RoleReply(reply)) if xid == ROLE_QUERY => {
                 // An equal generation is accepted again, so the one that the bridge knows is always right.
@@ -315,6 +318,8 @@ impl Peer {
             }
             (State::Details { role, .. }, Message::RoleReply(reply)) if xid == ROLE_CLAIM => *role = Some(reply.role),
             (State::Details { role, desc, .. }, Message::Error(error)) => match xid {
+                // Somebody else became its master in between.
+                ROLE_CLAIM if matches!(error.code, ErrorCode::RoleRequestFailed(_)) => *role = Some(Role::Slave),
                 ROLE_QUERY | ROLE_CLAIM => *role = Some(Role::Equal),
                 DESC => *desc = Some(None),
                 _ => {
@@ -325,6 +330,16 @@ impl Peer {
             _ => {}
         }
         Ok(self.ready())
+    }
+
+    /// Are its ports few enough? If so, is the last piece here?
+    fn bounded(&mut self) -> Result<Option<Received>, Close> {
+        match &self.state {
+            State::Details { ports, .. } if ports.len() > PORTS_MAX => {
+                Err(Close::Handshake(format!("it tells more than {PORTS_MAX} ports")))
+            }
+            _ => Ok(self.ready()),
+        }
     }
 
     /// Is the last piece here?

@@ -124,3 +124,34 @@ fn the_command_line_shows_the_same_as_tables() -> Result<()> {
     ensure!(nobody.status.code() == Some(3), "{nobody:?}");
     Ok(())
 }
+
+#[test]
+fn metrics_agree_with_the_documents_and_with_the_switch() -> Result<()> {
+    let network = Network::start(&spec(Layout::Shared))?;
+    network.meet("green")?;
+    let text = network.controller.request("GET", "/metrics", None)?.body;
+    let value = |row: &str| -> Result<u64> {
+        let line = text.lines().find(|line| line.strip_prefix(row).is_some_and(|rest| rest.starts_with(' ')));
+        Ok(line.and_then(|line| line.rsplit(' ').next()).with_context(|| format!("no {row} in:\n{text}"))?.parse()?)
+    };
+    let bridges = network.controller.get("/v1/bridges")?;
+    let desired = bridges.as_array().into_iter().flatten().filter_map(|bridge| bridge["desired"]["flows"].as_u64());
+    ensure!(value("espalier_flows_desired")? == desired.sum::<u64>(), "{bridges}\n{text}");
+    ensure!(value("espalier_bridges_connected")? == 3 && value("espalier_links_up")? == 3, "{text}");
+    ensure!(value("espalier_tenants")? == 2 && value("espalier_converged")? == 1, "{text}");
+    ensure!(value("espalier_policy_generation")? == 1 && value("espalier_problems")? == 0, "{text}");
+    for host in 1..=3 {
+        for (kind, direction) in [("FlowMod", "sent"), ("PacketOut", "sent"), ("PacketIn", "received")] {
+            let labels = format!("{{dpid=\"{host:016x}\",type=\"{kind}\",direction=\"{direction}\"}}");
+            ensure!(value(&format!("espalier_openflow_messages_total{labels}"))? > 0, "{labels}");
+        }
+    }
+    // A real switch sends nothing that is refused.
+    for line in text.lines().filter(|line| line.starts_with("espalier_input_refused_total")) {
+        ensure!(line.ends_with(" 0"), "{line}");
+    }
+    for probe in ["/healthz", "/readyz"] {
+        ensure!(network.controller.request("GET", probe, None)?.status == 200, "{probe}");
+    }
+    Ok(())
+}

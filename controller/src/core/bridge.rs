@@ -15,7 +15,7 @@ use openflow::message::Message;
 use openflow::meter::MeterRequest;
 use openflow::multipart::{MultipartReply, MultipartRequest, Part};
 use openflow::oxm::Oxm;
-use openflow::peer::XID_MAX;
+use openflow::peer::{PORTS_MAX, XID_MAX};
 use openflow::port::{Port, PortState};
 use openflow::switch::Role;
 use openflow::types::{DatapathId, MacAddr, PortNo, Xid};
@@ -61,17 +61,7 @@ pub(crate) struct Reading {
     got_flows: Vec<FlowStats>,
     got_groups: Vec<openflow::group::GroupDesc>,
     got_meters: Vec<openflow::meter::MeterConfig>,
-    parts: usize,
 }
-
-/// Most entries that a bridge may tell of, and most messages that it may tell them in; Open vSwitch tells some hundreds of
-/// entries in each.
-const ENTRIES_MAX: usize = 500_000;
-const PARTS_MAX: usize = 10_000;
-
-/// A bridge tells of its tables without end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TooMuch;
 
 /// A port, and whether it was ever alive: a bridge that doesn't tell liveness is taken by its carrier alone.
 #[derive(Clone, Debug)]
@@ -90,6 +80,11 @@ impl PortRecord {
     pub(crate) fn is_up(&self) -> bool {
         self.port.is_up() && (!self.was_live || self.port.state.contains(PortState::LIVE))
     }
+}
+
+/// Can this be the number of a port? Others mean something else in entries, or nothing (OpenFlow 1.3.5 §7.2.1).
+pub(crate) const fn is_port(number: PortNo) -> bool {
+    (number.0 >= 1 && number.0 <= PortNo::MAX.0) || number.0 == PortNo::LOCAL.0
 }
 
 /// See the module's text.
@@ -117,9 +112,11 @@ pub(crate) struct Bridge {
 }
 
 impl Bridge {
-    /// Does it answer, and are its tables known?
+    /// Does it answer, are its tables known, and may we write to it?
     pub(crate) fn is_responsive(&self) -> bool {
-        let answers = |connection: &Connection| connection.reading.is_none() && !connection.silent;
+        let answers = |connection: &Connection| {
+            connection.reading.is_none() && !connection.silent && connection.role != Role::Slave
+        };
         self.connection.as_ref().is_some_and(answers) && self.rests_until.is_none()
     }
 
@@ -129,7 +126,13 @@ impl Bridge {
     }
 
     pub(crate) fn set_ports(&mut self, ports: Vec<Port>) {
-        self.ports = ports.into_iter().map(|port| (port.number, PortRecord::new(port))).collect();
+        let real = ports.into_iter().filter(|port| is_port(port.number));
+        self.ports = real.map(|port| (port.number, PortRecord::new(port))).collect();
+    }
+
+    /// Is there room for this port?
+    pub(crate) fn has_room(&self, number: PortNo) -> bool {
+        self.ports.len() < PORTS_MAX || self.ports.contains_key(&number)
     }
 
     /// A port came or changed. `true`: other than in what doesn't matter here.
@@ -158,7 +161,6 @@ impl Bridge {
                 got_flows: Vec::new(),
                 got_groups: Vec::new(),
                 got_meters: Vec::new(),
-                parts: 0,
             });
         }
         let ask = |body| Message::MultipartRequest(Part::whole(body));
@@ -169,19 +171,11 @@ impl Bridge {
         ]
     }
 
-    /// Takes in an answer about its tables. `Ok(true)`: that was the last one.
-    ///
-    /// # Errors
-    /// It tells more than any bridge has: it is never done, and its connection should be closed.
-    pub(crate) fn read(&mut self, xid: Xid, part: Part<MultipartReply>) -> Result<bool, TooMuch> {
+    /// Takes in an answer about its tables. `true`: that was the last one. How long they may be is its session's business.
+    pub(crate) fn read(&mut self, xid: Xid, part: Part<MultipartReply>) -> bool {
         let Some(reading) = self.connection.as_mut().and_then(|connection| connection.reading.as_mut()) else {
-            return Ok(false);
+            return false;
         };
-        reading.parts += 1;
-        let told = reading.got_flows.len() + reading.got_groups.len() + reading.got_meters.len();
-        if told > ENTRIES_MAX || reading.parts > PARTS_MAX {
-            return Err(TooMuch);
-        }
         let waits = match part.body {
             MultipartReply::Flow(flows) if reading.flows == Some(xid) => {
                 reading.got_flows.extend(flows);
@@ -195,13 +189,13 @@ impl Bridge {
                 reading.got_meters.extend(meters);
                 &mut reading.meters
             }
-            _ => return Ok(false),
+            _ => return false,
         };
         if !part.more {
             *waits = None;
         }
         if reading.flows.is_some() || reading.groups.is_some() || reading.meters.is_some() {
-            return Ok(false);
+            return false;
         }
         let reading = self.connection.as_mut().and_then(|connection| connection.reading.take());
         if let Some(reading) = reading {
@@ -209,7 +203,7 @@ impl Bridge {
             self.was_read = true;
             self.uncertain.clear();
         }
-        Ok(true)
+        true
     }
 
     /// Is an answer with this transaction id waited for?

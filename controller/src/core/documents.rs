@@ -54,8 +54,7 @@ impl Core {
                 problems.push(format!("tenant {} has no VLAN id left for links without tunnel", tenant.name));
             }
         }
-        let lately = self.problems.iter().filter(|(_, seen)| now.duration_since(**seen) < super::REMEMBER);
-        problems.extend(lately.map(|(text, _)| text.clone()));
+        problems.extend(self.notices.problems(now).map(str::to_owned));
         problems
     }
 

@@ -13,19 +13,31 @@ use openflow::action::Action;
 use openflow::message::Message;
 use openflow::oxm::Oxm;
 use openflow::packet::PacketOut;
-use openflow::peer::Identity;
+use openflow::peer::{Identity, PORTS_MAX};
 use openflow::port::{PortReason, PortStatus};
 use openflow::switch::Role;
 use openflow::types::{DatapathId, Xid};
 use openflow::wire::Nothing;
 
-use super::bridge::{Bridge, Connection, PortRecord};
+use super::bridge::{Bridge, Connection, PortRecord, is_port};
 use super::probe::Probe;
 use super::{Core, Effect, Level, SessionId};
+
+/// Ports that nobody gets, as far as the log tells; the status tells of all.
+const PROBLEMS_TOLD: usize = 20;
 
 impl Core {
     pub(super) fn connected(&mut self, now: Instant, session: SessionId, address: SocketAddr, identity: Identity) {
         let dpid = identity.features.datapath;
+        if !self.has_room(dpid) {
+            let reason = format!(
+                "there are {} bridges already, and the policy doesn't name this one; look who connects to the OpenFlow \
+                 port, or name it",
+                self.bridges.len()
+            );
+            self.effects.push(Effect::Close { session, reason });
+            return;
+        }
         if let Some(old) = self.bridges.get(&dpid).and_then(|bridge| bridge.connection.as_ref()) {
             self.disconnected(now, old.session);
         }
@@ -52,16 +64,28 @@ impl Core {
         for port in gone {
             self.topology.forget(port);
         }
-        if self.memory.bridges.insert(dpid.0) {
-            self.effects.push(Effect::Save(self.memory.clone()));
-        }
         self.name_bridges();
         let name = self.bridges.get(&dpid).map(|bridge| bridge.name.clone()).unwrap_or_default();
-        self.notice(now, Level::Info, format!("bridge {name} ({dpid}) connected from {address}"));
+        self.notice_of(now, dpid, Level::Info, &format!("bridge {name} ({dpid}) connected from {address}"));
         if role == Role::Slave {
-            self.problem(now, format!("bridge {name} lets us only read: another controller is its master; remove that controller (ovs-vsctl get-controller) or stop it"));
+            self.only_reads(now, dpid);
         }
         self.read_tables(now, dpid);
+    }
+
+    /// Another controller is a bridge's master. Until it connects again we write nothing to it.
+    pub(super) fn only_reads(&mut self, now: Instant, dpid: DatapathId) {
+        let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
+        let name = &bridge.name;
+        let text = format!(
+            "bridge {name} lets us only read: another controller is its master; remove that controller \
+             (ovs-vsctl get-controller) or stop it, then let the bridge connect again"
+        );
+        bridge.trouble = Some(text.clone());
+        if let Some(connection) = &mut bridge.connection {
+            connection.role = Role::Slave;
+        }
+        self.notice_of(now, dpid, Level::Warning, &text);
     }
 
     /// Asks a bridge for all that its tables hold, unless it has to rest; it counts as answering when that is known.
@@ -76,16 +100,15 @@ impl Core {
     pub(super) fn tables_read(&mut self, now: Instant, dpid: DatapathId) {
         self.refresh(now);
         let Some(bridge) = self.bridges.get(&dpid) else { return };
-        for (key, mac, host) in bridge.hosts(dpid) {
-            let Some(tenant) = self.tenant_of(Owner(key)).map(str::to_owned) else { continue };
-            let pinned = self
-                .policy
-                .tenants
-                .iter()
-                .find(|it| it.name == tenant)
-                .is_some_and(|it| it.ports.iter().any(|selector| selector.mac == Some(mac)));
-            if !pinned && self.attachments.tenant(host.place).is_some_and(|attached| attached.tenant == tenant) {
-                self.hosts.recover(now, &tenant, mac, host);
+        let mut hosts = bridge.hosts(dpid);
+        // Where there are more than there may be, those stay that sent something lately.
+        hosts.sort_by_key(|(.., host)| !host.fresh);
+        for (key, mac, host) in hosts {
+            let Some(name) = self.tenant_of(Owner(key)) else { continue };
+            let Some(tenant) = self.policy.tenants.iter().find(|tenant| tenant.name == name) else { continue };
+            let pinned = tenant.ports.iter().any(|selector| selector.mac == Some(mac));
+            if !pinned && self.attachments.tenant(host.place).is_some_and(|attached| attached.tenant == name) {
+                self.hosts.recover(now, &tenant.name, mac, host, tenant.max_hosts);
             }
         }
         // What was up before is presumed to be up still, until probes tell otherwise.
@@ -112,13 +135,11 @@ impl Core {
         self.lost(now, dpid);
         if let Some(bridge) = self.bridges.get_mut(&dpid) {
             bridge.connection = None;
-            let name = bridge.name.clone();
-            self.notice(
-                now,
-                Level::Warning,
-                format!("bridge {name} ({dpid}) is no longer connected; it goes on forwarding as it was told"),
-            );
+            let name = &bridge.name;
+            let text = format!("bridge {name} ({dpid}) is no longer connected; it goes on forwarding as it was told");
+            self.notice_of(now, dpid, Level::Warning, &text);
         }
+        self.forget_stranger(dpid);
         self.refresh(now);
     }
 
@@ -127,8 +148,15 @@ impl Core {
         let name = status.port.name.text().into_owned();
         let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
         let changed = match status.reason {
-            PortReason::Delete => bridge.ports.remove(&status.port.number).is_some(),
-            _ => bridge.set_port(status.port),
+            _ if !is_port(place.port) => false,
+            PortReason::Delete => bridge.ports.remove(&place.port).is_some(),
+            PortReason::Add | PortReason::Modify if bridge.has_room(place.port) => bridge.set_port(status.port),
+            PortReason::Add | PortReason::Modify => {
+                let text =
+                    format!("bridge {} has {PORTS_MAX} ports: further ones aren't taken into account", bridge.name);
+                return self.problem(now, dpid, &text);
+            }
+            PortReason::Unknown(_) => false,
         };
         if !changed {
             return;
@@ -145,7 +173,7 @@ impl Core {
             Some(port) if !port.is_up() => self.topology.silence(place),
             Some(_) => {}
         }
-        self.notice(now, Level::Info, format!("port {bridge_name}/{name} {state}"));
+        self.notice_of(now, dpid, Level::Info, &format!("port {bridge_name}/{name} {state}"));
         self.links_changed(now);
         self.refresh_due = true;
     }
@@ -172,8 +200,8 @@ impl Core {
             })
             .collect();
         self.attachments = attach(&self.policy, &self.view);
-        for problem in self.attachments.problems.clone() {
-            self.notice(now, Level::Warning, problem);
+        for problem in self.attachments.problems.iter().take(PROBLEMS_TOLD).cloned().collect::<Vec<_>>() {
+            self.notice(now, Level::Warning, &problem);
         }
         let candidates = self.attachments.ports.iter().filter(|(place, used)| {
             let bridge = self.view.bridges.get(&place.bridge);
@@ -189,6 +217,7 @@ impl Core {
             attachments.tenant(place).is_some_and(|attached| attached.tenant == tenant)
                 && port.is_some_and(|port| port.up)
         });
+        self.remember(&[]);
         self.links_changed(now);
         self.rounds.all_dirty = true;
     }
@@ -231,8 +260,11 @@ impl Core {
                     link.carrier
                 );
                 let level = if state == "up" { Level::Info } else { Level::Warning };
-                self.notice(now, level, text);
+                self.notice(now, level, &text);
             }
+        }
+        if !came.is_empty() {
+            self.remember(&came);
         }
         let exists = |place: Endpoint| {
             self.bridges.get(&place.bridge).is_some_and(|bridge| bridge.ports.contains_key(&place.port))
@@ -290,7 +322,7 @@ impl Core {
                 connection.silent = true;
                 let quiet = now.duration_since(connection.heard).as_millis();
                 let text = format!("bridge {} has been silent for {quiet} ms, although it was asked", bridge.name);
-                self.notice(now, Level::Warning, text);
+                self.notice_of(now, dpid, Level::Warning, &text);
             }
             self.lost(now, dpid);
         }

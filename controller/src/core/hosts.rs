@@ -78,10 +78,11 @@ impl HostTable {
         old.map_or(Outcome::New, |old| Outcome::Moved(old.host.place))
     }
 
-    /// Puts a host where a bridge's tables say that it is, unless more is known.
-    pub(crate) fn recover(&mut self, now: Instant, tenant: &str, mac: MacAddr, host: Host) {
+    /// Puts a host where a bridge's tables say that it is, unless more is known, or its port has as many as it may have.
+    pub(crate) fn recover(&mut self, now: Instant, tenant: &str, mac: MacAddr, host: Host, max: u32) {
         let known = self.tenants.get(tenant).is_some_and(|hosts| hosts.contains_key(&mac));
-        if !known {
+        let room = self.counts.get(&host.place).copied().unwrap_or(0) < max as usize;
+        if !known && room {
             self.insert(now, tenant, mac, host, None);
             // A place that was read may be an old one; a frame from elsewhere counts at once.
             if let Some(learnt) = self.tenants.get_mut(tenant).and_then(|hosts| hosts.get_mut(&mac)) {
@@ -172,10 +173,11 @@ pub(crate) fn sender(frame: &[u8]) -> Option<IpAddr> {
         }
     };
     let octets = |from: usize, n: usize| frame.get(at + from..at + from + n);
-    let ip = match ethertype {
-        0x0806 => IpAddr::from(<[u8; 4]>::try_from(octets(14, 4)?).ok()?),
-        0x0800 => IpAddr::from(<[u8; 4]>::try_from(octets(12, 4)?).ok()?),
-        0x86dd => IpAddr::from(<[u8; 16]>::try_from(octets(8, 16)?).ok()?),
+    // What a header says of itself has to be right: addresses of other kinds or lengths are elsewhere.
+    let ip = match (ethertype, octets(0, 6)?) {
+        (0x0806, [0, 1, 8, 0, 6, 4]) => IpAddr::from(<[u8; 4]>::try_from(octets(14, 4)?).ok()?),
+        (0x0800, [0x45..=0x4f, ..]) => IpAddr::from(<[u8; 4]>::try_from(octets(12, 4)?).ok()?),
+        (0x86dd, [0x60..=0x6f, ..]) => IpAddr::from(<[u8; 16]>::try_from(octets(8, 16)?).ok()?),
         _ => return None,
     };
     (!ip.is_unspecified() && !ip.is_multicast()).then_some(ip)
@@ -208,6 +210,16 @@ mod tests {
     }
 
     #[test]
+    fn tables_that_are_read_back_fill_no_port_beyond_its_bound() {
+        let (mut table, now) = (HostTable::default(), Instant::now());
+        for last in 0..100 {
+            table.recover(now, "green", mac(last), Host { place: place(1), fresh: true }, 3);
+        }
+        table.recover(now, "green", mac(200), Host { place: place(2), fresh: false }, 3);
+        assert_eq!(table.places("green").into_keys().collect::<Vec<_>>(), [mac(0), mac(1), mac(2), mac(200)]);
+    }
+
+    #[test]
     fn a_host_moves_but_not_all_the_time() {
         let (mut table, now) = (HostTable::default(), Instant::now());
         assert_eq!(table.learn(now, "green", mac(1), place(1), None, 9), Outcome::New);
@@ -230,5 +242,26 @@ mod tests {
             assert_eq!(sender(&tagged[..end]), None);
         }
         assert_eq!(sender(&[0x81; 100]), None);
+    }
+
+    #[test]
+    fn frames_that_lie_about_themselves_tell_no_sender() {
+        let frame = |kind: [u8; 2], body: &[u8]| [&[2; 12][..], &kind, body].concat();
+        let ip = |first: u8| [&[first][..], &[0; 11], &[10, 0, 0, 1], &[0; 200]].concat();
+        assert_eq!(sender(&frame([8, 0], &ip(0x45))), Some(IpAddr::from([10, 0, 0, 1])));
+        assert_eq!(sender(&frame([8, 0], &ip(0x4f))), Some(IpAddr::from([10, 0, 0, 1])), "with options");
+        for first in [0x40, 0x44, 0x35, 0x65, 0xff, 0] {
+            assert_eq!(sender(&frame([8, 0], &ip(first))), None, "first octet {first:#04x}");
+        }
+        assert_eq!(sender(&frame([0x86, 0xdd], &ip(0x45))), None);
+        for lengths in [[255, 255], [0, 0], [8, 4], [6, 16]] {
+            let arp = [&[0, 1, 8, 0][..], &lengths, &[0, 1], &[9; 600]].concat();
+            assert_eq!(sender(&frame([8, 6], &arp)), None, "{lengths:?}");
+        }
+        // Tags and labels without end.
+        assert_eq!(sender(&frame([0x81, 0], &[0, 1, 0x88, 0xa8].repeat(200))), None);
+        assert_eq!(sender(&frame([0x88, 0x47], &[0, 0, 0x10, 64].repeat(300))), None);
+        let tagged = [&[0, 1, 0x81, 0].repeat(199)[..], &[0, 1, 8, 0], &ip(0x45)].concat();
+        assert_eq!(sender(&frame([0x81, 0], &tagged)), Some(IpAddr::from([10, 0, 0, 1])));
     }
 }

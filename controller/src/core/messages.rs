@@ -26,17 +26,21 @@ impl Core {
             Message::PortStatus(status) => self.port_status(now, dpid, status),
             Message::BarrierReply(_) => self.acknowledged(now, dpid, xid),
             Message::MultipartReply(part) => {
-                let read = self.bridges.get_mut(&dpid).map(|bridge| bridge.read(xid, part));
-                match read {
-                    Some(Ok(true)) => self.tables_read(now, dpid),
-                    Some(Err(_)) => self.give_up(now, dpid, "it tells of its tables without end".to_owned()),
-                    _ => {}
+                let complete = self.bridges.get_mut(&dpid).is_some_and(|bridge| bridge.read(xid, part));
+                if complete {
+                    self.tables_read(now, dpid);
                 }
             }
             Message::Error(error) => self.refused(now, dpid, xid, &error),
             Message::FlowRemoved(gone) => self.flow_removed(dpid, &gone),
             // Nothing else was asked for.
             _ => {}
+        }
+    }
+
+    pub(super) fn tables_too_long(&mut self, now: Instant, session: SessionId) {
+        if let Some(&dpid) = self.sessions.get(&session) {
+            self.give_up(now, dpid, "it tells of its tables without end".to_owned());
         }
     }
 
@@ -58,15 +62,16 @@ impl Core {
             match (probe, tenant) {
                 (Some(probe), Some(tenant)) => {
                     let from = self.port_name(probe.from);
-                    self.problem(now, format!("probes of {from} arrive at {here}, a port of tenant {tenant}: no link there; somebody joins the two"));
+                    self.problem(now, at.bridge, &format!("probes of {from} arrive at {here}, a port of tenant {tenant}: no link there; somebody joins the two"));
                 }
                 (None, Some(tenant)) => {
-                    self.problem(
-                        now,
-                        format!("{here}, a port of tenant {tenant}, sends LLDP that isn't ours: ignored"),
-                    );
+                    let text = format!("{here}, a port of tenant {tenant}, sends LLDP that isn't ours: ignored");
+                    self.problem(now, at.bridge, &text);
                 }
-                (None, None) => self.notice(now, Level::Info, format!("{here} hears LLDP that isn't ours: ignored")),
+                (None, None) => {
+                    let text = format!("{here} hears LLDP that isn't ours: ignored");
+                    self.notice_of(now, at.bridge, Level::Info, &text);
+                }
                 (Some(_), None) => {}
             }
             return;
@@ -82,7 +87,7 @@ impl Core {
             Ok(false) => {}
             Err(Refusal::Twice) => {
                 let from = self.port_name(probe.from);
-                self.problem(now, format!("a probe of {from} arrived once more at {here}: a copy; somebody replays frames, or more than two ports share a segment"));
+                self.problem(now, at.bridge, &format!("a probe of {from} arrived once more at {here}: a copy; somebody replays frames, or more than two ports share a segment"));
             }
             Err(Refusal::Stale) => {}
         }
@@ -107,7 +112,7 @@ impl Core {
                     self.port_name(from),
                     self.port_name(place)
                 );
-                self.notice(now, Level::Info, text);
+                self.notice_of(now, place.bridge, Level::Info, &text);
             }
             Outcome::Known => {}
             Outcome::TooSoon(from) => {
@@ -116,7 +121,7 @@ impl Core {
                     self.port_name(from),
                     self.port_name(place)
                 );
-                self.problem(now, text);
+                self.problem(now, place.bridge, &text);
             }
             Outcome::Full => {
                 let text = format!(
@@ -124,7 +129,7 @@ impl Core {
                     self.port_name(place),
                     tenant.max_hosts
                 );
-                self.problem(now, text);
+                self.problem(now, place.bridge, &text);
             }
         }
     }

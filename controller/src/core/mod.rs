@@ -5,7 +5,9 @@ mod bridge;
 mod documents;
 mod fabric;
 mod hosts;
+mod known;
 mod messages;
+mod notices;
 mod probe;
 mod rounds;
 mod topology;
@@ -29,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use crate::snapshot::PolicyStatus;
 use bridge::Bridge;
 use hosts::HostTable;
+use notices::Notices;
 use rounds::Rounds;
 use topology::Topology;
 
@@ -43,14 +46,19 @@ pub struct Settings {
     pub probe_key: [u8; 32],
     /// What it knew before.
     pub memory: Memory,
+    /// Most bridges, beside those that the policy names; [`BRIDGES_MAX`], but for tests.
+    pub bridges_max: usize,
 }
+
+/// Most bridges, beside those that the policy names: strangers can claim datapath ids, and a tenant's ports, too.
+pub const BRIDGES_MAX: usize = 16_384;
 
 /// What the core keeps over restarts. Links and hosts are found again, and tables are read back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// Numbers given to tenants.
     pub allocations: Allocations,
-    /// Datapath ids of the bridges that were connected: after a restart they are waited for.
+    /// Datapath ids of the bridges that were connected and mattered: after a restart they are waited for.
     pub bridges: BTreeSet<u64>,
 }
 
@@ -81,6 +89,11 @@ pub enum Event {
         xid: Xid,
         /// The message.
         message: Message,
+    },
+    /// A bridge tells of its tables in more octets than anybody wants to hear. Its session drops the rest.
+    TablesTooLong {
+        /// Its connection.
+        session: SessionId,
     },
     /// [`Core::deadline`] has come.
     Timer,
@@ -122,20 +135,11 @@ pub enum Effect {
 /// tries again every 8 s (`max_backoff` in ovs-vswitchd.conf.db(5)).
 const SETTLE: Duration = Duration::from_secs(10);
 
-/// The same notice isn't repeated sooner.
-const REPEAT: Duration = Duration::from_secs(10);
-
-/// Most notices in that time, and most problems at once: a hostile host can't fill logs or memory with made-up addresses.
-const NOTICES_MAX: usize = 200;
-const PROBLEMS_MAX: usize = 100;
-
-/// How long a problem that was seen once stays in the status.
-const REMEMBER: Duration = Duration::from_secs(60);
-
 /// See the module's text.
 #[derive(Debug)]
 pub struct Core {
     probe_key: [u8; 32],
+    bridges_max: usize,
     policy: Arc<Policy>,
     policy_status: PolicyStatus,
     memory: Memory,
@@ -159,9 +163,7 @@ pub struct Core {
     settling: Option<(BTreeSet<DatapathId>, Instant)>,
     /// When it is next looked whether they are back.
     settle_check: Instant,
-    notices: BTreeMap<String, Instant>,
-    /// What was seen that shouldn't be, and when last.
-    problems: BTreeMap<String, Instant>,
+    notices: Notices,
     effects: Vec<Effect>,
 }
 
@@ -172,6 +174,7 @@ impl Core {
         let awaited: BTreeSet<DatapathId> = settings.memory.bridges.iter().copied().map(DatapathId).collect();
         Self {
             probe_key: settings.probe_key,
+            bridges_max: settings.bridges_max,
             topology: Topology::new(now, policy.fabric.probe_interval),
             policy,
             policy_status: PolicyStatus::default(),
@@ -189,8 +192,7 @@ impl Core {
             refresh_due: false,
             settling: (!awaited.is_empty()).then_some((awaited, now + SETTLE)),
             settle_check: now,
-            notices: BTreeMap::new(),
-            problems: BTreeMap::new(),
+            notices: Notices::default(),
             effects: Vec::new(),
         }
     }
@@ -203,6 +205,7 @@ impl Core {
             Event::Connected { session, address, identity } => self.connected(now, session, address, *identity),
             Event::Disconnected { session } => self.disconnected(now, session),
             Event::Message { session, xid, message } => self.message(now, session, xid, message),
+            Event::TablesTooLong { session } => self.tables_too_long(now, session),
             Event::Timer => {
                 self.overdue(now);
                 self.expire_links(now);
@@ -253,30 +256,6 @@ impl Core {
         self.policy = policy;
         self.policy_status = status;
         self.refresh(now);
-    }
-
-    /// Tells the operator, unless that was just told.
-    fn notice(&mut self, now: Instant, level: Level, text: String) {
-        self.notices.retain(|_, told| now.duration_since(*told) < REPEAT);
-        if self.notices.contains_key(&text) || self.notices.len() > NOTICES_MAX {
-            return;
-        }
-        let last = self.notices.len() == NOTICES_MAX;
-        self.notices.insert(text.clone(), now);
-        self.effects.push(Effect::Notice(level, text));
-        if last {
-            let text = format!("too much to tell: what else happens in the next {} s isn't told", REPEAT.as_secs());
-            self.effects.push(Effect::Notice(Level::Warning, text));
-        }
-    }
-
-    /// Tells the operator of something that shouldn't be, and keeps it in the status for a while.
-    fn problem(&mut self, now: Instant, text: String) {
-        self.problems.retain(|_, seen| now.duration_since(*seen) < REMEMBER);
-        if self.problems.len() < PROBLEMS_MAX || self.problems.contains_key(&text) {
-            self.problems.insert(text.clone(), now);
-        }
-        self.notice(now, Level::Warning, text);
     }
 
     /// The name of a tenant by what it owns.

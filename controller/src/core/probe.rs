@@ -118,4 +118,21 @@ mod tests {
             assert_eq!(Probe::decode(&KEY, &frame[..end]), None, "cut at {end}");
         }
     }
+
+    #[test]
+    fn lldp_that_lies_about_its_lengths_is_no_probe() {
+        let genuine = probe().encode(&KEY, MacAddr([2, 0, 0, 0, 0, 1]));
+        let (head, rest) = genuine.split_at(14);
+        for (what, tlvs) in [
+            ("nothing", vec![]),
+            ("an end at once", vec![0, 0]),
+            ("one beyond the frame", vec![0xff, 0xff, 1]),
+            ("half a head", vec![2]),
+            ("empty ones without end", [2, 0].repeat(30_000)),
+            ("one that is ours, empty", vec![0xfe, 4, OURS[0], OURS[1], OURS[2], OURS[3]]),
+        ] {
+            assert_eq!(Probe::decode(&KEY, &[head, &tlvs].concat()), None, "{what}");
+        }
+        assert_eq!(Probe::decode(&KEY, &[head, &[2, 0].repeat(9), rest].concat()), Some(probe()), "others before it");
+    }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use apps::desired::BridgeState;
 use apps::marks::{Owner, cookie};
 use apps::reconcile::{self, Change, Edit, Style};
-use openflow::error::ErrorMsg;
+use openflow::error::{BadRequest, ErrorCode, ErrorMsg, RoleRequestFailed};
 use openflow::message::Message;
 use openflow::types::{DatapathId, Xid};
 use openflow::wire::Nothing;
@@ -86,6 +86,14 @@ impl Rounds {
     fn busy(&self, owner: Owner) -> bool {
         self.active.values().any(|round| round.whole || round.owners.contains(&owner))
     }
+}
+
+/// Does a bridge say that another controller is its master by now: `OFPBRC_IS_SLAVE`, `OFPRRFC_STALE`?
+fn is_role_loss(error: &ErrorMsg) -> bool {
+    matches!(
+        error.code,
+        ErrorCode::BadRequest(BadRequest::IsSlave) | ErrorCode::RoleRequestFailed(RoleRequestFailed::Stale)
+    )
 }
 
 impl Core {
@@ -220,9 +228,16 @@ impl Core {
                 None => return,
             }
         };
+        if is_role_loss(error) {
+            // Resting and trying again would be writing beside the one that may.
+            self.only_reads(now, dpid);
+            self.lost(now, dpid);
+            self.refresh_due = true;
+            return;
+        }
         let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
         let trouble = format!("bridge {} refused {what}: {}", bridge.name, error.code);
-        self.notice(now, Level::Warning, trouble.clone());
+        self.notice_of(now, dpid, Level::Warning, &trouble);
         if let Some(bridge) = self.bridges.get_mut(&dpid) {
             bridge.trouble = Some(trouble);
         }
@@ -284,6 +299,7 @@ impl Core {
         }
         for dpid in wake {
             self.read_tables(now, dpid);
+            self.forget_stranger(dpid);
         }
         for dpid in close {
             self.give_up(now, dpid, format!("it hasn't answered about its tables for {} s", ACKNOWLEDGE.as_secs()));
@@ -334,6 +350,8 @@ impl Core {
         let key =
             apps::desired::FlowKey { table: gone.table, priority: gone.priority, matching: gone.matching.clone() };
         let bridge = self.bridges.get_mut(&dpid)?;
+        // What isn't there can't go: nobody has to believe that.
+        bridge.installed.get(&owner).filter(|section| section.flows.contains_key(&key))?;
         Change { owner, edit: Edit::RemoveFlow(key) }.apply(&mut bridge.installed);
         Some(owner)
     }

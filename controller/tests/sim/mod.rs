@@ -14,7 +14,7 @@ use apps::pipeline::{ADMIT, LEARN};
 use apps::policy::Policy;
 use apps::view::{Carrier, Endpoint};
 use bytes::Bytes;
-use controller::core::{Core, Effect, Event, Memory, SessionId, Settings};
+use controller::core::{BRIDGES_MAX, Core, Effect, Event, Memory, SessionId, Settings};
 use controller::snapshot::{PolicyStatus, Snapshot};
 use openflow::action::Action;
 use openflow::matching::Match;
@@ -66,7 +66,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, policy: Policy) -> Self {
         let now = Instant::now();
-        let settings = Settings { probe_key: [1; 32], memory: Memory::default() };
+        let settings = Settings { probe_key: [1; 32], memory: Memory::default(), bridges_max: BRIDGES_MAX };
         let mut world = Self {
             core: Core::new(now, settings),
             now,
@@ -121,7 +121,8 @@ impl World {
             bridge.to_bridge.truncate(keep);
             self.drain(dpid);
         }
-        self.core = Core::new(self.now, Settings { probe_key: [2; 32], memory: self.memory.clone() });
+        self.core =
+            Core::new(self.now, Settings { probe_key: [2; 32], memory: self.memory.clone(), bridges_max: BRIDGES_MAX });
         let policy = self.policy.clone();
         self.event(Event::Policy(policy, PolicyStatus::default()));
     }

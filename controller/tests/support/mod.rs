@@ -1,6 +1,9 @@
 //! A bridge that is made of the codec and a socket, and what tests need to wait for things.
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
+pub(crate) mod model;
+pub(crate) mod program;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,6 +18,7 @@ use openflow::message::Message;
 use openflow::multipart::Part;
 use openflow::multipart::{MultipartReply, MultipartRequest};
 use openflow::peer::Timing;
+use openflow::port::Port;
 use openflow::switch::{Capabilities, FeaturesReply, Hello, Role, RoleRequest};
 use openflow::types::{DatapathId, Xid};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -46,6 +50,11 @@ impl Bridge {
 
     /// Connects and tells who it is. Whether the controller accepts that is another matter.
     pub(crate) async fn connect(address: SocketAddr, dpid: u64) -> Self {
+        Self::connect_with(address, dpid, Vec::new()).await
+    }
+
+    /// The same with these ports.
+    pub(crate) async fn connect_with(address: SocketAddr, dpid: u64, ports: Vec<Port>) -> Self {
         let mut bridge = Self::silent(address).await;
         bridge.send(1, &Message::Hello(Hello::v13())).await;
         loop {
@@ -53,7 +62,7 @@ impl Bridge {
             let answer = match message {
                 Message::FeaturesRequest(_) => features(dpid),
                 Message::MultipartRequest(Part { body: MultipartRequest::PortDesc(_), .. }) => {
-                    Message::MultipartReply(Part { more: false, body: MultipartReply::PortDesc(Vec::new()) })
+                    Message::MultipartReply(Part { more: false, body: MultipartReply::PortDesc(ports.clone()) })
                 }
                 Message::MultipartRequest(_) => Message::Error(ErrorMsg::about(BadRequest::BadMultipart, &"".into())),
                 Message::RoleRequest(RoleRequest { role, .. }) => {
@@ -76,7 +85,12 @@ impl Bridge {
     }
 
     pub(crate) async fn write(&mut self, octets: &[u8]) {
-        timeout(PATIENCE, self.stream.write_all(octets)).await.expect("it can be written").unwrap();
+        self.try_write(octets).await.unwrap();
+    }
+
+    /// An error: the connection is closed.
+    pub(crate) async fn try_write(&mut self, octets: &[u8]) -> std::io::Result<()> {
+        timeout(PATIENCE, self.stream.write_all(octets)).await.expect("it can be written")
     }
 
     /// The next message; `None`: the connection is closed.
