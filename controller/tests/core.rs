@@ -17,11 +17,10 @@ use openflow::multipart::Part;
 use openflow::oxm::Oxm;
 use openflow::packet::{PacketIn, PacketInReason};
 use openflow::peer::Identity;
-use openflow::port::{Port, PortConfig, PortFeatures, PortReason, PortState, PortStatus};
+use openflow::port::{Port, PortReason, PortStatus};
 use openflow::switch::{Capabilities, FeaturesReply, Role};
 use openflow::types::{BufferId, Cookie, DatapathId, MacAddr, PortNo, Xid};
 use openflow::wire::Nothing;
-use openflow::wire::Text;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -42,19 +41,7 @@ fn core(now: Instant, bridges_max: usize) -> Core {
 }
 
 fn port(number: u32, name: &str) -> Port {
-    Port {
-        number: PortNo(number),
-        address: MacAddr([2, 0, 0, 0, 0, 1]),
-        name: Text::new(name),
-        config: PortConfig::empty(),
-        state: PortState::LIVE,
-        current: PortFeatures::empty(),
-        advertised: PortFeatures::empty(),
-        supported: PortFeatures::empty(),
-        peer: PortFeatures::empty(),
-        current_speed: 0,
-        max_speed: 0,
-    }
+    Port::new(PortNo(number), MacAddr([2, 0, 0, 0, 0, 1]), name)
 }
 
 fn connected(session: u64, dpid: u64) -> Event {

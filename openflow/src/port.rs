@@ -98,6 +98,23 @@ wire_struct! {
 }
 
 impl Port {
+    /// A port that is up and alive, and tells nothing else.
+    pub fn new(number: PortNo, address: MacAddr, name: &str) -> Self {
+        Self {
+            number,
+            address,
+            name: Text::new(name),
+            config: PortConfig::empty(),
+            state: PortState::LIVE,
+            current: PortFeatures::empty(),
+            advertised: PortFeatures::empty(),
+            supported: PortFeatures::empty(),
+            peer: PortFeatures::empty(),
+            current_speed: 0,
+            max_speed: 0,
+        }
+    }
+
     /// Can packets pass: neither without carrier nor switched off?
     pub fn is_up(&self) -> bool {
         !self.state.contains(PortState::LINK_DOWN) && !self.config.contains(PortConfig::PORT_DOWN)

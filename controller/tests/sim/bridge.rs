@@ -16,7 +16,7 @@ use openflow::meter::{MeterConfig, MeterMod, MeterModCommand};
 use openflow::multipart::{MultipartReply, MultipartRequest, Part};
 use openflow::packet::PacketOut;
 use openflow::peer::Identity;
-use openflow::port::{Port, PortConfig, PortFeatures, PortState};
+use openflow::port::Port;
 use openflow::switch::{Capabilities, Desc, FeaturesReply, Role};
 use openflow::types::{Cookie, DatapathId, MacAddr, PortNo, Xid};
 use openflow::wire::{Nothing, Payload, Text};
@@ -51,19 +51,7 @@ impl SimBridge {
 
     pub(crate) fn add_port(&mut self, name: &str) -> PortNo {
         let number = PortNo(self.ports.len() as u32 + 1);
-        self.ports.push(Port {
-            number,
-            address: MacAddr([0x0e, 0, 0, 0, self.dpid.0 as u8, number.0 as u8]),
-            name: Text::new(name),
-            config: PortConfig::empty(),
-            state: PortState::LIVE,
-            current: PortFeatures::empty(),
-            advertised: PortFeatures::empty(),
-            supported: PortFeatures::empty(),
-            peer: PortFeatures::empty(),
-            current_speed: 0,
-            max_speed: 0,
-        });
+        self.ports.push(Port::new(number, MacAddr([0x0e, 0, 0, 0, self.dpid.0 as u8, number.0 as u8]), name));
         number
     }
 

@@ -10,9 +10,9 @@ use openflow::error::{ErrorCode, ErrorMsg};
 use openflow::message::Message;
 use openflow::multipart::Part;
 use openflow::multipart::{MultipartReply, MultipartRequest};
-use openflow::port::{Port, PortConfig, PortFeatures, PortState};
+use openflow::port::Port;
 use openflow::types::{MacAddr, PortNo, Xid};
-use openflow::wire::{Nothing, Payload, Text};
+use openflow::wire::{Nothing, Payload};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -138,19 +138,7 @@ impl Drop for Model {
 }
 
 pub(crate) fn port(number: u32, name: &str) -> Port {
-    Port {
-        number: PortNo(number),
-        address: MacAddr([0x0e, 0, 0, 0, 0, number as u8]),
-        name: Text::new(name),
-        config: PortConfig::empty(),
-        state: PortState::LIVE,
-        current: PortFeatures::empty(),
-        advertised: PortFeatures::empty(),
-        supported: PortFeatures::empty(),
-        peer: PortFeatures::empty(),
-        current_speed: 0,
-        max_speed: 0,
-    }
+    Port::new(PortNo(number), MacAddr([0x0e, 0, 0, 0, 0, number as u8]), name)
 }
 
 async fn run(mut bridge: Bridge, manner: Manner, seen: Arc<Mutex<Seen>>, mut to_send: mpsc::UnboundedReceiver<Bytes>) {
