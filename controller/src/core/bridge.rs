@@ -22,6 +22,7 @@ use openflow::types::{DatapathId, MacAddr, PortNo, Xid};
 use openflow::wire::Nothing;
 
 use super::SessionId;
+use super::counting::Counting;
 
 /// A connection that is open.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(crate) struct Connection {
     pub(crate) asked: Option<Xid>,
     /// What is still missing of its tables; `None`: they are known.
     pub(crate) reading: Option<Reading>,
+    /// What its limits did.
+    pub(crate) counting: Counting,
     /// Changes that it hasn't acknowledged yet, by the transaction id of the barrier behind them.
     pub(crate) in_flight: BTreeMap<Xid, InFlight>,
 }
