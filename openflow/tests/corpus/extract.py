@@ -52,14 +52,20 @@ def printed(text):
 
 
 def actions(text):
-    """The list of 1.3 actions and of what has to be said about them: (meaning, octets in hex)."""
-    data = text.split("AT_SETUP([OpenFlow 1.3 action translation])")[1].split("AT_DATA([test-data], [dnl\n")[1].split("\n])")[0]
-    for block in data.split("\n\n"):
-        lines = block.splitlines()
-        told = [line[2:] for line in lines if line.startswith("# ") and "->" not in line.split(":")[-1][:8] or line.startswith("# actions")]
-        octets = "".join(line for line in lines if re.match(r"[0-9a-f]{4} ", line)).replace(" ", "")
-        if octets:
-            yield told[0], octets
+    """The lists of 1.3 actions, and of Nicira's actions from those of 1.0 and 1.1: (meaning, octets in hex)."""
+    seen = set()
+    for version in ("1.3", "1.1", "1.0"):
+        section = text.split(f"AT_SETUP([OpenFlow {version} action translation])")[1]
+        for block in section.split("AT_DATA([test-data], [dnl\n")[1].split("\n])")[0].split("\n\n"):
+            lines = block.splitlines()
+            told = [line[2:] for line in lines if re.match("# (actions=|bad )", line)]
+            octets = "".join(line.split("dnl")[0] for line in lines if re.match(r"[0-9a-fA-F ]+(dnl.*)?$", line))
+            octets = octets.replace(" ", "").lower()
+            is_wanted = version == "1.3" or re.match("ffff....00002320", octets)
+            # The action within clone is one of 1.0.
+            if len(told) == 1 and is_wanted and octets not in seen and "clone" not in told[0]:
+                seen.add(octets)
+                yield unquoted(told[0]), octets
 
 
 def ovs(folder):

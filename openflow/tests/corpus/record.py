@@ -192,6 +192,10 @@ set_field:0x64->tun_id
 set_field:192.0.2.7->tun_src,set_field:192.0.2.8->tun_dst
 set_field:0x1234->metadata
 set_field:0x12/0xff->reg3
+eth_type=0x894f | set_field:0x1200/0xff00->nsh_c1
+set_field:1->xreg0,set_field:2->xreg1,set_field:3->xreg2,set_field:4->xreg3
+set_field:5->xreg4,set_field:6->xreg5,set_field:7->xreg6,set_field:8->xreg7
+set_field:1->xxreg0,set_field:2->xxreg1,set_field:3->xxreg2,set_field:4->xxreg3
 set_field:5->pkt_mark
 load:0x1234->NXM_NX_REG2[3..18]
 load:1->OXM_OF_METADATA[63]
