@@ -93,3 +93,15 @@ pub(crate) fn facts(value: &Value) -> Facts {
     walk(value, "", &mut found);
     found
 }
+
+/// `SetNwTtl` as JSON writes it: `set_nw_ttl`.
+pub(crate) fn snake(name: &str) -> String {
+    let mut snake = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+    }
+    snake
+}

@@ -14,17 +14,7 @@ use openflow::switch::HelloElement;
 use openflow::table::TableProperty;
 use serde_json::Value;
 
-/// `SetNwTtl` as JSON writes it: `set_nw_ttl`.
-fn snake(name: &str) -> String {
-    let mut snake = String::new();
-    for letter in name.chars() {
-        if letter.is_ascii_uppercase() && !snake.is_empty() {
-            snake.push('_');
-        }
-        snake.push(letter.to_ascii_lowercase());
-    }
-    snake
-}
+use crate::facts::snake;
 
 /// Every key, with the one that it is found under, and every text that stands in a list or for a whole variant.
 fn walk(value: &Value, under: &str, found: &mut BTreeSet<(String, String)>) {

@@ -58,15 +58,3 @@ pub(crate) const ANOTHER_FORM: &[(&str, &str)] = &[(
     "os-ken/packets.txt: 4-63-onf_flow_monitor_request",
     "the ONF extension's text has bare fields there; Open vSwitch has a whole match, and refuses this",
 )];
-
-/// Words of Open vSwitch's in lines, and why nothing of ours is compared with them.
-pub(crate) const UNCOMPARED: &[(&str, &str, &str)] = &[
-    ("port=ANY", "OFPST_PORT_DESC request", "1.3 can't ask for one port"),
-    ("group_id=ALL", "OFPST_GROUP_DESC request", "1.3 can't ask for one group"),
-    ("vlan_tci=0x0000/0x1fff", "", "the match of OpenFlow 1.0 that means no tag"),
-    ("0..15", "zone=NXM_NX_REG0", "offset and number of the zone's bits are one number"),
-    ("12", "multipath(symmetric_l3l4+udp,50,hrw,12,0,", "we have the last link, not their number"),
-    ("1/2", "conjunction(1234,1/2)", "clauses count from 0 on the wire"),
-    ("total_len", "NXT_", "the packet's length"),
-    ("space=12", "allocated option space=12", "a sum"),
-];

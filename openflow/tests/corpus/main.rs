@@ -6,6 +6,7 @@ mod exceptions;
 #[path = "../common/facts.rs"]
 mod facts;
 mod osken;
+#[path = "../common/printed.rs"]
 mod printed;
 #[path = "../common/vectors.rs"]
 mod vectors;
