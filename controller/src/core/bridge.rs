@@ -179,6 +179,7 @@ impl Bridge {
         let Some(reading) = self.connection.as_mut().and_then(|connection| connection.reading.as_mut()) else {
             return false;
         };
+        let more = part.more();
         let waits = match part.body {
             MultipartReply::Flow(flows) if reading.flows == Some(xid) => {
                 reading.got_flows.extend(flows);
@@ -194,7 +195,7 @@ impl Bridge {
             }
             _ => return false,
         };
-        if !part.more {
+        if !more {
             *waits = None;
         }
         if reading.flows.is_some() || reading.groups.is_some() || reading.meters.is_some() {

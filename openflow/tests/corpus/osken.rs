@@ -109,7 +109,7 @@ const SAID: &[(&str, Said)] = &[
     ("OFPMeterConfigStats.flags", Flags("flags", &["kbps", "pktps", "burst", "stats"])),
     ("OFPGetConfigReply.flags", Flags("flags", &["frag_drop", "frag_reasm"])),
     ("OFPSetConfig.flags", Flags("flags", &["frag_drop", "frag_reasm"])),
-    ("OFPMultipart.flags", Names("more", &["false", "true"])),
+    ("OFPMultipart.flags", Flags("flags", &["more"])),
     ("NXActionCT.flags", Flags("flags", &["commit", "force"])),
     ("NXActionCT.recirc_table", As("table")),
     ("NXActionCT.alg", As("helper")),

@@ -306,8 +306,8 @@ pub(crate) fn messages() -> BoxedStrategy<Message> {
         4 => modifications(),
         2 => events(),
         2 => channel(),
-        2 => requests().prop_map(|body| Message::MultipartRequest(Part { more: false, body })),
-        4 => (any::<bool>(), replies()).prop_map(|(more, body)| Message::MultipartReply(Part { more, body })),
+        2 => requests().prop_map(|body| Message::MultipartRequest(Part::whole(body))),
+        4 => (any::<bool>(), replies()).prop_map(|(more, body)| Message::MultipartReply(if more { Part::begun(body) } else { Part::whole(body) })),
         1 => experimenters(),
     ]
     .boxed()

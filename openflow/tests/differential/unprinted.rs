@@ -52,7 +52,7 @@ const WORDS: &[(&str, &str, &str)] = &[
     ("flags", "own", "own"),
     ("flags", "frag_drop", "frags=drop"),
     ("flags", "frag_reasm", "frags=reassemble"),
-    ("more", "true", "more"),
+    ("flags", "more", "more"),
     ("kind", "all", "type=all"),
     ("kind", "select", "type=select"),
     ("kind", "indirect", "type=indirect"),
