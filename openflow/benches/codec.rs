@@ -1,0 +1,57 @@
+//! What the codec costs: `cargo bench -p espalier-openflow`. Beside other codecs: `make bench-codec`.
+
+use std::hint::black_box;
+
+use bytes::BytesMut;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use openflow::frame::next_frame;
+use openflow::message::Message;
+use openflow::types::Xid;
+
+mod cases;
+
+fn messages(criterion: &mut Criterion) {
+    for (name, messages) in cases::cases() {
+        let frames = cases::frames(&messages);
+        let octets = frames.iter().map(|frame| frame.len() as u64).sum();
+        let mut group = criterion.benchmark_group(name);
+        group.throughput(Throughput::Bytes(octets));
+        group.bench_function("decode", |bencher| {
+            bencher.iter(|| {
+                for frame in &frames {
+                    let _ = black_box(Message::decode(black_box(frame)));
+                }
+            });
+        });
+        group.bench_function("encode", |bencher| {
+            let mut out = BytesMut::with_capacity(octets as usize);
+            bencher.iter(|| {
+                out.clear();
+                for message in &messages {
+                    black_box(message).encode(Xid(7), &mut out);
+                }
+                black_box(&out);
+            });
+        });
+    }
+}
+
+/// What a session does with a read that brought many small messages.
+fn framing(criterion: &mut Criterion) {
+    let small = &cases::frames(&cases::cases()[0].1)[0];
+    let stream = small.repeat(65_536 / small.len());
+    let mut group = criterion.benchmark_group(format!("framing, {} packet-ins", 65_536 / small.len()));
+    group.throughput(Throughput::Bytes(stream.len() as u64));
+    group.bench_function("split", |bencher| {
+        let buffer = || BytesMut::from(&stream[..]);
+        let split = |mut buffer: BytesMut| {
+            while let Ok(Some(frame)) = next_frame(&mut buffer) {
+                black_box(frame);
+            }
+        };
+        bencher.iter_batched(buffer, split, BatchSize::SmallInput);
+    });
+}
+
+criterion_group!(benches, messages, framing);
+criterion_main!(benches);
