@@ -11,23 +11,21 @@ use openflow::types::Xid;
 mod cases;
 
 fn messages(criterion: &mut Criterion) {
-    for (name, messages) in cases::cases() {
-        let frames = cases::frames(&messages);
-        let octets = frames.iter().map(|frame| frame.len() as u64).sum();
-        let mut group = criterion.benchmark_group(name);
-        group.throughput(Throughput::Bytes(octets));
+    for case in cases::cases() {
+        let mut group = criterion.benchmark_group(case.name);
+        group.throughput(Throughput::Bytes(case.octets() as u64));
         group.bench_function("decode", |bencher| {
             bencher.iter(|| {
-                for frame in &frames {
+                for frame in &case.frames {
                     let _ = black_box(Message::decode(black_box(frame)));
                 }
             });
         });
         group.bench_function("encode", |bencher| {
-            let mut out = BytesMut::with_capacity(octets as usize);
+            let mut out = BytesMut::with_capacity(case.octets());
             bencher.iter(|| {
                 out.clear();
-                for message in &messages {
+                for message in &case.messages {
                     black_box(message).encode(Xid(7), &mut out);
                 }
                 black_box(&out);
@@ -38,7 +36,7 @@ fn messages(criterion: &mut Criterion) {
 
 /// What a session does with a read that brought many small messages.
 fn framing(criterion: &mut Criterion) {
-    let small = &cases::frames(&cases::cases()[0].1)[0];
+    let small = &cases::cases()[0].frames[0];
     let stream = small.repeat(65_536 / small.len());
     let mut group = criterion.benchmark_group(format!("framing, {} packet-ins", 65_536 / small.len()));
     group.throughput(Throughput::Bytes(stream.len() as u64));

@@ -3,59 +3,70 @@
 use bytes::{Bytes, BytesMut};
 use openflow::action::Action;
 use openflow::flow::{FlowMod, FlowModCommand, FlowModFlags, FlowStats};
+use openflow::frame::next_frame;
 use openflow::instruction::Instruction;
 use openflow::matching::Match;
 use openflow::message::Message;
 use openflow::multipart::{MultipartReply, Part};
 use openflow::oxm::Oxm;
-use openflow::packet::{PacketIn, PacketInReason};
 use openflow::port::{Port, PortConfig, PortFeatures, PortState};
 use openflow::types::{BufferId, Cookie, GroupId, MacAddr, PortNo, TableId, Xid};
 use openflow::wire::Text;
 
-/// A name and the messages that are measured together under it.
-pub(crate) type Case = (&'static str, Vec<Message>);
+/// What is measured together under a name.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    /// The messages. Answers that don't fit into one are several.
+    pub(crate) messages: Vec<Message>,
+    /// The octets of each, as its sender writes them and framing cuts them out.
+    pub(crate) frames: Vec<Bytes>,
+}
 
-/// Every case. Answers that don't fit into one message are several.
+impl Case {
+    /// Messages that the controller could have written: their fields are in our order.
+    fn ours(name: &'static str, messages: Vec<Message>) -> Self {
+        let encoded = |message: &Message| {
+            let mut out = BytesMut::new();
+            message.encode(Xid(7), &mut out);
+            received(&out)
+        };
+        Self { name, frames: messages.iter().map(encoded).collect(), messages }
+    }
+
+    pub(crate) fn octets(&self) -> usize {
+        self.frames.iter().map(Bytes::len).sum()
+    }
+}
+
+fn received(octets: &[u8]) -> Bytes {
+    next_frame(&mut BytesMut::from(octets)).expect("a right length").expect("a whole message")
+}
+
+/// Every case.
 pub(crate) fn cases() -> Vec<Case> {
+    let told = received(PACKET_IN);
+    let (_, packet_in) = Message::decode(&told).expect("as Open vSwitch sends it");
     vec![
-        ("packet-in", vec![packet_in()]),
-        ("flow-mod", vec![flow_mod()]),
-        ("port-desc reply, 48 ports", vec![port_desc()]),
-        ("flow-stats reply, 1,000 entries", flow_stats()),
-        ("echo request", vec![Message::EchoRequest(Bytes::new().into())]),
+        Case { name: "packet-in", messages: vec![packet_in], frames: vec![told] },
+        Case::ours("flow-mod", vec![flow_mod()]),
+        Case::ours("port-desc reply, 48 ports", vec![port_desc()]),
+        Case::ours("flow-stats reply, 1,000 entries", flow_stats()),
+        Case::ours("echo request", vec![Message::EchoRequest(Bytes::new().into())]),
     ]
 }
 
-/// The messages' octets, each with its header.
-pub(crate) fn frames(messages: &[Message]) -> Vec<Bytes> {
-    let encoded = |message: &Message| {
-        let mut out = BytesMut::new();
-        message.encode(Xid(7), &mut out);
-        out.freeze()
-    };
-    messages.iter().map(encoded).collect()
-}
-
-/// A frame of 100 octets that came over a tunnel, with all that Open vSwitch tells about it.
-fn packet_in() -> Message {
-    Message::PacketIn(PacketIn {
-        buffer_id: BufferId::NONE,
-        total_len: 100,
-        reason: PacketInReason::Action,
-        table: TableId(4),
-        cookie: Cookie(0xe5 << 56),
-        matching: Match::new([
-            Oxm::InPort(PortNo(3), None),
-            Oxm::TunnelId(100, None),
-            Oxm::TunSrc([192, 0, 2, 1].into(), None),
-            Oxm::TunDst([192, 0, 2, 2].into(), None),
-            Oxm::Metadata(0x100_0064, None),
-            Oxm::Reg0(7, None),
-        ]),
-        data: Bytes::from_static(&[0x55; 100]).into(),
-    })
-}
+/// A frame of 100 octets that came over a tunnel, with all that Open vSwitch tells about it, in its order of fields.
+const PACKET_IN: &[u8] = b"\x04\x0a\x00\xbe\0\0\0\x07\xff\xff\xff\xff\0\x64\x01\x04\xe5\0\0\0\0\0\0\0\
+    \x00\x01\x00\x3c\
+    \x80\x00\x00\x04\0\0\0\x03\
+    \x80\x00\x4c\x08\0\0\0\0\0\0\0\x64\
+    \x00\x01\x3e\x04\xc0\0\x02\x01\
+    \x00\x01\x40\x04\xc0\0\x02\x02\
+    \x00\x01\x00\x04\0\0\0\x07\
+    \x80\x00\x04\x08\0\0\0\0\x01\0\0\x64\
+    \0\0\0\0\0\0\
+    \x02\0\x32\0\0\x01\x02\0\x32\0\0\x02\x08\x00\
+    ......................................................................................";
 
 /// Ten fields, all that the peers can tell, too.
 fn fields() -> Match {
