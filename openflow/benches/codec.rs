@@ -1,4 +1,4 @@
-//! What the codec costs: `cargo bench -p espalier-openflow`. Beside other codecs: `make bench-codec`.
+//! What the codec costs: `cargo bench -p espalier-openflow`.
 
 use std::hint::black_box;
 
