@@ -125,7 +125,7 @@ fn port_desc() -> Message {
         max_speed: 0,
     };
     let body = MultipartReply::PortDesc((1..=48).map(port).collect());
-    Message::MultipartReply(Part { more: false, body })
+    Message::MultipartReply(Part::whole(body))
 }
 
 /// As many parts as messages of at most 65,535 octets need.
@@ -155,7 +155,8 @@ fn flow_stats() -> Vec<Message> {
     let parts = entries.chunks(250);
     let last = parts.len() - 1;
     let part = |(at, entries): (usize, &[FlowStats])| {
-        Message::MultipartReply(Part { more: at < last, body: MultipartReply::Flow(entries.to_vec()) })
+        let entries = MultipartReply::Flow(entries.to_vec());
+        Message::MultipartReply(if at < last { Part::begun(entries) } else { Part::whole(entries) })
     };
     parts.enumerate().map(part).collect()
 }
