@@ -1,4 +1,4 @@
-.PHONY: test demo bench-repair build clean-lab
+.PHONY: test demo bench-repair build clean-lab fuzz
 
 # The lab makes network namespaces and runs Open vSwitch in them, for which it needs root.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -28,6 +28,16 @@ demo: build
 bench-repair: build
 	$(SUDO) $(LAB) bench-repair --hosts $(HOSTS) \
 		$(if $(RUNS),--runs $(RUNS)) $(if $(WAYS),--ways $(WAYS)) $(if $(FAILURES),--failures $(FAILURES))
+
+# Feeds the decoders and the policy parser what they never saw, beginning with the tests' messages and policies. A crash leaves its
+# input in fuzz/artifacts. Longer: SECONDS_EACH=3600
+SECONDS_EACH ?= 60
+fuzz:
+	cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --version 0.13.2 --locked
+	fuzz/seed
+	for target in frames message policy; do \
+		cargo fuzz run -s none $$target -- -max_total_time=$(SECONDS_EACH) -max_len=4096 -timeout=5 || exit 1; \
+	done
 
 # Removes what a killed test or demo left behind.
 clean-lab: build

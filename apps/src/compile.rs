@@ -45,7 +45,7 @@ pub fn compile(policy: &Policy, allocations: &Allocations, view: &View, hosts: &
     let mut desired = Desired::default();
     let answering = || view.bridges.iter().filter(|(_, bridge)| bridge.responsive).map(|(dpid, _)| *dpid);
     desired.bridges = answering().map(|dpid| (dpid, BridgeState::new())).collect();
-    let sections = answering().map(|dpid| (dpid, fabric::compile(dpid, &attachments, view))).collect();
+    let sections = answering().map(|dpid| (dpid, fabric::compile(dpid, policy, &attachments, view))).collect();
     desired.set(Owner::FABRIC, sections);
     let none = Hosts::new();
     for tenant in &policy.tenants {

@@ -13,6 +13,7 @@ use openflow::oxm::Oxm;
 use openflow::types::{Cookie, GroupId, MeterId, TableId};
 
 use crate::marks::{Owner, cookie};
+use crate::policy::{RateLimit, RateUnit};
 
 /// What makes a flow entry that entry; all else is its value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,9 +143,15 @@ impl SectionBuilder {
         self.section.groups.insert(id, Group { kind: GroupType::All, buckets });
     }
 
-    pub(crate) fn meter(&mut self, id: MeterId, rate: u32, burst: u32) {
-        let flags = MeterFlags::PKTPS | MeterFlags::BURST;
-        self.section.meters.insert(id, Meter { flags, bands: vec![Band::Drop { rate, burst }] });
+    /// What a meter lets through. The drop band is the only one that Open vSwitch has.
+    pub(crate) fn meter(&mut self, id: MeterId, limit: RateLimit) {
+        let unit = match limit.unit {
+            RateUnit::Kilobits => MeterFlags::KBPS,
+            RateUnit::Packets => MeterFlags::PKTPS,
+        };
+        let RateLimit { rate, burst, .. } = limit;
+        let meter = Meter { flags: unit | MeterFlags::BURST, bands: vec![Band::Drop { rate, burst }] };
+        self.section.meters.insert(id, meter);
     }
 
     pub(crate) fn build(self) -> Section {

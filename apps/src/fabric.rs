@@ -1,5 +1,4 @@
-//! What belongs to no tenant: probes of links, frames that no tenant may send, and the meters of what ports show to the
-//! controller.
+//! What belongs to no tenant: probes of links, frames that no tenant may send, and all meters.
 
 use openflow::action::Action;
 use openflow::oxm::Oxm;
@@ -7,17 +6,19 @@ use openflow::types::{DatapathId, MacAddr, PortNo};
 
 use crate::attachment::{Attachments, PortUse};
 use crate::desired::{Section, SectionBuilder, apply, drop};
+use crate::limits;
 use crate::links::tagged;
 use crate::marks::{DEDICATED_FLOOD_VLAN, Owner, port_meter};
 use crate::pipeline::{ADMIT, GUARD};
+use crate::policy::{Policy, RateLimit, RateUnit};
 use crate::tenants::GROUP_BIT;
 use crate::view::{Endpoint, View};
 
 /// Ethernet type of LLDP (IEEE 802.1AB §8.3).
 pub const LLDP: u16 = 0x88cc;
 
-/// Copies of frames that one port may send to the controller, per second, and in a burst.
-const PORT_METER: (u32, u32) = (100, 100);
+/// Copies of frames that one port may send to the controller.
+const COPIES: RateLimit = RateLimit { unit: RateUnit::Packets, rate: 100, burst: 100 };
 
 /// Where probes are addressed to: the nearest bridge (IEEE 802.1AB §7.1).
 pub const PROBE_DESTINATION: MacAddr = MacAddr([0x01, 0x80, 0xc2, 0, 0, 0x0e]);
@@ -38,7 +39,7 @@ pub(crate) fn report_probes(builder: &mut SectionBuilder, port: PortNo) {
 }
 
 /// The fabric's own entries on a bridge that answers.
-pub fn compile(dpid: DatapathId, attachments: &Attachments, view: &View) -> Section {
+pub fn compile(dpid: DatapathId, policy: &Policy, attachments: &Attachments, view: &View) -> Section {
     let mut builder = SectionBuilder::new(Owner::FABRIC);
     builder.flow(ADMIT, 30, [Oxm::EthDst(RESERVED.0, Some(RESERVED.1))], drop());
     builder.flow(GUARD, 100, [Oxm::EthSrc(GROUP_BIT, Some(GROUP_BIT))], drop());
@@ -48,11 +49,15 @@ pub fn compile(dpid: DatapathId, attachments: &Attachments, view: &View) -> Sect
     for port in ports {
         let used = attachments.of(Endpoint { bridge: dpid, port });
         if *used != PortUse::Unused {
-            builder.meter(port_meter(port), PORT_METER.0, PORT_METER.1);
+            builder.meter(port_meter(port), COPIES);
         }
         if *used == PortUse::Candidate {
             report_probes(&mut builder, port);
         }
+    }
+    limits::pass(&mut builder);
+    for (meter, limit) in limits::at(dpid, policy, attachments, view) {
+        builder.meter(meter, limit.limit);
     }
     builder.build()
 }

@@ -7,7 +7,7 @@ use openflow::types::{MacAddr, PortNo};
 
 use crate::desired::{SectionBuilder, drop, go};
 use crate::marks::metadata;
-use crate::pipeline::{GUARD, LEARN};
+use crate::pipeline::{GUARD, LIMIT_PORT};
 use crate::policy::PortSelector;
 
 const ARP: u16 = 0x0806;
@@ -21,14 +21,14 @@ const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 pub(crate) fn port(builder: &mut SectionBuilder, port: PortNo, selector: &PortSelector) {
     let mut from = vec![Oxm::InPort(port, None)];
     if !selector.is_pinned() {
-        builder.flow(GUARD, 10, from, go(LEARN));
+        builder.flow(GUARD, 10, from, go(LIMIT_PORT));
         return;
     }
     if let Some(mac) = selector.mac {
         from.push(Oxm::EthSrc(mac, None));
     }
     if selector.ip.is_empty() {
-        builder.flow(GUARD, 20, from, go(LEARN));
+        builder.flow(GUARD, 20, from, go(LIMIT_PORT));
         return;
     }
     let of_type = |ethertype| from.iter().cloned().chain([Oxm::EthType(ethertype, None)]).collect::<Vec<_>>();
@@ -37,10 +37,10 @@ pub(crate) fn port(builder: &mut SectionBuilder, port: PortNo, selector: &PortSe
     for ip in &selector.ip {
         match ip {
             IpAddr::V4(ip) => {
-                builder.flow(GUARD, 20, with(of_type(IPV4), vec![Oxm::Ipv4Src(*ip, None)]), go(LEARN));
+                builder.flow(GUARD, 20, with(of_type(IPV4), vec![Oxm::Ipv4Src(*ip, None)]), go(LIMIT_PORT));
                 let mut arp = with(of_type(ARP), vec![Oxm::ArpSpa(*ip, None)]);
                 arp.extend(selector.mac.map(|mac| Oxm::ArpSha(mac, None)));
-                builder.flow(GUARD, 20, arp, go(LEARN));
+                builder.flow(GUARD, 20, arp, go(LIMIT_PORT));
             }
             IpAddr::V6(ip) => v6.push(*ip),
         }
@@ -55,16 +55,16 @@ pub(crate) fn port(builder: &mut SectionBuilder, port: PortNo, selector: &PortSe
     builder.flow(GUARD, 30, icmp(ROUTER_ADVERTISEMENT), drop());
     builder.flow(GUARD, 30, icmp(NEIGHBOUR_ADVERTISEMENT), drop());
     for source in &v6 {
-        builder.flow(GUARD, 20, with(of_type(IPV6), vec![Oxm::Ipv6Src(*source, None)]), go(LEARN));
+        builder.flow(GUARD, 20, with(of_type(IPV6), vec![Oxm::Ipv6Src(*source, None)]), go(LIMIT_PORT));
         for target in &v6 {
             let about = vec![Oxm::Ipv6Src(*source, None), Oxm::Ipv6NdTarget(*target, None)];
-            builder.flow(GUARD, 40, with(icmp(NEIGHBOUR_ADVERTISEMENT), about), go(LEARN));
+            builder.flow(GUARD, 40, with(icmp(NEIGHBOUR_ADVERTISEMENT), about), go(LIMIT_PORT));
         }
     }
     for target in &v6 {
         const NEIGHBOUR_SOLICITATION: u8 = 135;
         let about = vec![Oxm::Ipv6Src(Ipv6Addr::UNSPECIFIED, None), Oxm::Ipv6NdTarget(*target, None)];
-        builder.flow(GUARD, 40, with(icmp(NEIGHBOUR_SOLICITATION), about), go(LEARN));
+        builder.flow(GUARD, 40, with(icmp(NEIGHBOUR_SOLICITATION), about), go(LIMIT_PORT));
     }
 }
 

@@ -10,6 +10,7 @@ pub mod desired;
 pub mod fabric;
 mod guard;
 pub mod interpreter;
+pub mod limits;
 pub mod links;
 pub mod marks;
 pub mod pipeline;

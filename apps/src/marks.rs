@@ -95,6 +95,17 @@ pub const fn port_meter(port: PortNo) -> MeterId {
     MeterId(if port.0 == PortNo::LOCAL.0 { 0xffff } else { port.0 & 0xffff })
 }
 
+/// The meter of what a port may send.
+pub const fn port_limit(port: PortNo) -> MeterId {
+    MeterId(0x1_0000 | port_meter(port).0)
+}
+
+/// The meter of what a tenant's ports at a bridge may send together, of which `port` is the one with the lowest number: that
+/// tells tenants apart. Open vSwitch has meters up to 0x40000 in its userspace datapath.
+pub const fn tenant_limit(port: PortNo) -> MeterId {
+    MeterId(0x2_0000 | port_meter(port).0)
+}
+
 /// Cookies: bits 56–63 say Espalier, 48–55 the table, 0–31 the owner.
 pub mod cookie {
     use super::{Cookie, Owner};

@@ -18,6 +18,10 @@ pub struct Table {
 pub const ADMIT: TableId = TableId(0);
 /// Pinned addresses.
 pub const GUARD: TableId = TableId(1);
+/// How much a port may send.
+pub const LIMIT_PORT: TableId = TableId(2);
+/// How much a tenant's ports here may send together.
+pub const LIMIT_TENANT: TableId = TableId(3);
 /// Is the source known here?
 pub const LEARN: TableId = TableId(4);
 /// To the destination's port, or the next link on the shortest path.
@@ -25,11 +29,13 @@ pub const FORWARD: TableId = TableId(9);
 /// To everybody, along the tree.
 pub const FLOOD: TableId = TableId(10);
 
-/// The tables in use, in order. 2–3 (limits), 5–7 (rules, chains) and 8 (answers) are kept for what they are named after
-/// in docs/pipeline.md.
-pub const TABLES: [Table; 5] = [
+/// The tables in use, in order. 5–7 (rules, chains) and 8 (answers) are kept for what they are named after in
+/// docs/pipeline.md.
+pub const TABLES: [Table; 7] = [
     Table { id: ADMIT, name: "admit", replace: false },
     Table { id: GUARD, name: "guard", replace: false },
+    Table { id: LIMIT_PORT, name: "limit_port", replace: true },
+    Table { id: LIMIT_TENANT, name: "limit_tenant", replace: true },
     Table { id: LEARN, name: "learn", replace: true },
     Table { id: FORWARD, name: "forward", replace: false },
     Table { id: FLOOD, name: "flood", replace: false },

@@ -14,6 +14,7 @@ use crate::attachment::Attachments;
 use crate::desired::{Section, SectionBuilder, apply, go};
 use crate::fabric::report_probes;
 use crate::guard;
+use crate::limits;
 use crate::links;
 use crate::marks::{Mode, Owner, flood_group, metadata, port_meter};
 use crate::pipeline::{ADMIT, FLOOD, FORWARD, GUARD, LEARN};
@@ -127,9 +128,11 @@ impl Compiler<'_> {
     /// Frames of the tenant's own ports: checked, their sources learnt, and on.
     fn admit_ports(&mut self, fixed: &Hosts) {
         let key = self.numbers.key;
-        let unknown = self.tenant.unknown_unicast;
+        let tenant = self.tenant;
+        let unknown = tenant.unknown_unicast;
         for (dpid, ports) in self.ports.clone() {
             let Some(builder) = self.at(dpid) else { continue };
+            limits::compile(builder, tenant, key, &ports);
             for (port, selector) in ports {
                 report_probes(builder, port);
                 let edge = Instruction::WriteMetadata { metadata: metadata::edge(key), mask: u64::MAX };

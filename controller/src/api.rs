@@ -55,6 +55,7 @@ impl Api {
             .route("/v1/tenants", get(tenants))
             .route("/v1/tenants/{tenant}", get(tenant))
             .route("/v1/hosts", get(hosts))
+            .route("/v1/limits", get(limits))
             .fallback(unknown)
             .method_not_allowed_fallback(wrong_method)
             .layer(from_fn(guard))
@@ -128,6 +129,10 @@ async fn hosts(State(api): State<Api>) -> Response {
         host.seen_seconds += age;
     }
     json(&hosts)
+}
+
+async fn limits(State(api): State<Api>) -> Response {
+    json(&api.snapshot().limits)
 }
 
 async fn unknown(uri: Uri) -> Problem {

@@ -128,11 +128,11 @@ mod tests {
 
     fn flows(xid: u32) -> (u32, Message) {
         let body = MultipartRequest::Flow(FlowStatsRequest::all());
-        (xid, Message::MultipartRequest(Part { more: false, body }))
+        (xid, Message::MultipartRequest(Part::whole(body)))
     }
 
     fn told(xid: u32, more: bool, body: MultipartReply) -> Bytes {
-        encoded(&[(xid, Message::MultipartReply(Part { more, body }))])
+        encoded(&[(xid, Message::MultipartReply(if more { Part::begun(body) } else { Part::whole(body) }))])
     }
 
     fn none() -> MultipartReply {

@@ -15,6 +15,8 @@ pub struct Snapshot {
     pub tenants: Vec<Tenant>,
     /// `/v1/hosts`, in order of tenant and address.
     pub hosts: Vec<Host>,
+    /// `/v1/limits`, in order of bridges, ports first.
+    pub limits: Vec<Limit>,
 }
 
 /// `/v1/status`.
@@ -200,4 +202,36 @@ pub struct Host {
     pub pinned: bool,
     /// Seconds since the controller last saw a frame of it.
     pub seen_seconds: u64,
+}
+
+/// A rate limit as it stands at one bridge.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Whose.
+    pub tenant: String,
+    /// What it is set on: `port`, what one port sends; `bridge`, what all of the tenant's ports there send together.
+    pub on: String,
+    /// Name of the bridge.
+    pub bridge: String,
+    /// Name of the port, if it is set on one.
+    pub port: Option<String>,
+    /// How much is let through a second.
+    pub rate: u32,
+    /// How much at once, after a pause.
+    pub burst: u32,
+    /// What is counted: `kbit/s` or `packet/s`.
+    pub unit: String,
+    /// What was let through since the meter was made, as of a second ago at most.
+    pub passed: Traffic,
+    /// What was dropped.
+    pub dropped: Traffic,
+}
+
+/// Frames and their octets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Frames.
+    pub packets: u64,
+    /// Octets.
+    pub bytes: u64,
 }

@@ -235,7 +235,7 @@ async fn what_a_bridge_may_not_send_changes_nothing_and_is_answered_or_counted()
         fields(&[&class.to_be_bytes()[..], &[field << 1 | u8::from(mask), length], value].concat())
     };
     let role = |role| Message::RoleReply(RoleRequest { role, generation: 9 });
-    let unasked = |body| encoded(7, &Message::MultipartReply(Part { more: false, body }));
+    let unasked = |body| encoded(7, &Message::MultipartReply(Part::whole(body)));
     let gone = FlowRemoved {
         cookie: Cookie(0xe5 << 56 | 100),
         priority: 9,

@@ -106,7 +106,7 @@ fn messages() -> Vec<Message> {
         byte_count: 0,
         matching: matching.clone(),
     };
-    let told = |body| Message::MultipartReply(Part { more: false, body });
+    let told = |body| Message::MultipartReply(Part::whole(body));
     vec![
         packet(LEARN, [8, 0]),
         packet(LEARN, [8, 6]),

@@ -257,7 +257,7 @@ async fn ports_are_bounded_however_many_a_bridge_tells() {
     let mut told = BytesMut::new();
     features(7).encode(Xid(0x8000_0001), &mut told);
     let none = openflow::multipart::MultipartReply::PortDesc(Vec::new());
-    let none = Message::MultipartReply(openflow::multipart::Part { more: false, body: none });
+    let none = Message::MultipartReply(openflow::multipart::Part::whole(none));
     none.encode(Xid(0x8000_0003), &mut told);
     for number in 1..=4097 {
         let status = PortStatus { reason: PortReason::Add, port: port(number, "p") };

@@ -13,7 +13,7 @@ use crate::port::{Port, PortStats, PortStatsRequest, QueueStats, QueueStatsReque
 use crate::switch::Desc;
 use crate::table::{TableFeatures, TableStats};
 use crate::types::Xid;
-use crate::wire::{Body, Nothing, Parsed, Payload, Wire, pad};
+use crate::wire::{Body, Nothing, Parsed, Payload, Wire, pad, read};
 
 /// What may be told in parts, or in one piece only.
 pub trait Join {
@@ -133,20 +133,38 @@ multiparts! {
     Experimenter = 0xffff: ExperimenterRequest => ExperimenterReply;
 }
 
-/// A multipart message with the flag that says whether more of it follows.
+wire_flags! {
+    /// `ofp_multipart_request_flags` and `ofp_multipart_reply_flags`.
+    pub struct MultipartFlags: u16 {
+        /// Another message with the same transaction id continues this one.
+        MORE = 1;
+    }
+}
+
+/// A multipart message: all there is, or a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Part<T> {
-    /// Does another message with the same transaction id continue it (`OFPMPF_REQ_MORE`, `OFPMPF_REPLY_MORE`)?
-    pub more: bool,
+    /// Does more follow?
+    pub flags: MultipartFlags,
     /// What is in this one.
     pub body: T,
 }
 
 impl<T> Part<T> {
-    /// All of it in one message.
+    /// All of it in one message, or the last part.
     pub const fn whole(body: T) -> Self {
-        Self { more: false, body }
+        Self { flags: MultipartFlags::empty(), body }
+    }
+
+    /// A part that others follow.
+    pub const fn begun(body: T) -> Self {
+        Self { flags: MultipartFlags::MORE, body }
+    }
+
+    /// Does another message continue it?
+    pub const fn more(&self) -> bool {
+        self.flags.contains(MultipartFlags::MORE)
     }
 }
 
@@ -154,14 +172,14 @@ macro_rules! part {
     ($($ty:ty),*) => { $(impl Body for Part<$ty> {
         fn parse_body<'a>(input: &'a [u8], whole: &Bytes) -> Parsed<'a, Self> {
             let (i, kind) = u16::parse(input)?;
-            let (i, flags) = u16::parse(i)?;
+            let (i, flags) = read(i, "flags")?;
             let (i, ()) = pad(i, 4)?;
             let (i, body) = <$ty>::parse(kind, i, whole)?;
-            Ok((i, Self { more: flags & 1 != 0, body }))
+            Ok((i, Self { flags, body }))
         }
         fn put_body(&self, out: &mut BytesMut) {
             out.put_u16(self.body.kind());
-            out.put_u16(u16::from(self.more));
+            self.flags.put(out);
             out.put_u32(0);
             self.body.put(out);
         }
@@ -199,6 +217,7 @@ impl<T: Join> Reassembly<T> {
     /// # Errors
     /// [`ReassemblyError`]; what had come of it is forgotten.
     pub fn part(&mut self, xid: Xid, part: Part<T>, octets: usize) -> Result<Option<T>, ReassemblyError> {
+        let more = part.more();
         let (whole, before) = match self.begun.remove(&xid) {
             None => (part.body, 0),
             Some((mut begun, before)) => {
@@ -209,7 +228,7 @@ impl<T: Join> Reassembly<T> {
                 (begun, before)
             }
         };
-        if !part.more {
+        if !more {
             return Ok(Some(whole));
         }
         if self.octets + before + octets > self.max_octets {
@@ -234,7 +253,8 @@ mod tests {
 
     fn table(n: u8, more: bool) -> Part<MultipartReply> {
         let stats = TableStats { table: TableId(n), active_count: 0, lookup_count: 0, matched_count: 0 };
-        Part { more, body: MultipartReply::Table(vec![stats]) }
+        let body = MultipartReply::Table(vec![stats]);
+        if more { Part::begun(body) } else { Part::whole(body) }
     }
 
     #[test]

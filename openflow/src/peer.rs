@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use crate::error::{BadRequest, ErrorCode, ErrorMsg};
 use crate::frame::{VERSION, header};
 use crate::message::{DecodeError, Message};
-use crate::multipart::{MultipartReply, MultipartRequest, Part};
+use crate::multipart::{MultipartFlags, MultipartReply, MultipartRequest, Part};
 use crate::port::{Port, PortReason, PortStatus};
 use crate::switch::{Desc, FeaturesReply, Hello, Role, RoleRequest};
 use crate::types::Xid;
@@ -288,7 +288,7 @@ impl Peer {
                 }
                 self.state =
                     State::Details { features, desc: None, ports: Vec::new(), ports_complete: false, role: None };
-                let question = |body| Message::MultipartRequest(Part { more: false, body });
+                let question = |body| Message::MultipartRequest(Part::whole(body));
                 self.send(DESC, &question(MultipartRequest::Desc(Nothing)));
                 self.send(PORTS, &question(MultipartRequest::PortDesc(Nothing)));
                 let query = RoleRequest { role: Role::NoChange, generation: 0 };
@@ -301,10 +301,10 @@ impl Peer {
             }
             (
                 State::Details { ports, ports_complete, .. },
-                Message::MultipartReply(Part { more, body: MultipartReply::PortDesc(told) }),
+                Message::MultipartReply(Part { flags, body: MultipartReply::PortDesc(told) }),
             ) if xid == PORTS => {
                 ports.extend(told);
-                *ports_complete = !more;
+                *ports_complete = !flags.contains(MultipartFlags::MORE);
                 return self.bounded();
             }
             (State::Details { ports, ports_complete: true, .. }, Message::PortStatus(status)) => {

@@ -107,8 +107,8 @@ fn messages() -> Vec<Message> {
             matching: fields(),
             data: Bytes::from_static(&[0xaa; 60]).into(),
         }),
-        Message::MultipartRequest(Part { more: false, body: MultipartRequest::Flow(FlowStatsRequest::all()) }),
-        Message::MultipartReply(Part { more: true, body: MultipartReply::Flow(vec![told.clone(), told]) }),
+        Message::MultipartRequest(Part::whole(MultipartRequest::Flow(FlowStatsRequest::all()))),
+        Message::MultipartReply(Part::begun(MultipartReply::Flow(vec![told.clone(), told]))),
     ]
 }
 

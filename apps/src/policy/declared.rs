@@ -7,7 +7,8 @@ use std::time::Duration;
 use openflow::types::{DatapathId, MacAddr};
 use toml::de::DeTable;
 
-use super::model::{BridgeName, Fabric, Glob, Origin, Policy, PortSelector, Tenant, UnknownUnicast};
+use super::model::{BridgeName, Fabric, Glob, Origin, Policy, PortSelector, RateLimit, Tenant, UnknownUnicast};
+use super::rate;
 use super::report::{At, Draft, Place, Report};
 use super::schema;
 use super::section::Section;
@@ -55,6 +56,7 @@ pub(super) struct TenantPart {
     pub(super) key: Option<At<u32>>,
     unknown_unicast: UnknownUnicast,
     max_hosts: u32,
+    rate_limit: Option<RateLimit>,
     pub(super) ports: Vec<PortPart>,
 }
 
@@ -68,6 +70,7 @@ pub(super) struct PortPart {
     pub(super) name: Option<At<String>>,
     pub(super) mac: Option<At<MacAddr>>,
     pub(super) ip: Vec<At<IpAddr>>,
+    rate_limit: Option<RateLimit>,
 }
 
 impl Declared {
@@ -160,6 +163,7 @@ impl Declared {
                 name: part.name.map(|name| name.value),
                 mac: part.mac.map(|mac| mac.value),
                 ip: part.ip.into_iter().map(|ip| ip.value).collect(),
+                rate_limit: part.rate_limit,
                 origin: origin(&part.place),
             })
         };
@@ -169,6 +173,7 @@ impl Declared {
                 key: part.key.map(|key| key.value),
                 unknown_unicast: part.unknown_unicast,
                 max_hosts: part.max_hosts,
+                rate_limit: part.rate_limit,
                 ports: part.ports.into_iter().map(port).collect::<Option<_>>()?,
                 origin: origin(&part.place),
             })
@@ -221,15 +226,8 @@ impl TenantPart {
             choice(&section, "default", &[("allow", ())], report);
         }
         let max_hosts = section.integer("max_hosts", report).and_then(|hosts| max_hosts(&section, &hosts, report));
-        section.refuse(
-            &[
-                ("rate_limit", "rate limits"),
-                ("function", "network functions"),
-                ("chain", "chains"),
-                ("rule", "access rules"),
-            ],
-            report,
-        );
+        let rate_limit = rate::limit(&section, report);
+        section.refuse(&[("function", "network functions"), ("chain", "chains"), ("rule", "access rules")], report);
         let tables = section.tables("ports", report);
         if section.is_empty("ports") {
             report.push(
@@ -245,6 +243,7 @@ impl TenantPart {
             key,
             unknown_unicast,
             max_hosts: max_hosts.unwrap_or(MAX_HOSTS),
+            rate_limit,
             place: section.place,
             object: section.object,
         }
@@ -263,7 +262,7 @@ impl PortPart {
         let name = section.string("name", report);
         let mac = section.string("mac", report);
         let ip = section.strings("ip", report);
-        section.refuse(&[("rate_limit", "rate limits")], report);
+        let rate_limit = rate::limit(&section, report);
 
         // What is said of one port can't hold for several.
         let wide = [("bridge", &bridge), ("port", &port)].into_iter().find_map(|(key, pattern)| {
@@ -303,6 +302,7 @@ impl PortPart {
             ip: ip.map_or_else(Vec::new, |list| {
                 list.value.iter().filter_map(|ip| values::ip(ip, &object, report)).collect()
             }),
+            rate_limit,
             place: section.place,
             object,
         }

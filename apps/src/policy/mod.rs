@@ -7,6 +7,7 @@ mod between;
 mod declared;
 mod diagnostic;
 mod model;
+mod rate;
 mod render;
 mod report;
 mod schema;
@@ -117,17 +118,21 @@ mod tests {
         let [green, orange] = tenants.as_slice() else { panic!("{tenants:?}") };
         assert_eq!((green.name.as_str(), green.key, green.max_hosts), ("green", Some(100), 1024));
         assert_eq!(green.unknown_unicast, UnknownUnicast::Flood);
-        assert_eq!(green.origin.to_string(), "valid.toml:22");
+        assert_eq!(green.origin.to_string(), "valid.toml:23");
         assert_eq!((orange.name.as_str(), orange.key, orange.max_hosts), ("orange", None, 65_536));
         assert_eq!(orange.unknown_unicast, UnknownUnicast::Drop);
         assert!(!orange.ports[0].is_pinned());
+        assert_eq!(orange.rate_limit, Some(RateLimit { unit: RateUnit::Packets, rate: 5000, burst: 100 }));
+        assert_eq!((orange.ports[0].rate_limit, green.rate_limit), (None, None));
+        let half_a_second = RateLimit { unit: RateUnit::Kilobits, rate: 50_000, burst: 25_000 };
+        assert_eq!(green.ports[2].rate_limit, Some(half_a_second));
 
         let web = &green.ports[1];
         assert_eq!((web.bridge.to_string(), web.port.to_string()), ("host1".into(), "veth0a1".into()));
         assert_eq!(web.name.as_deref(), Some("web-1"));
         assert_eq!(web.mac, Some(MacAddr([2, 0, 0x32, 0, 0, 1])));
         assert_eq!(web.ip, ["50.0.0.1".parse::<std::net::IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]);
-        assert_eq!(web.origin.line, 27);
+        assert_eq!(web.origin.line, 28);
         assert_eq!(green.ports[2].bridge.to_string(), "00000000000000ab");
     }
 

@@ -54,6 +54,8 @@ pub struct Tenant {
     pub unknown_unicast: UnknownUnicast,
     /// How many sources are learnt at one port at most.
     pub max_hosts: u32,
+    /// How much its ports at one bridge may send, together.
+    pub rate_limit: Option<RateLimit>,
     /// Which ports are the tenant's.
     pub ports: Vec<PortSelector>,
     /// Where it was declared.
@@ -88,6 +90,8 @@ pub struct PortSelector {
     pub mac: Option<MacAddr>,
     /// The only IP addresses that this port may send from, if any are set.
     pub ip: Vec<IpAddr>,
+    /// How much each port that this selects may send.
+    pub rate_limit: Option<RateLimit>,
     /// Where it was declared.
     pub origin: Origin,
 }
@@ -96,6 +100,35 @@ impl PortSelector {
     /// May only given addresses be sent from this port?
     pub fn is_pinned(&self) -> bool {
         self.mac.is_some() || !self.ip.is_empty()
+    }
+}
+
+/// A bound on how much is let through. What is beyond it is dropped (OpenFlow 1.3.5 §5.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// What is counted.
+    pub unit: RateUnit,
+    /// How much of it a second.
+    pub rate: u32,
+    /// How much of it at once, after a pause.
+    pub burst: u32,
+}
+
+/// What a [`RateLimit`] counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateUnit {
+    /// Kilobits of frames, without what the wire adds to them.
+    Kilobits,
+    /// Frames.
+    Packets,
+}
+
+impl fmt::Display for RateLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.unit {
+            RateUnit::Kilobits => write!(f, "{} kbit/s", self.rate),
+            RateUnit::Packets => write!(f, "{} packet/s", self.rate),
+        }
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) const TENANT: Schema = Schema {
         key("unknown_unicast", "unknown_unicast = \"flood\""),
         key("default", "default = \"allow\""),
         key("max_hosts", "max_hosts = 1024"),
-        later("rate_limit", "rate_limit = \"200 Mbit/s\""),
+        key("rate_limit", "rate_limit = \"200 Mbit/s\""),
         key("ports", "ports = [{ bridge = \"*\", port = \"green-*\" }]"),
         later("function", "[[tenant.function]]"),
         later("chain", "[[tenant.chain]]"),
@@ -73,13 +73,19 @@ pub(super) const PORT: Schema = Schema {
         key("name", "name = \"web-1\""),
         key("mac", "mac = \"02:00:32:00:00:01\""),
         key("ip", "ip = [\"50.0.0.1\"]"),
-        later("rate_limit", "rate_limit = \"50 Mbit/s\""),
+        key("rate_limit", "rate_limit = \"50 Mbit/s\""),
     ],
+};
+
+/// `rate_limit`, where a text doesn't say enough.
+pub(super) const RATE_LIMIT: Schema = Schema {
+    header: "a `rate_limit`",
+    keys: &[key("rate", "rate = \"200 Mbit/s\""), key("burst", "burst = \"100 Mbit\""), key("per", "per = \"bridge\"")],
 };
 
 impl Schema {
     /// All tables that have keys.
-    const ALL: [&'static Self; 5] = [&FILE, &BRIDGE, &FABRIC, &TENANT, &PORT];
+    const ALL: [&'static Self; 6] = [&FILE, &BRIDGE, &FABRIC, &TENANT, &PORT, &RATE_LIMIT];
 
     /// The names of the keys.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + use<> {

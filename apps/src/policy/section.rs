@@ -91,6 +91,11 @@ impl<'t> Section<'t> {
         None
     }
 
+    /// Is there a text, or anything else that isn't a table?
+    pub(super) fn is_text(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|(value, _)| value.as_table().is_none())
+    }
+
     /// A text that must be there.
     pub(super) fn required(&self, key: &str, report: &mut Report) -> Option<At<&'t str>> {
         if self.get(key).is_none() {

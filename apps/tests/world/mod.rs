@@ -9,7 +9,7 @@ use apps::compile::{Desired, compile};
 use apps::desired::BridgeState;
 use apps::interpreter::{Frame, Journey, follow};
 use apps::links;
-use apps::policy::{Glob, Origin, Policy, PortSelector, Tenant, UnknownUnicast};
+use apps::policy::{Glob, Origin, Policy, PortSelector, RateLimit, RateUnit, Tenant, UnknownUnicast};
 use apps::trees::Tree;
 use apps::view::{Bridge, Carrier, Endpoint, Held, Host, Hosts, Link, PortView, View};
 use openflow::types::{DatapathId, MacAddr, PortNo};
@@ -276,12 +276,14 @@ fn add_link(view: &mut View, a: u64, b: u64, carrier: Carrier) -> Link {
 fn tenant(number: usize, draw: &mut Draw) -> Tenant {
     let origin = Origin { file: Arc::from("drawn"), line: 1 };
     let unknown_unicast = if draw.chance(50) { UnknownUnicast::Flood } else { UnknownUnicast::Drop };
+    let limit = |chosen: bool| chosen.then_some(RateLimit { unit: RateUnit::Kilobits, rate: 1000, burst: 500 });
     let selector = PortSelector {
         bridge: Glob::new("*"),
         port: Glob::new(&format!("t{number}-*")),
         name: None,
         mac: None,
         ip: Vec::new(),
+        rate_limit: limit(draw.chance(30)),
         origin: origin.clone(),
     };
     Tenant {
@@ -289,6 +291,7 @@ fn tenant(number: usize, draw: &mut Draw) -> Tenant {
         key: Some(100 * (number as u32 + 1)),
         unknown_unicast,
         max_hosts: 1024,
+        rate_limit: limit(draw.chance(30)),
         ports: vec![selector],
         origin,
     }

@@ -15,7 +15,7 @@ pub(super) struct Get {
     #[arg(value_enum)]
     what: What,
     /// Only this one: a bridge (by name or datapath id), a tenant; of links those at a bridge; of hosts those of a
-    /// tenant or bridge, or with a MAC or IP address
+    /// tenant or bridge, or with a MAC or IP address; of limits those of a tenant, at a bridge or port
     name: Option<String>,
     /// How to show it
     #[arg(short, long, value_enum, default_value = "table")]
@@ -33,6 +33,7 @@ pub(super) enum What {
     Hosts,
     Tenants,
     Tree,
+    Limits,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -52,6 +53,7 @@ pub(super) fn run(get: &Get) -> ExitCode {
         What::Bridges => "bridges",
         What::Links => "links",
         What::Hosts => "hosts",
+        What::Limits => "limits",
         What::Tenants | What::Tree => "tenants",
     };
     let path = match (&get.name, get.what) {
@@ -64,7 +66,9 @@ pub(super) fn run(get: &Get) -> ExitCode {
         Err(Failure::NotFound(text)) => return fail(NO, &text),
         Err(Failure::Unreachable(text)) => return fail(UNREACHABLE, &text),
     };
-    if let (Some(name), What::Links | What::Hosts, Value::Array(rows)) = (&get.name, get.what, &mut document) {
+    if let (Some(name), What::Links | What::Hosts | What::Limits, Value::Array(rows)) =
+        (&get.name, get.what, &mut document)
+    {
         rows.retain(|row| concerns(row, name));
         if rows.is_empty() {
             return fail(NO, &format!("there are no {collection} for \"{name}\""));
@@ -80,11 +84,13 @@ pub(super) fn run(get: &Get) -> ExitCode {
     }
 }
 
-/// Is a link at, or a host of, what has this name?
+/// Is a link at, or a host or limit of, what has this name?
 fn concerns(row: &Value, name: &str) -> bool {
     let is = |value: &Value| value.as_str().is_some_and(|text| text.eq_ignore_ascii_case(name));
     let ips = row["ips"].as_array().is_some_and(|ips| ips.iter().any(is));
-    ips || [&row["a"]["bridge"], &row["b"]["bridge"], &row["tenant"], &row["mac"], &row["bridge"]].into_iter().any(is)
+    ips || [&row["a"]["bridge"], &row["b"]["bridge"], &row["tenant"], &row["mac"], &row["bridge"], &row["port"]]
+        .into_iter()
+        .any(is)
 }
 
 fn ask(server: &str, path: &str) -> Result<Value, Failure> {

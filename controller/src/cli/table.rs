@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Error, Value};
 
 use super::get::What;
-use crate::snapshot::{Bridge, Edge, Host, Link, Status, TableCount, Tenant};
+use crate::snapshot::{self, Bridge, Edge, Host, Limit, Link, Status, TableCount, Tenant};
 
 /// Shows a document: a list, or one of its items.
 pub(super) fn show(what: What, document: Value) -> Result<String, Error> {
@@ -17,6 +17,7 @@ pub(super) fn show(what: What, document: Value) -> Result<String, Error> {
         What::Bridges => bridges(document)?,
         What::Links => links(&rows(document)?),
         What::Hosts => hosts(&rows(document)?),
+        What::Limits => limits(&rows(document)?),
         What::Tenants => tenants(&rows(document)?),
         What::Tree => rows(document)?.iter().map(tree).collect(),
     })
@@ -55,6 +56,16 @@ fn count(desired: TableCount, installed: TableCount) -> String {
     let one = |have, want| if have == want { format!("{want}") } else { format!("{have}/{want}") };
     let (flows, groups) = (one(installed.flows, desired.flows), one(installed.groups, desired.groups));
     format!("{flows} flows, {groups} groups, {} meters", one(installed.meters, desired.meters))
+}
+
+fn limits(limits: &[Limit]) -> String {
+    let rows = limits.iter().map(|limit| {
+        let place = limit.port.as_ref().map_or_else(|| limit.bridge.clone(), |port| format!("{}/{port}", limit.bridge));
+        let packets = |traffic: snapshot::Traffic| format!("{} packets, {} bytes", traffic.packets, traffic.bytes);
+        let rate = format!("{} {}", limit.rate, limit.unit);
+        [limit.tenant.clone(), place, rate, packets(limit.passed), packets(limit.dropped)]
+    });
+    table(["TENANT", "AT", "RATE", "PASSED", "DROPPED"], rows)
 }
 
 fn status(status: &Status) -> String {

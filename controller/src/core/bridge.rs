@@ -22,6 +22,7 @@ use openflow::types::{DatapathId, MacAddr, PortNo, Xid};
 use openflow::wire::Nothing;
 
 use super::SessionId;
+use super::counting::Counting;
 
 /// A connection that is open.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(crate) struct Connection {
     pub(crate) asked: Option<Xid>,
     /// What is still missing of its tables; `None`: they are known.
     pub(crate) reading: Option<Reading>,
+    /// What its limits did.
+    pub(crate) counting: Counting,
     /// Changes that it hasn't acknowledged yet, by the transaction id of the barrier behind them.
     pub(crate) in_flight: BTreeMap<Xid, InFlight>,
 }
@@ -176,6 +179,7 @@ impl Bridge {
         let Some(reading) = self.connection.as_mut().and_then(|connection| connection.reading.as_mut()) else {
             return false;
         };
+        let more = part.more();
         let waits = match part.body {
             MultipartReply::Flow(flows) if reading.flows == Some(xid) => {
                 reading.got_flows.extend(flows);
@@ -191,7 +195,7 @@ impl Bridge {
             }
             _ => return false,
         };
-        if !part.more {
+        if !more {
             *waits = None;
         }
         if reading.flows.is_some() || reading.groups.is_some() || reading.meters.is_some() {

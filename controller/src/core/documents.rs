@@ -36,7 +36,8 @@ impl Core {
             problems: self.problems(now),
             ..Status::default()
         };
-        Snapshot { status, bridges, links, tenants: self.tenants(), hosts }
+        let limits = self.limits();
+        Snapshot { status, bridges, links, tenants: self.tenants(&limits), hosts, limits }
     }
 
     fn problems(&self, now: Instant) -> Vec<String> {
@@ -99,7 +100,7 @@ impl Core {
         }
     }
 
-    fn name(&self, place: Endpoint) -> PortName {
+    pub(super) fn name(&self, place: Endpoint) -> PortName {
         let bridge = self.bridges.get(&place.bridge);
         let port = bridge.and_then(|bridge| bridge.ports.get(&place.port));
         PortName {
@@ -127,7 +128,7 @@ impl Core {
         links.collect()
     }
 
-    fn tenants(&self) -> Vec<snapshot::Tenant> {
+    fn tenants(&self, limits: &[snapshot::Limit]) -> Vec<snapshot::Tenant> {
         let tenants = self.policy.tenants.iter().map(|tenant| {
             let ports = self.attachments.of_tenant(&tenant.name).map(|(place, _)| self.name(place));
             let tree = self.desired.trees.get(&tenant.name).map(|tree| self.tree(tree)).unwrap_or_default();
@@ -138,7 +139,7 @@ impl Core {
                 tree,
                 hosts: self.hosts.of(&tenant.name).count() + tenants::pinned(&tenant.name, &self.attachments).len(),
                 chains: 0,
-                limits: 0,
+                limits: limits.iter().filter(|limit| limit.tenant == tenant.name).count(),
             }
         });
         tenants.collect()

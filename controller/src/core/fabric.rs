@@ -20,6 +20,7 @@ use openflow::types::{DatapathId, Xid};
 use openflow::wire::Nothing;
 
 use super::bridge::{Bridge, Connection, PortRecord, is_port};
+use super::counting::Counting;
 use super::probe::Probe;
 use super::{Core, Effect, Level, SessionId};
 
@@ -59,6 +60,7 @@ impl Core {
             silent: false,
             asked: None,
             reading: None,
+            counting: Counting::default(),
             in_flight: BTreeMap::new(),
         });
         for port in gone {

@@ -8,6 +8,7 @@ use apps::pipeline::{ADMIT, LEARN};
 use apps::view::{Carrier, Endpoint};
 use openflow::flow::{FlowRemoved, FlowRemovedReason};
 use openflow::message::Message;
+use openflow::multipart::{MultipartFlags, MultipartReply, Part};
 use openflow::oxm::Oxm;
 use openflow::packet::PacketIn;
 use openflow::types::{DatapathId, MacAddr, Xid};
@@ -25,6 +26,11 @@ impl Core {
             Message::PacketIn(packet) => self.packet_in(now, dpid, &packet),
             Message::PortStatus(status) => self.port_status(now, dpid, status),
             Message::BarrierReply(_) => self.acknowledged(now, dpid, xid),
+            Message::MultipartReply(Part { flags, body: MultipartReply::Meter(meters) }) => {
+                if let Some(connection) = self.bridges.get_mut(&dpid).and_then(|bridge| bridge.connection.as_mut()) {
+                    connection.counting.told(xid, meters, flags.contains(MultipartFlags::MORE));
+                }
+            }
             Message::MultipartReply(part) => {
                 let complete = self.bridges.get_mut(&dpid).is_some_and(|bridge| bridge.read(xid, part));
                 if complete {

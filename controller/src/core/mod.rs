@@ -2,6 +2,7 @@
 //! in with each event, and what is to be done goes out as effects.
 
 mod bridge;
+mod counting;
 mod documents;
 mod fabric;
 mod hosts;
@@ -163,6 +164,8 @@ pub struct Core {
     settling: Option<(BTreeSet<DatapathId>, Instant)>,
     /// When it is next looked whether they are back.
     settle_check: Instant,
+    /// When limits were last asked for what they did.
+    counted: Instant,
     notices: Notices,
     effects: Vec<Effect>,
 }
@@ -192,6 +195,7 @@ impl Core {
             refresh_due: false,
             settling: (!awaited.is_empty()).then_some((awaited, now + SETTLE)),
             settle_check: now,
+            counted: now,
             notices: Notices::default(),
             effects: Vec::new(),
         }
@@ -214,6 +218,7 @@ impl Core {
                 }
                 self.start_rounds(now);
                 self.send_probes(now);
+                self.count(now);
             }
         }
         std::mem::take(&mut self.effects)
@@ -226,7 +231,14 @@ impl Core {
             _ => self.rounds.can_start().then_some(now),
         };
         let refresh = self.refresh_due.then_some(now);
-        self.topology.deadline().into_iter().chain(self.overdue_at()).chain(rounds).chain(refresh).min()
+        self.topology
+            .deadline()
+            .into_iter()
+            .chain(self.overdue_at())
+            .chain(self.count_at())
+            .chain(rounds)
+            .chain(refresh)
+            .min()
     }
 
     /// Are bridges from before a restart still waited for? What they hold goes on working meanwhile.

@@ -62,7 +62,7 @@ impl Bridge {
             let answer = match message {
                 Message::FeaturesRequest(_) => features(dpid),
                 Message::MultipartRequest(Part { body: MultipartRequest::PortDesc(_), .. }) => {
-                    Message::MultipartReply(Part { more: false, body: MultipartReply::PortDesc(ports.clone()) })
+                    Message::MultipartReply(Part::whole(MultipartReply::PortDesc(ports.clone())))
                 }
                 Message::MultipartRequest(_) => Message::Error(ErrorMsg::about(BadRequest::BadMultipart, &"".into())),
                 Message::RoleRequest(RoleRequest { role, .. }) => {

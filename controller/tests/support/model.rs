@@ -192,7 +192,7 @@ fn answer(manner: &Manner, seen: &mut Seen, xid: Xid, message: Message, say: &mu
                 MultipartRequest::GroupDesc(_) => MultipartReply::GroupDesc(Vec::new()),
                 _ => MultipartReply::MeterConfig(Vec::new()),
             };
-            say(xid, Message::MultipartReply(Part { more: false, body: none }));
+            say(xid, Message::MultipartReply(Part::whole(none)));
         }
         told => seen.told.push((xid, told)),
     }

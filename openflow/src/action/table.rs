@@ -252,7 +252,7 @@ actions! {
         /// Pop bits of a field off the packet's stack.
         StackPop = 28 (StackField) pad 0, 0;
         /// Give bits of a field a value: those of the mask, if there is one.
-        RegLoad2 = 33 (Oxm) pad 6, 0;
+        RegLoad2 = 33 (Oxm) pad 0, 0;
         /// One clause of a conjunctive match.
         Conjunction = 34 {
             /// Which clause, from 0 on.

@@ -1,0 +1,79 @@
+//! Rate limits: what tenants' ports may send, each by itself and all at a bridge together. Copies for the controller have
+//! meters of their own (`fabric.rs`), so a limit never keeps a probe or a new host from the controller.
+
+use std::collections::BTreeMap;
+
+use openflow::instruction::Instruction;
+use openflow::oxm::Oxm;
+use openflow::types::{DatapathId, MeterId, PortNo};
+
+use crate::attachment::{Attachments, PortUse};
+use crate::desired::{SectionBuilder, go};
+use crate::marks::{metadata, port_limit, tenant_limit};
+use crate::pipeline::{LEARN, LIMIT_PORT, LIMIT_TENANT};
+use crate::policy::{Policy, PortSelector, RateLimit, Tenant};
+use crate::view::{Endpoint, View};
+
+/// What a limit is set on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Limited {
+    /// What one port sends.
+    Port(PortNo),
+    /// What all of the tenant's ports at the bridge send.
+    Bridge,
+}
+
+/// A limit as it stands at one bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit<'a> {
+    /// Whose.
+    pub tenant: &'a str,
+    /// What it is set on.
+    pub on: Limited,
+    /// How much is let through.
+    pub limit: RateLimit,
+}
+
+/// All limits at a bridge, by their meters.
+pub fn at<'a>(
+    dpid: DatapathId,
+    policy: &'a Policy,
+    attachments: &'a Attachments,
+    view: &View,
+) -> BTreeMap<MeterId, Limit<'a>> {
+    let mut limits = BTreeMap::new();
+    let mut lowest: BTreeMap<&str, PortNo> = BTreeMap::new();
+    let ports = view.bridges.get(&dpid).map(|bridge| bridge.ports.keys().copied()).into_iter().flatten();
+    for port in ports {
+        let PortUse::Tenant(attached) = attachments.of(Endpoint { bridge: dpid, port }) else { continue };
+        lowest.entry(&attached.tenant).or_insert(port);
+        if let Some(limit) = attached.selector.rate_limit {
+            limits.insert(port_limit(port), Limit { tenant: &attached.tenant, on: Limited::Port(port), limit });
+        }
+    }
+    for tenant in &policy.tenants {
+        if let (Some(limit), Some(port)) = (tenant.rate_limit, lowest.get(tenant.name.as_str())) {
+            limits.insert(tenant_limit(*port), Limit { tenant: &tenant.name, on: Limited::Bridge, limit });
+        }
+    }
+    limits
+}
+
+/// Where there is no limit, frames go on.
+pub(crate) fn pass(builder: &mut SectionBuilder) {
+    builder.flow(LIMIT_PORT, 1, [], go(LIMIT_TENANT));
+    builder.flow(LIMIT_TENANT, 1, [], go(LEARN));
+}
+
+/// The limits of a tenant at a bridge where it has these ports, in order of their numbers. Their meters are the fabric's.
+pub(crate) fn compile(builder: &mut SectionBuilder, tenant: &Tenant, key: u32, ports: &[(PortNo, &PortSelector)]) {
+    for (port, _) in ports.iter().filter(|(_, selector)| selector.rate_limit.is_some()) {
+        let limited = vec![Instruction::Meter(port_limit(*port)), Instruction::GotoTable(LIMIT_TENANT)];
+        builder.flow(LIMIT_PORT, 10, [Oxm::InPort(*port, None)], limited);
+    }
+    if let (Some(_), Some(lowest)) = (tenant.rate_limit, ports.iter().map(|(port, _)| *port).min()) {
+        let limited = vec![Instruction::Meter(tenant_limit(lowest)), Instruction::GotoTable(LEARN)];
+        let entered = Oxm::Metadata(metadata::edge(key), Some(metadata::TENANT | metadata::EDGE));
+        builder.flow(LIMIT_TENANT, 10, [entered], limited);
+    }
+}

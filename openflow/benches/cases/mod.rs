@@ -1,0 +1,161 @@
+//! The messages that are measured, as bridges and the controller exchange them.
+
+use bytes::{Bytes, BytesMut};
+use openflow::action::Action;
+use openflow::flow::{FlowMod, FlowModCommand, FlowModFlags, FlowStats};
+use openflow::frame::next_frame;
+use openflow::instruction::Instruction;
+use openflow::matching::Match;
+use openflow::message::Message;
+use openflow::multipart::{MultipartReply, Part};
+use openflow::oxm::Oxm;
+use openflow::port::{Port, PortConfig, PortFeatures, PortState};
+use openflow::types::{BufferId, Cookie, GroupId, MacAddr, PortNo, TableId, Xid};
+use openflow::wire::Text;
+
+/// What is measured together under a name.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    /// The messages. Answers that don't fit into one are several.
+    pub(crate) messages: Vec<Message>,
+    /// The octets of each, as its sender writes them and framing cuts them out.
+    pub(crate) frames: Vec<Bytes>,
+}
+
+impl Case {
+    /// Messages that the controller could have written: their fields are in our order.
+    fn ours(name: &'static str, messages: Vec<Message>) -> Self {
+        let encoded = |message: &Message| {
+            let mut out = BytesMut::new();
+            message.encode(Xid(7), &mut out);
+            received(&out)
+        };
+        Self { name, frames: messages.iter().map(encoded).collect(), messages }
+    }
+
+    pub(crate) fn octets(&self) -> usize {
+        self.frames.iter().map(Bytes::len).sum()
+    }
+}
+
+fn received(octets: &[u8]) -> Bytes {
+    next_frame(&mut BytesMut::from(octets)).expect("a right length").expect("a whole message")
+}
+
+/// Every case.
+pub(crate) fn cases() -> Vec<Case> {
+    let told = received(PACKET_IN);
+    let (_, packet_in) = Message::decode(&told).expect("as Open vSwitch sends it");
+    vec![
+        Case { name: "packet-in", messages: vec![packet_in], frames: vec![told] },
+        Case::ours("flow-mod", vec![flow_mod()]),
+        Case::ours("port-desc reply, 48 ports", vec![port_desc()]),
+        Case::ours("flow-stats reply, 1,000 entries", flow_stats()),
+        Case::ours("echo request", vec![Message::EchoRequest(Bytes::new().into())]),
+    ]
+}
+
+/// A frame of 100 octets that came over a tunnel, with all that Open vSwitch tells about it, in its order of fields.
+const PACKET_IN: &[u8] = b"\x04\x0a\x00\xbe\0\0\0\x07\xff\xff\xff\xff\0\x64\x01\x04\xe5\0\0\0\0\0\0\0\
+    \x00\x01\x00\x3c\
+    \x80\x00\x00\x04\0\0\0\x03\
+    \x80\x00\x4c\x08\0\0\0\0\0\0\0\x64\
+    \x00\x01\x3e\x04\xc0\0\x02\x01\
+    \x00\x01\x40\x04\xc0\0\x02\x02\
+    \x00\x01\x00\x04\0\0\0\x07\
+    \x80\x00\x04\x08\0\0\0\0\x01\0\0\x64\
+    \0\0\0\0\0\0\
+    \x02\0\x32\0\0\x01\x02\0\x32\0\0\x02\x08\x00\
+    ......................................................................................";
+
+/// Ten fields, all that the peers can tell, too.
+fn fields() -> Match {
+    Match::new([
+        Oxm::InPort(PortNo(3), None),
+        Oxm::Metadata(0x100_0064, Some(0x13f_ffff)),
+        Oxm::EthDst(MacAddr([2, 0, 0x32, 0, 0, 1]), None),
+        Oxm::EthSrc(MacAddr([2, 0, 0x32, 0, 0, 2]), None),
+        Oxm::EthType(0x800, None),
+        Oxm::IpProto(6, None),
+        Oxm::Ipv4Src([10, 0, 0, 0].into(), Some([255, 0, 0, 0].into())),
+        Oxm::Ipv4Dst([10, 1, 2, 0].into(), Some([255, 255, 255, 0].into())),
+        Oxm::TcpDst(443, None),
+        Oxm::TunnelId(100, None),
+    ])
+}
+
+fn actions() -> Vec<Action> {
+    vec![
+        Action::SetField(Oxm::TunnelId(200, None)),
+        Action::Group { group: GroupId(9) },
+        Action::Output { port: PortNo(4), max_len: 0xffff },
+    ]
+}
+
+fn flow_mod() -> Message {
+    Message::FlowMod(FlowMod {
+        cookie: Cookie(0xe5 << 56),
+        cookie_mask: 0,
+        table: TableId(4),
+        command: FlowModCommand::Add,
+        idle_timeout: 300,
+        hard_timeout: 0,
+        priority: 10,
+        buffer_id: BufferId::NONE,
+        out_port: PortNo::ANY,
+        out_group: GroupId::ANY,
+        flags: FlowModFlags::SEND_FLOW_REM,
+        matching: fields(),
+        instructions: vec![Instruction::ApplyActions(actions())],
+    })
+}
+
+fn port_desc() -> Message {
+    let port = |number: u32| Port {
+        number: PortNo(number),
+        address: MacAddr([2, 0, 0, 0, 0, number as u8]),
+        name: Text::new(&format!("green-{number}")),
+        config: PortConfig::empty(),
+        state: PortState::LIVE,
+        current: PortFeatures::GB10_FD,
+        advertised: PortFeatures::empty(),
+        supported: PortFeatures::empty(),
+        peer: PortFeatures::empty(),
+        current_speed: 10_000_000,
+        max_speed: 0,
+    };
+    let body = MultipartReply::PortDesc((1..=48).map(port).collect());
+    Message::MultipartReply(Part { more: false, body })
+}
+
+/// As many parts as messages of at most 65,535 octets need.
+fn flow_stats() -> Vec<Message> {
+    let entry = |number: u16| FlowStats {
+        table: TableId(9),
+        duration_sec: 3600,
+        duration_nsec: 1,
+        priority: number,
+        idle_timeout: 300,
+        hard_timeout: 0,
+        flags: FlowModFlags::SEND_FLOW_REM,
+        cookie: Cookie(0xe5 << 56 | u64::from(number)),
+        packet_count: 1_000,
+        byte_count: 100_000,
+        matching: Match::new([
+            Oxm::Metadata(u64::from(number), Some(0xffff)),
+            Oxm::EthDst(MacAddr([2, 0, 0x32, 0, 0, 1]), None),
+        ]),
+        instructions: vec![
+            Instruction::ApplyActions(actions()),
+            Instruction::WriteMetadata { metadata: 100, mask: u64::MAX },
+            Instruction::GotoTable(TableId(10)),
+        ],
+    };
+    let entries: Vec<FlowStats> = (0..1_000).map(entry).collect();
+    let parts = entries.chunks(250);
+    let last = parts.len() - 1;
+    let part = |(at, entries): (usize, &[FlowStats])| {
+        Message::MultipartReply(Part { more: at < last, body: MultipartReply::Flow(entries.to_vec()) })
+    };
+    parts.enumerate().map(part).collect()
+}

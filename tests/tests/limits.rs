@@ -1,0 +1,131 @@
+//! Goal: rate limits hold, of ports and of tenants at each bridge, alone and together, and cost nobody else. On real Open
+//! vSwitch, with traffic measured by iperf3.
+
+mod network;
+
+use anyhow::{Context, Result, ensure};
+use lab::Layout;
+use serde_json::Value;
+
+use network::{MS, Network, spec};
+
+/// Green with a limit, and orange without.
+fn policy(limit: &str) -> String {
+    format!(
+        r#"version = 1
+
+[fabric]
+links = ["*"]
+
+[[tenant]]
+name = "green"
+key = 100
+{limit}
+ports = [
+  {{ bridge = "*", port = "green-*" }},
+]
+
+[[tenant]]
+name = "orange"
+key = 200
+ports = [{{ bridge = "*", port = "orange-*" }}]
+"#
+    )
+}
+
+fn limit(network: &Network, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+    let limits = network.controller.get("/v1/limits")?;
+    let rows = limits.as_array().context("a list of limits")?;
+    rows.iter().find(|row| wanted(row)).cloned().with_context(|| format!("no such limit in {limits}"))
+}
+
+/// What gets through of more than the limit, in Mbit/s of frames, headers included as the meter counts them.
+fn got(network: &Network, tenant: &str, sent: u32) -> Result<f64> {
+    let name = format!("{tenant}-1");
+    let (from, to) = (network.lab.container(1, &name)?, network.lab.container(2, &name)?);
+    // 1,200 octets of payload come with 42 of headers.
+    Ok(network.lab.udp(&from, &to, sent, 4)?.mbit * 1242.0 / 1200.0)
+}
+
+fn near(got: f64, rate: f64) -> bool {
+    (got / rate - 1.0).abs() < 0.1
+}
+
+fn ports_of_a_tenant(layout: Layout) -> Result<()> {
+    let small = |rate: u32| format!("rate_limit = {{ rate = \"{rate} Mbit/s\", burst = \"50 kbit\" }}");
+    let network = Network::with_policy(&spec(layout), &policy(&small(2)))?;
+    network.meet("green")?;
+    network.meet("orange")?;
+    for rate in [2, 5, 10] {
+        network.controller.write_policy(&policy(&small(rate)))?;
+        let adopted = |row: &Value| row["rate"] == rate * 1000 && row["tenant"] == "green";
+        lab::wait_until("the new rate", MS(5000), || Ok(limit(&network, adopted).is_ok()))?;
+        network.settle()?;
+        let green = got(&network, "green", rate * 2)?;
+        ensure!(near(green, rate.into()), "{rate} Mbit/s let {green:.2} through");
+    }
+    let orange =
+        network.lab.udp(&network.lab.container(1, "orange-1")?, &network.lab.container(2, "orange-1")?, 20, 3)?;
+    ensure!(orange.lost_percent < 1.0 && near(orange.mbit, 20.0), "who has no limit isn't limited: {orange:?}");
+    // What was dropped shows.
+    let many = |count: &Value| count["packets"].as_u64() > Some(100);
+    let shown = |row: &Value| row["on"] == "bridge" && many(&row["dropped"]) && many(&row["passed"]);
+    lab::wait_until("dropped packets", MS(5000), || Ok(limit(&network, shown).is_ok()))
+        .with_context(|| format!("last: {:?}", network.controller.get("/v1/limits")))?;
+    let table = network.controller.cli(&["get", "limits", "green"])?;
+    ensure!(table.status.success() && String::from_utf8_lossy(&table.stdout).contains("kbit/s"), "{table:?}");
+    Ok(())
+}
+
+#[test]
+fn limits_hold_at_three_rates_on_shared_bridges() -> Result<()> {
+    ports_of_a_tenant(Layout::Shared)
+}
+
+#[test]
+fn limits_hold_at_three_rates_with_a_bridge_per_tenant() -> Result<()> {
+    ports_of_a_tenant(Layout::PerTenant)
+}
+
+/// The lower one of two limits on the way counts; a port's own limit holds for each port by itself.
+#[test]
+fn limits_of_port_and_tenant_stack() -> Result<()> {
+    let text = |port: &str, tenant: &str| {
+        policy(&format!("rate_limit = {tenant}")).replace(
+            r#"port = "green-*" }"#,
+            &format!(r#"port = "green-*", rate_limit = {{ rate = "{port} Mbit/s", burst = "50 kbit" }} }}"#),
+        )
+    };
+    let tenant = |rate: &str| format!("{{ rate = \"{rate} Mbit/s\", burst = \"50 kbit\" }}");
+    let mut network = Network::with_policy(&spec(Layout::Shared), &text("3", &tenant("8")))?;
+    network.meet("green")?;
+    let port = got(&network, "green", 12)?;
+    ensure!(near(port, 3.0), "the port's 3 Mbit/s let {port:.2} through");
+    network.controller.write_policy(&text("8", &tenant("3")))?;
+    lab::wait_until("the new rate", MS(5000), || {
+        Ok(limit(&network, |row| row["on"] == "port" && row["rate"] == 8000).is_ok())
+    })?;
+    network.settle()?;
+    let both = got(&network, "green", 12)?;
+    ensure!(near(both, 3.0), "the tenant's 3 Mbit/s let {both:.2} through");
+    // A restart makes no meter anew: their counters go on.
+    let counted = |network: &Network| -> Result<u64> {
+        lab::wait_until("the counters", MS(5000), || {
+            Ok(limit(network, |row| row["on"] == "port" && row["dropped"]["packets"].as_u64() > Some(100)).is_ok())
+        })?;
+        let row = limit(network, |row| row["on"] == "port" && row["dropped"]["packets"].as_u64() > Some(100))?;
+        row["dropped"]["packets"].as_u64().context("a number")
+    };
+    let before = counted(&network)?;
+    network.controller.restart()?;
+    network.settle()?;
+    let after = counted(&network)?;
+    ensure!(after >= before, "dropped packets were {before}, after a restart {after}");
+    // Frames are counted one by one where the limit says so.
+    network.controller.write_policy(&text("8", "{ rate = \"200 packet/s\", burst = \"20 packet\" }"))?;
+    lab::wait_until("the new rate", MS(5000), || Ok(limit(&network, |row| row["unit"] == "packet/s").is_ok()))?;
+    network.settle()?;
+    let packets = got(&network, "green", 6)? * 1e6 / 8.0 / 1242.0;
+    ensure!(near(packets, 200.0), "200 packets a second let {packets:.0} through");
+    Ok(())
+}
