@@ -4,7 +4,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::flow::FlowRemovedReason;
-use crate::frame::{HEADER, header};
+use crate::frame::{HEADER, VERSION, header};
 use crate::instruction::Instruction;
 use crate::matching::Match;
 use crate::message::Message;
@@ -172,7 +172,10 @@ impl Body for BundleAdd {
         }
         let (own, rest) = i.split_at(length);
         let frame = whole.slice_ref(own);
-        let (_, kind, xid) = header(&frame);
+        let (version, kind, xid) = header(&frame);
+        if version != VERSION {
+            return refuse(i, "is a message of another version than its bundle message");
+        }
         if kind == Message::EXPERIMENTER {
             // Bundles in bundles would let the input choose how deep we recurse.
             return refuse(i, "is a message that no bundle can hold");

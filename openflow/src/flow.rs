@@ -80,8 +80,10 @@ wire_enum! {
         Delete = 2,
         /// Its group went.
         GroupDelete = 3,
-        /// Its meter went (a reason of OpenFlow 1.4 that Open vSwitch gives in 1.3 too).
+        /// Its meter went (1.4; Open vSwitch says [`FlowRemovedReason::Delete`] in 1.3).
         MeterDelete = 4,
+        /// It was evicted for want of room (1.4; Open vSwitch gives it in 1.3 too).
+        Eviction = 5,
     }
 }
 

@@ -29,6 +29,9 @@ pub fn next_frame(buffer: &mut BytesMut) -> Result<Option<Bytes>, BadLength> {
 }
 
 /// Version, type number and transaction id of a message that [`next_frame`] gave.
+///
+/// # Panics
+/// If `frame` is shorter than [`HEADER`], which those aren't.
 pub fn header(frame: &Bytes) -> (u8, u8, u32) {
     let mut octets = &frame[..HEADER];
     let (version, kind) = (octets.get_u8(), octets.get_u8());

@@ -161,11 +161,16 @@ impl Message {
     /// The type of [`Message::Experimenter`].
     pub(crate) const EXPERIMENTER: u8 = 4;
 
-    /// Decodes a message that [`crate::frame::next_frame`] gave. Its version isn't looked at. Payloads are slices of it.
+    /// Decodes a message that [`crate::frame::next_frame`] gave: all of `frame`, whatever its header says of version and
+    /// length. Payloads are slices of it.
     ///
     /// # Errors
     /// [`DecodeError`] with the place and the reason.
     pub fn decode(frame: &Bytes) -> Result<(Xid, Self), DecodeError> {
+        if frame.len() < HEADER {
+            let reason = "ends within the header";
+            return Err(DecodeError { message: "Message", offset: frame.len(), field: String::new(), reason });
+        }
         let (_, kind, xid) = header(frame);
         let fail = |offset, field, reason| DecodeError { message: Self::name_of(kind), offset, field, reason };
         match Self::parse_whole(kind, &frame[HEADER..], frame) {

@@ -20,6 +20,11 @@ pub trait Maskable: Fixed + Eq {
     fn masked(&self, mask: &Self) -> Self;
     /// Are all bits set?
     fn is_ones(&self) -> bool;
+    /// Are all of the low `bits` set?
+    fn is_full(&self, bits: u16) -> bool {
+        let counted = 1u64.checked_shl(bits.into()).map_or(u64::MAX, |above| above - 1);
+        self.is_ones() || bits < 64 && self.number() & counted == counted
+    }
     /// Is no bit set?
     fn is_zeros(&self) -> bool;
     /// The value as a number; the low 64 bits of longer ones.
@@ -177,18 +182,18 @@ macro_rules! oxm_fields {
             pub(crate) fn is_canonical(&self) -> bool {
                 match self {
                     $(Self::$variant(value, Some(mask)) => {
-                        !mask.is_zeros() && !mask.is_ones() && value.masked(mask) == *value
+                        !mask.is_zeros() && !mask.is_full($bits) && value.masked(mask) == *value
                     })+
                     _ => true,
                 }
             }
 
-            /// The same with bits outside the mask cleared and a full mask left out; `None` if no bit counts.
+            /// The same with bits outside the mask cleared and a mask of all that count left out; `None` if no bit counts.
             pub(crate) fn canonical(self) -> Option<Self> {
                 match self {
                     $(Self::$variant(value, Some(mask)) => {
                         if mask.is_zeros() { None }
-                        else if mask.is_ones() { Some(Self::$variant(value, None)) }
+                        else if mask.is_full($bits) { Some(Self::$variant(value, None)) }
                         else { Some(Self::$variant(value.masked(&mask), Some(mask))) }
                     })+
                     other => Some(other),

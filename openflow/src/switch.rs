@@ -195,7 +195,7 @@ wire_flags! {
         DELETE = 4;
         /// Its group went.
         GROUP_DELETE = 8;
-        /// Its meter went (1.4; Open vSwitch has it in 1.3 too).
+        /// Its meter went (1.4; Open vSwitch says [`Self::DELETE`] in 1.3).
         METER_DELETE = 16;
         /// It was evicted (1.4; Open vSwitch has it in 1.3 too).
         EVICTION = 32;

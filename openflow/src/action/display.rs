@@ -46,7 +46,8 @@ impl fmt::Display for Action {
             Self::SetTunnel64 { key } => write!(f, "set_tunnel64:{key:#x}"),
             Self::PopQueue {} => f.write_str("pop_queue"),
             Self::RegMove { n_bits, src_offset, dst_offset, src, dst } => {
-                let last = |offset: &u16| offset + n_bits.saturating_sub(1);
+                // What was told may be beyond any field.
+                let last = |offset: &u16| u32::from(*offset) + u32::from(n_bits.saturating_sub(1));
                 let (from, to) = (last(src_offset), last(dst_offset));
                 write!(f, "move:{src}[{src_offset}..{from}]->{dst}[{dst_offset}..{to}]")
             }
@@ -83,11 +84,14 @@ impl fmt::Display for Action {
             Self::Ct(ct) => {
                 let commit = ct.flags.contains(ConntrackFlags::COMMIT).then(|| "commit".to_owned());
                 let force = ct.flags.contains(ConntrackFlags::FORCE).then(|| "force".to_owned());
-                let zone = (ct.zone_source == 0).then(|| format!("zone={}", ct.zone));
+                let zone = match ct.zone_source {
+                    0 => format!("zone={}", ct.zone),
+                    field => format!("zone=oxm_{field:08x}:{:#x}", ct.zone),
+                };
                 let table = (ct.table.0 != 0xff).then(|| format!("table={}", ct.table.0));
                 let helper = (ct.helper != 0).then(|| format!("alg={}", ct.helper));
                 let inner = ct.actions.0.iter().map(|action| format!("exec({action})"));
-                list(f, "ct", [commit, force, table, zone, helper].into_iter().flatten().chain(inner))
+                list(f, "ct", [commit, force, table, Some(zone), helper].into_iter().flatten().chain(inner))
             }
             Self::Nat { flags, bounds, .. } => write!(f, "nat(flags={flags:#x},{bounds})"),
             Self::Controller2(properties) => list(

@@ -323,50 +323,80 @@ errors! {
         BrcMultipartReplyTimeout = 2641, "BRC_MULTIPART_REPLY_TIMEOUT";
         /// A mask in a set-field action.
         BacBadSetMask = 4250, "BAC_BAD_SET_MASK";
+        /// A property too often.
+        BpcTooMany = 4443, "BPC_TOO_MANY";
+        /// A property twice.
+        BpcDupType = 4444, "BPC_DUP_TYPE";
+        /// A property of an experimenter that isn't known.
+        BpcBadExperimenter = 4445, "BPC_BAD_EXPERIMENTER";
+        /// A property of the experimenter's that isn't known.
+        BpcBadExpType = 4446, "BPC_BAD_EXP_TYPE";
+        /// A value that the experimenter's property can't have.
+        BpcBadExpValue = 4447, "BPC_BAD_EXP_VALUE";
+        /// Not permitted, of a property.
+        BpcEperm = 4448, "BPC_EPERM";
     }
     /// Errors of Open vSwitch's own.
-    NiciraFailed(NX, 0xffff, "NX") {
+    NiciraFailed(NX, 0xffff, "") {
         /// A match that can't be.
-        BrcNxmInvalid = 2, "BRC_NXM_INVALID";
+        BrcNxmInvalid = 2, "NXBRC_NXM_INVALID";
         /// A field that can't be.
-        BrcNxmBadType = 3, "BRC_NXM_BAD_TYPE";
+        BrcNxmBadType = 3, "NXBRC_NXM_BAD_TYPE";
         /// Padding that isn't zero.
-        BrcMustBeZero = 4, "BRC_MUST_BE_ZERO";
+        BrcMustBeZero = 4, "NXBRC_MUST_BE_ZERO";
         /// A reason that isn't known.
-        BrcBadReason = 5, "BRC_BAD_REASON";
+        BrcBadReason = 5, "NXBRC_BAD_REASON";
         /// There is such a flow monitor.
-        MofcMonitorExists = 6, "MOFC_MONITOR_EXISTS";
+        MofcMonitorExists = 6, "OFPMOFC_MONITOR_EXISTS";
         /// Flags of a flow monitor that can't be.
-        MofcBadFlags = 7, "MOFC_BAD_FLAGS";
+        MofcBadFlags = 7, "OFPMOFC_BAD_FLAGS";
         /// There is no such flow monitor.
-        MofcUnknownMonitor = 8, "MOFC_UNKNOWN_MONITOR";
+        MofcUnknownMonitor = 8, "OFPMOFC_UNKNOWN_MONITOR";
         /// An event of a flow monitor that isn't known.
-        BrcFmBadEvent = 9, "BRC_FM_BAD_EVENT";
+        BrcFmBadEvent = 9, "NXBRC_FM_BAD_EVENT";
         /// An error that has no form in this version.
-        BrcUnencodableError = 10, "BRC_UNENCODABLE_ERROR";
+        BrcUnencodableError = 10, "NXBRC_UNENCODABLE_ERROR";
         /// Padding of an action that isn't zero.
-        BacMustBeZero = 11, "BAC_MUST_BE_ZERO";
+        BacMustBeZero = 11, "NXBAC_MUST_BE_ZERO";
         /// The hardware failed.
-        FmfcHardware = 12, "FMFC_HARDWARE";
+        FmfcHardware = 12, "NXFMFC_HARDWARE";
         /// There is no such table.
-        FmfcBadTableId = 13, "FMFC_BAD_TABLE_ID";
+        FmfcBadTableId = 13, "NXFMFC_BAD_TABLE_ID";
         /// A conjunction beside other actions.
-        BacBadConjunction = 15, "BAC_BAD_CONJUNCTION";
+        BacBadConjunction = 15, "NXBAC_BAD_CONJUNCTION";
+        /// A command for the table of tunnel options that isn't known.
+        TtmfcBadCommand = 16, "NXTTMFC_BAD_COMMAND";
+        /// A tunnel option whose length can't be.
+        TtmfcBadOptLen = 17, "NXTTMFC_BAD_OPT_LEN";
+        /// A field for a tunnel option that can't be.
+        TtmfcBadFieldIdx = 18, "NXTTMFC_BAD_FIELD_IDX";
+        /// Too many tunnel options.
+        TtmfcTableFull = 19, "NXTTMFC_TABLE_FULL";
+        /// The tunnel option or the field is mapped already.
+        TtmfcAlreadyMapped = 20, "NXTTMFC_ALREADY_MAPPED";
+        /// A tunnel option twice.
+        TtmfcDupEntry = 21, "NXTTMFC_DUP_ENTRY";
         /// The datapath can't do it.
-        RNotSupported = 34, "R_NOT_SUPPORTED";
+        RNotSupported = 34, "NXR_NOT_SUPPORTED";
+        /// What a resumed packet goes on with is no longer there.
+        RStale = 35, "NXR_STALE";
+        /// What is asked about isn't configured.
+        StNotConfigured = 36, "NXST_NOT_CONFIGURED";
         /// A tunnel option that isn't mapped.
-        FmfcInvalidTlvField = 37, "FMFC_INVALID_TLV_FIELD";
+        FmfcInvalidTlvField = 37, "NXFMFC_INVALID_TLV_FIELD";
+        /// The tunnel option is in use, and can't be removed.
+        TtmfcInvalidTlvDel = 38, "NXTTMFC_INVALID_TLV_DEL";
         /// A header that can't be put on or taken off.
-        BacBadHeaderType = 39, "BAC_BAD_HEADER_TYPE";
+        BacBadHeaderType = 39, "NXBAC_BAD_HEADER_TYPE";
         /// A property of a header that isn't known.
-        BacUnknownEdProp = 40, "BAC_UNKNOWN_ED_PROP";
+        BacUnknownEdProp = 40, "NXBAC_UNKNOWN_ED_PROP";
         /// A property of a header that can't be.
-        BacBadEdProp = 41, "BAC_BAD_ED_PROP";
+        BacBadEdProp = 41, "NXBAC_BAD_ED_PROP";
         /// The datapath has no such connection tracking.
-        BacCtDatapathSupport = 42, "BAC_CT_DATAPATH_SUPPORT";
+        BacCtDatapathSupport = 42, "NXBAC_CT_DATAPATH_SUPPORT";
         /// The datapath can't match on connection tracking.
-        BmcCtDatapathSupport = 43, "BMC_CT_DATAPATH_SUPPORT";
+        BmcCtDatapathSupport = 43, "NXBMC_CT_DATAPATH_SUPPORT";
         /// A table twice.
-        TffcDupTable = 44, "TFFC_DUP_TABLE";
+        TffcDupTable = 44, "NXTFFC_DUP_TABLE";
     }
 }

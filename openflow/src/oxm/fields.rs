@@ -192,7 +192,7 @@ oxm_fields! {
     /// Which conjunction the packet satisfied.
     ConjId = NICIRA/37/0, "conj_id", u32, 32, Exact, d, NONE;
     /// Flags of a tunnelled packet: bit 0 OAM.
-    TunFlags = NICIRA/104/0, "tun_flags", u16, 16, Any, x, NONE;
+    TunFlags = NICIRA/104/0, "tun_flags", u16, 1, Any, x, NONE;
     /// What connection tracking says of the packet.
     CtState = NICIRA/105/0, "ct_state", u32, 32, Any, x, NONE;
     /// Zone of connection tracking.
@@ -329,5 +329,22 @@ mod tests {
         assert_eq!(Oxm::Metadata(7, Some(0)).canonical(), None);
         assert_eq!(Oxm::Metadata(7, Some(u64::MAX)).canonical(), Some(Oxm::Metadata(7, None)));
         assert_eq!(Oxm::Metadata(7, Some(1)).canonical(), Some(Oxm::Metadata(1, Some(1))));
+    }
+
+    #[test]
+    fn a_mask_of_all_the_bits_that_count_is_a_full_one() {
+        // Open vSwitch tells tun_flags with mask 1, though it was told none.
+        for (masked, whole) in [
+            (Oxm::TunFlags(1, Some(1)), Oxm::TunFlags(1, None)),
+            (Oxm::TunFlags(0, Some(1)), Oxm::TunFlags(0, None)),
+            (Oxm::NwFrag(1, Some(3)), Oxm::NwFrag(1, None)),
+            (Oxm::CtLabel(U128::new(5), Some(U128::new(u128::MAX))), Oxm::CtLabel(U128::new(5), None)),
+        ] {
+            assert!(!masked.is_canonical(), "{masked}");
+            assert_eq!(masked.canonical(), Some(whole));
+        }
+        let half = Oxm::CtLabel(U128::new(5), Some(U128::new(u64::MAX.into())));
+        assert_eq!(half.clone().canonical(), Some(half));
+        assert!(Oxm::NwFrag(1, Some(1)).is_canonical());
     }
 }
