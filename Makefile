@@ -1,4 +1,4 @@
-.PHONY: test demo bench-repair build clean-lab fuzz
+.PHONY: test demo bench-repair bench-codec build clean-lab fuzz
 
 # The lab makes network namespaces and runs Open vSwitch in them, for which it needs root.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -28,6 +28,14 @@ demo: build
 bench-repair: build
 	$(SUDO) $(LAB) bench-repair --hosts $(HOSTS) \
 		$(if $(RUNS),--runs $(RUNS)) $(if $(WAYS),--ways $(WAYS)) $(if $(FAILURES),--failures $(FAILURES))
+
+# The codec beside os-ken's and rovs-openflow's, in one run; docs/performance.md holds a result. Needs Python with venv.
+PEERS := openflow/benches/peers
+OSKEN := $(or $(CARGO_TARGET_DIR),target)/os-ken
+bench-codec:
+	test -x $(OSKEN)/bin/python || python3 -m venv $(OSKEN)
+	$(OSKEN)/bin/pip install --quiet --disable-pip-version-check os-ken==4.2.2
+	cargo run --release --locked --quiet --manifest-path $(PEERS)/Cargo.toml -- $(OSKEN)/bin/python
 
 # Feeds the decoders and the policy parser what they never saw, beginning with the tests' messages and policies. A crash leaves its
 # input in fuzz/artifacts. Longer: SECONDS_EACH=3600

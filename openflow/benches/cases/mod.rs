@@ -68,7 +68,7 @@ const PACKET_IN: &[u8] = b"\x04\x0a\x00\xbe\0\0\0\x07\xff\xff\xff\xff\0\x64\x01\
     \x02\0\x32\0\0\x01\x02\0\x32\0\0\x02\x08\x00\
     ......................................................................................";
 
-/// Ten fields, all that the peers can tell, too.
+/// Ten fields that the peers can tell, too.
 fn fields() -> Match {
     Match::new([
         Oxm::InPort(PortNo(3), None),
@@ -86,7 +86,7 @@ fn fields() -> Match {
 
 fn actions() -> Vec<Action> {
     vec![
-        Action::SetField(Oxm::TunnelId(200, None)),
+        Action::SetField(Oxm::EthDst(MacAddr([2, 0, 0x32, 0, 0, 9]), None)),
         Action::Group { group: GroupId(9) },
         Action::Output { port: PortNo(4), max_len: 0xffff },
     ]
