@@ -193,7 +193,7 @@ macro_rules! oxm_fields {
                 match self {
                     $(Self::$variant(value, Some(mask)) => {
                         if mask.is_zeros() { None }
-                        else if mask.is_full($bits) { Some(Self::$variant(value, None)) }
+                        else if mask.is_full($bits) { Some(Self::$variant(value.masked(&mask), None)) }
                         else { Some(Self::$variant(value.masked(&mask), Some(mask))) }
                     })+
                     other => Some(other),

@@ -337,6 +337,8 @@ mod tests {
         for (masked, whole) in [
             (Oxm::TunFlags(1, Some(1)), Oxm::TunFlags(1, None)),
             (Oxm::TunFlags(0, Some(1)), Oxm::TunFlags(0, None)),
+            // Bits that don't count are none of the value's.
+            (Oxm::TunFlags(3, Some(1)), Oxm::TunFlags(1, None)),
             (Oxm::NwFrag(1, Some(3)), Oxm::NwFrag(1, None)),
             (Oxm::CtLabel(U128::new(5), Some(U128::new(u128::MAX))), Oxm::CtLabel(U128::new(5), None)),
         ] {
