@@ -132,6 +132,7 @@ impl SectionBuilder {
         instructions: Vec<Instruction>,
     ) -> &mut Flow {
         let key = FlowKey { table, priority, matching: Match::new(fields) };
+        debug_assert_eq!(key.matching.check(), Ok(()), "no bridge takes {}", key.matching);
         let cookie = cookie::of(self.owner, table);
         let flow = Flow { cookie, idle_timeout: 0, flags: FlowModFlags::empty(), instructions, hops: 0 };
         let entry = self.section.flows.entry(key);

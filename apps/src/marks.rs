@@ -80,9 +80,13 @@ pub mod metadata {
     }
 }
 
-/// The group that copies a tenant's frames to its local ports and along its tree.
-pub const fn flood_group(key: u32) -> GroupId {
-    GroupId(key)
+/// Ports that one group copies to. Its message, of 56 octets for a port at most, has to stay below 65,536 octets.
+const PORTS_OF_A_GROUP: u32 = 1000;
+
+/// The group that copies a tenant's frames to a port, and to others of its thousand. Which one that is follows from the
+/// port alone, so no port is ever in two groups, not even while groups change.
+pub const fn flood_group(key: u32, port: PortNo) -> GroupId {
+    GroupId(key | (port_meter(port).0 / PORTS_OF_A_GROUP) << 22)
 }
 
 /// Which owner a group id stands for.
@@ -141,6 +145,8 @@ mod tests {
         assert!(vlan_id(VLAN_MAX, Mode::Flood) < 4095);
         assert_eq!(vlan_id(VLAN_MAX, Mode::Flood), DEDICATED_FLOOD_VLAN);
         assert_eq!(u64::from(Tenant::KEY_MAX) & metadata::TENANT, u64::from(Tenant::KEY_MAX));
-        assert_eq!(group_owner(flood_group(Tenant::KEY_MAX)), Owner(Tenant::KEY_MAX));
+        let highest = flood_group(Tenant::KEY_MAX, PortNo::LOCAL);
+        assert_eq!(group_owner(highest), Owner(Tenant::KEY_MAX));
+        assert!(highest <= GroupId::MAX);
     }
 }

@@ -16,12 +16,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use openflow::flow::{FlowMod, FlowModCommand, FlowModFlags};
+use openflow::flow::{FlowMod, FlowModCommand};
 use openflow::group::{GroupMod, GroupModCommand};
 use openflow::instruction::Instruction;
 use openflow::message::Message;
 use openflow::meter::{MeterFlags, MeterMod, MeterModCommand};
-use openflow::types::{BufferId, Cookie, GroupId, MeterId, PortNo};
+use openflow::types::{GroupId, MeterId};
 
 use crate::desired::{BridgeState, Flow, FlowKey, Group, Meter, Section};
 use crate::marks::Owner;
@@ -264,21 +264,14 @@ impl Change {
 }
 
 fn flow_mod(command: FlowModCommand, key: &FlowKey, flow: Option<&Flow>) -> Message {
-    Message::FlowMod(FlowMod {
-        cookie: flow.map_or(Cookie(0), |flow| flow.cookie),
-        cookie_mask: 0,
-        table: key.table,
-        command,
-        idle_timeout: flow.map_or(0, |flow| flow.idle_timeout),
-        hard_timeout: 0,
-        priority: key.priority,
-        buffer_id: BufferId::NONE,
-        out_port: PortNo::ANY,
-        out_group: GroupId::ANY,
-        flags: flow.map_or(FlowModFlags::empty(), |flow| flow.flags),
-        matching: key.matching.clone(),
-        instructions: flow.map(|flow| flow.instructions.clone()).unwrap_or_default(),
-    })
+    let mut change = FlowMod::new(command, key.table, key.priority, key.matching.clone());
+    if let Some(flow) = flow {
+        change.cookie = flow.cookie;
+        change.idle_timeout = flow.idle_timeout;
+        change.flags = flow.flags;
+        change.instructions.clone_from(&flow.instructions);
+    }
+    Message::FlowMod(change)
 }
 
 /// Takes over what a bridge can't tell of its entries from the equal ones among those desired: how many hops they stand for.

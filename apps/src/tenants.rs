@@ -7,7 +7,7 @@ use openflow::flow::FlowModFlags;
 use openflow::group::Bucket;
 use openflow::instruction::Instruction;
 use openflow::oxm::Oxm;
-use openflow::types::{DatapathId, MacAddr, PortNo};
+use openflow::types::{DatapathId, GroupId, MacAddr, PortNo};
 
 use crate::allocation::Numbers;
 use crate::attachment::Attachments;
@@ -185,24 +185,32 @@ impl Compiler<'_> {
     /// along the tree is copied.
     fn flood(&mut self, tree: &Tree) {
         let numbers = self.numbers;
-        let group = flood_group(numbers.key);
-        let copy = || apply(vec![Action::Group { group }]);
         let mask = Some(metadata::TENANT | metadata::EDGE);
         let local: BTreeSet<DatapathId> = self.ports.keys().copied().collect();
         for &dpid in local.union(&tree.bridges) {
             let ports = self.ports.get(&dpid).cloned().unwrap_or_default();
             let Some(builder) = self.at(dpid) else { continue };
-            let mut buckets: Vec<Bucket> =
-                ports.iter().map(|(port, _)| Bucket::new(vec![Action::output(*port)])).collect();
+            let mut groups: BTreeMap<GroupId, Vec<Bucket>> = BTreeMap::new();
+            let mut add = |port, actions| {
+                groups.entry(flood_group(numbers.key, port)).or_default().push(Bucket::new(actions));
+            };
+            for (port, _) in &ports {
+                add(*port, vec![Action::output(*port)]);
+            }
             for (here, link) in tree.at(dpid) {
-                buckets.push(Bucket::new(links::send(here.port, link.carrier, numbers, Mode::Flood)));
+                add(here.port, links::send(here.port, link.carrier, numbers, Mode::Flood));
+            }
+            let copy = || apply(groups.keys().map(|group| Action::Group { group: *group }).collect());
+            for (here, _) in tree.at(dpid) {
                 let came = [Oxm::Metadata(metadata::link(numbers.key), mask), Oxm::InPort(here.port, None)];
                 builder.flow(FLOOD, 10, came, copy());
             }
             if !ports.is_empty() {
                 builder.flow(FLOOD, 10, [Oxm::Metadata(metadata::edge(numbers.key), mask)], copy());
             }
-            builder.group(group, buckets);
+            for (group, buckets) in groups {
+                builder.group(group, buckets);
+            }
         }
     }
 

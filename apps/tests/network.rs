@@ -11,7 +11,9 @@ use apps::desired::BridgeState;
 use apps::policy::UnknownUnicast;
 use apps::reconcile::{self, Plan, Style};
 use apps::view::Endpoint;
-use openflow::types::{DatapathId, MacAddr};
+use bytes::BytesMut;
+use openflow::message::Message;
+use openflow::types::{DatapathId, MacAddr, Xid};
 
 use world::{Draw, Fabric, UNKNOWN, frame};
 
@@ -165,6 +167,29 @@ fn no_state_on_the_way_leaks_or_loops() {
             check_safety(&fabric, &states, &after, &mut draw, &what("done"));
         }
     }
+}
+
+/// The most ports that a bridge may have, all of one tenant, and beside them links to others.
+#[test]
+fn a_tenant_of_thousands_of_ports_is_served_in_messages_that_fit() {
+    let fabric = Fabric::large(4096);
+    let states = fabric.desired().bridges;
+    let (mut groups, mut out) = (0, BytesMut::new());
+    for (dpid, wanted) in &states {
+        let owners = wanted.keys().copied().collect();
+        for change in reconcile::plan(&BridgeState::new(), wanted, &owners, Style::Gentle).values().flatten() {
+            let message = change.message();
+            groups += usize::from(matches!(message, Message::GroupMod(_)));
+            assert_eq!(message.encode(Xid(1), &mut out), Ok(()), "at {dpid}");
+            out.clear();
+        }
+    }
+    assert!(groups >= 5, "{groups}");
+    let (from, tenant) = fabric.tenant_ports()[0].clone();
+    let everybody: BTreeMap<Endpoint, usize> =
+        fabric.reachable(from, &tenant).into_iter().map(|place| (place, 1)).collect();
+    assert!(everybody.len() > 4000);
+    assert_eq!(fabric.send(&states, from, &frame(MacAddr::BROADCAST, 0)).copies, everybody);
 }
 
 #[test]

@@ -121,7 +121,7 @@ mod tests {
     fn encoded(messages: &[(u32, Message)]) -> Bytes {
         let mut out = BytesMut::new();
         for (xid, message) in messages {
-            message.encode(Xid(*xid), &mut out);
+            message.encode(Xid(*xid), &mut out).unwrap();
         }
         out.freeze()
     }

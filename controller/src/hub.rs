@@ -158,7 +158,13 @@ impl Hub {
                     }
                     for (xid, message) in messages {
                         debug_assert!(xid <= XID_MAX, "{xid:?} belongs to the channel");
-                        message.encode(xid, &mut attached.batch);
+                        if let Err(error) = message.encode(xid, &mut attached.batch) {
+                            // What is left of the change would be a lie. It shouldn't come to this: the tables are cut
+                            // into messages that fit.
+                            attached.closing = true;
+                            attached.outgoing.close(format!("a message for it can't be written: {error}"));
+                            break;
+                        }
                     }
                 }
                 Effect::Close { session, reason } => {

@@ -27,7 +27,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn encoded(xid: u32, message: &Message) -> Bytes {
     let mut out = BytesMut::new();
-    message.encode(Xid(xid), &mut out);
+    message.encode(Xid(xid), &mut out).unwrap();
     out.freeze()
 }
 
@@ -423,7 +423,7 @@ async fn echoes_are_all_answered_however_many_and_however_long() {
     let bridge = Model::connect(program.openflow, 5, Manner { quiet: true, ..Manner::default() }).await;
     let mut all = BytesMut::new();
     for xid in 1..=20_000 {
-        Message::EchoRequest(Payload::default()).encode(Xid(xid), &mut all);
+        Message::EchoRequest(Payload::default()).encode(Xid(xid), &mut all).unwrap();
     }
     bridge.write(all);
     let long = Bytes::from(vec![0x5a; 65_527]);

@@ -76,7 +76,7 @@ impl Lab {
 
 fn hello(version: u8, versions: Option<Vec<u32>>) -> BytesMut {
     let mut out = BytesMut::new();
-    Message::Hello(Hello::with_versions(versions)).encode(Xid(1), &mut out);
+    Message::Hello(Hello::with_versions(versions)).encode(Xid(1), &mut out).unwrap();
     out[0] = version;
     out
 }
@@ -109,7 +109,7 @@ async fn the_hub_hears_of_a_bridge_then_of_its_messages_then_of_its_end() {
     assert_eq!(lab.message().await.0, Xid(9), "nobody asked for the barrier");
     let mut batch = BytesMut::new();
     for xid in 0..3 {
-        Message::BarrierRequest(openflow::wire::Nothing).encode(Xid(xid), &mut batch);
+        Message::BarrierRequest(openflow::wire::Nothing).encode(Xid(xid), &mut batch).unwrap();
     }
     outgoing.send(batch.freeze()).unwrap();
     for xid in 0..3 {
@@ -292,7 +292,7 @@ async fn a_bridge_that_writes_before_it_reads_gets_everything() {
     let mut batch = BytesMut::new();
     // More than the sockets of both ends hold.
     for xid in 0..250 {
-        Message::EchoReply(vec![0; 65_000].into()).encode(Xid(xid), &mut batch);
+        Message::EchoReply(vec![0; 65_000].into()).encode(Xid(xid), &mut batch).unwrap();
     }
     outgoing.send(batch.freeze()).unwrap();
     for xid in 1000..1100 {
@@ -342,12 +342,12 @@ async fn packet_ins_have_budgets_and_nothing_else_is_dropped() {
     lab.connected().await;
     let mut all = BytesMut::new();
     for _ in 0..100 {
-        packet_in(0x0800).encode(Xid(1), &mut all);
+        packet_in(0x0800).encode(Xid(1), &mut all).unwrap();
     }
     for _ in 0..300 {
-        packet_in(0x88cc).encode(Xid(2), &mut all);
+        packet_in(0x88cc).encode(Xid(2), &mut all).unwrap();
     }
-    Message::Error(ErrorMsg::about(BadRequest::BadVersion, &"".into())).encode(Xid(3), &mut all);
+    Message::Error(ErrorMsg::about(BadRequest::BadVersion, &"".into())).encode(Xid(3), &mut all).unwrap();
     bridge.write(&all).await;
     let dropped = |why| lab.shared.metrics.excess(why).get();
     until("what is beyond the budgets is dropped", || (dropped(Excess::Packets), dropped(Excess::Probes)) == (36, 44))

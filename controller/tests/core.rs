@@ -138,7 +138,7 @@ proptest! {
         core.handle(now, connected(2, 2));
         for (kind, xid, changes, milliseconds) in steps {
             let mut octets = BytesMut::new();
-            messages()[kind].encode(Xid(xid), &mut octets);
+            messages()[kind].encode(Xid(xid), &mut octets).unwrap();
             for (place, octet) in changes {
                 if let Some(there) = octets.get_mut(place) {
                     *there = octet;

@@ -48,7 +48,7 @@ fn packet_in(number: u32, source: [u8; 6]) -> Message {
 fn encoded(messages: impl IntoIterator<Item = Message>) -> Bytes {
     let mut out = BytesMut::new();
     for message in messages {
-        message.encode(Xid(0), &mut out);
+        message.encode(Xid(0), &mut out).unwrap();
     }
     out.freeze()
 }

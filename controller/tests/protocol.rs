@@ -29,15 +29,15 @@ async fn whoever_does_not_get_on_with_the_handshake_is_closed_at_its_deadline() 
     let canary = Model::canary(program.openflow).await;
     let hello = |octets: &[u8]| {
         let mut out = BytesMut::new();
-        Message::Hello(Hello::v13()).encode(Xid(1), &mut out);
+        Message::Hello(Hello::v13()).encode(Xid(1), &mut out).unwrap();
         out.extend_from_slice(octets);
         out.to_vec()
     };
     let mut known = BytesMut::new();
-    features(9).encode(Xid(0x8000_0001), &mut known);
+    features(9).encode(Xid(0x8000_0001), &mut known).unwrap();
     // Right, but no answer to what was asked.
     let mut other = BytesMut::new();
-    features(9).encode(Xid(77), &mut other);
+    features(9).encode(Xid(77), &mut other).unwrap();
     let rows: Vec<(&str, Vec<u8>)> = vec![
         ("silence", vec![]),
         ("one octet", vec![4]),
@@ -237,7 +237,7 @@ async fn ports_are_bounded_however_many_a_bridge_tells() {
     let mut all = BytesMut::new();
     for number in 1..=20_000 {
         let status = PortStatus { reason: PortReason::Add, port: port(number, &format!("p{number}")) };
-        Message::PortStatus(status).encode(Xid(0), &mut all);
+        Message::PortStatus(status).encode(Xid(0), &mut all).unwrap();
     }
     bridge.write(all);
     bridge.settled(1).await;
@@ -255,13 +255,13 @@ async fn ports_are_bounded_however_many_a_bridge_tells() {
     let mut flood = Bridge::silent(program.openflow).await;
     flood.send(1, &Message::Hello(Hello::v13())).await;
     let mut told = BytesMut::new();
-    features(7).encode(Xid(0x8000_0001), &mut told);
+    features(7).encode(Xid(0x8000_0001), &mut told).unwrap();
     let none = openflow::multipart::MultipartReply::PortDesc(Vec::new());
     let none = Message::MultipartReply(openflow::multipart::Part::whole(none));
-    none.encode(Xid(0x8000_0003), &mut told);
+    none.encode(Xid(0x8000_0003), &mut told).unwrap();
     for number in 1..=4097 {
         let status = PortStatus { reason: PortReason::Add, port: port(number, "p") };
-        Message::PortStatus(status).encode(Xid(0), &mut told);
+        Message::PortStatus(status).encode(Xid(0), &mut told).unwrap();
     }
     let _ = flood.try_write(&told).await;
     flood.closed().await;

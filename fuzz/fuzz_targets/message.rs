@@ -10,7 +10,7 @@ use openflow::types::Xid;
 
 fn encoded(xid: Xid, message: &Message) -> Bytes {
     let mut out = BytesMut::new();
-    message.encode(xid, &mut out);
+    message.encode(xid, &mut out).unwrap();
     out.freeze()
 }
 

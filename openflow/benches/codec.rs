@@ -26,7 +26,7 @@ fn messages(criterion: &mut Criterion) {
             bencher.iter(|| {
                 out.clear();
                 for message in &case.messages {
-                    black_box(message).encode(Xid(7), &mut out);
+                    black_box(message).encode(Xid(7), &mut out).unwrap();
                 }
                 black_box(&out);
             });

@@ -188,7 +188,7 @@ impl Body for BundleAdd {
         out.put_u32(self.bundle);
         out.put_u16(0);
         self.flags.put(out);
-        self.message.encode(self.xid, out);
+        self.message.write(self.xid, out);
         self.properties.put_body(out);
     }
 }

@@ -69,6 +69,28 @@ wire_struct! {
     }
 }
 
+impl FlowMod {
+    /// A change of one entry, or of those that the match covers, that holds for every cookie, port and group: without
+    /// timeouts, flags and instructions.
+    pub const fn new(command: FlowModCommand, table: TableId, priority: u16, matching: Match) -> Self {
+        Self {
+            cookie: Cookie(0),
+            cookie_mask: 0,
+            table,
+            command,
+            idle_timeout: 0,
+            hard_timeout: 0,
+            priority,
+            buffer_id: BufferId::NONE,
+            out_port: PortNo::ANY,
+            out_group: GroupId::ANY,
+            flags: FlowModFlags::empty(),
+            matching,
+            instructions: Vec::new(),
+        }
+    }
+}
+
 wire_enum! {
     /// `ofp_flow_removed_reason`.
     pub enum FlowRemovedReason: u8 {

@@ -24,7 +24,7 @@
 //! use openflow::types::Xid;
 //!
 //! let mut stream = BytesMut::new();
-//! Message::EchoRequest("still there?".into()).encode(Xid(7), &mut stream);
+//! Message::EchoRequest("still there?".into()).encode(Xid(7), &mut stream)?;
 //! let frame = next_frame(&mut stream)?.expect("one whole message");
 //! assert_eq!(Message::decode(&frame)?, (Xid(7), Message::EchoRequest("still there?".into())));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -38,27 +38,15 @@
 //! use openflow::instruction::Instruction;
 //! use openflow::matching::Match;
 //! use openflow::oxm::Oxm;
-//! use openflow::types::{BufferId, Cookie, GroupId, PortNo, TableId};
+//! use openflow::types::{PortNo, TableId};
 //!
 //! let web = Match::checked([Oxm::EthType(0x0800, None), Oxm::IpProto(6, None), Oxm::TcpDst(80, None)])?;
 //! assert_eq!(web.to_string(), "eth_type=0x800,ip_proto=6,tcp_dst=80");
 //! assert!(Match::checked([Oxm::TcpDst(80, None)]).is_err(), "a port needs a protocol");
 //!
-//! let entry = FlowMod {
-//!     cookie: Cookie(0),
-//!     cookie_mask: 0,
-//!     table: TableId(0),
-//!     command: FlowModCommand::Add,
-//!     idle_timeout: 0,
-//!     hard_timeout: 0,
-//!     priority: 100,
-//!     buffer_id: BufferId::NONE,
-//!     out_port: PortNo::ANY,
-//!     out_group: GroupId::ANY,
-//!     flags: FlowModFlags::SEND_FLOW_REM,
-//!     matching: web,
-//!     instructions: vec![Instruction::ApplyActions(vec![Action::output(PortNo(2))])],
-//! };
+//! let mut entry = FlowMod::new(FlowModCommand::Add, TableId(0), 100, web);
+//! entry.flags = FlowModFlags::SEND_FLOW_REM;
+//! entry.instructions = vec![Instruction::ApplyActions(vec![Action::output(PortNo(2))])];
 //! assert_eq!(entry.instructions[0].to_string(), "output:2");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

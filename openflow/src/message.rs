@@ -33,6 +33,19 @@ pub struct DecodeError {
     pub reason: &'static str,
 }
 
+/// Most octets of a message: its length has 16 bits.
+const OCTETS_MAX: usize = 0xffff;
+
+/// A message that doesn't fit into one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message} would take {octets} octets, and no message has more than {OCTETS_MAX}")]
+pub struct TooLong {
+    /// Name of the message type.
+    pub message: &'static str,
+    /// How long it would be.
+    pub octets: usize,
+}
+
 struct In<'a>(&'a str);
 
 impl fmt::Display for In<'_> {
@@ -193,8 +206,23 @@ impl Message {
         }
     }
 
-    /// Appends the message with its header to `out`. A message is at most 65,535 octets long.
-    pub fn encode(&self, xid: Xid, out: &mut BytesMut) {
+    /// Appends the message with its header to `out`.
+    ///
+    /// # Errors
+    /// [`TooLong`]; `out` is as it was.
+    pub fn encode(&self, xid: Xid, out: &mut BytesMut) -> Result<(), TooLong> {
+        let start = out.len();
+        self.write(xid, out);
+        let octets = out.len() - start;
+        if octets > OCTETS_MAX {
+            out.truncate(start);
+            return Err(TooLong { message: self.name(), octets });
+        }
+        Ok(())
+    }
+
+    /// The same, within a message that is checked as a whole: no length in it is right if that one is too great.
+    pub(crate) fn write(&self, xid: Xid, out: &mut BytesMut) {
         let start = out.len();
         out.put_u8(VERSION);
         out.put_u8(self.kind());
@@ -202,5 +230,35 @@ impl Message {
         out.put_u32(xid.0);
         self.put(out);
         length.finish(out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experimenter::{BundleAdd, BundleFlags};
+
+    #[test]
+    fn a_message_that_does_not_fit_leaves_nothing_behind() {
+        let echo = |octets: usize| Message::EchoRequest(vec![0; octets].into());
+        let mut out = BytesMut::from(&b"before"[..]);
+        assert_eq!(echo(65_527).encode(Xid(1), &mut out), Ok(()));
+        out.truncate(6);
+        let told = echo(70_000).encode(Xid(1), &mut out).unwrap_err();
+        assert_eq!((told.octets, &out[..]), (70_008, &b"before"[..]));
+        // Nor within another, whose own length would come round.
+        let flags = BundleFlags::empty();
+        let add = |octets| {
+            Experimenter::BundleAdd(BundleAdd {
+                bundle: 1,
+                flags,
+                xid: Xid(1),
+                message: Box::new(echo(octets)),
+                properties: Payload::default(),
+            })
+        };
+        assert!(Message::Experimenter(add(131_072)).encode(Xid(1), &mut out).is_err());
+        assert_eq!(&out[..], b"before");
+        assert!(Message::Experimenter(add(100)).encode(Xid(1), &mut out).is_ok());
     }
 }

@@ -363,7 +363,9 @@ impl Peer {
     }
 
     fn send(&mut self, xid: Xid, message: &Message) {
-        message.encode(xid, &mut self.out);
+        // What the channel says itself is short, or an echo of what fitted into a message.
+        let fits = message.encode(xid, &mut self.out);
+        debug_assert!(fits.is_ok(), "{fits:?}");
     }
 }
 

@@ -453,10 +453,9 @@ impl LengthGuard {
         Self { start: out.len(), at: out.len() + at }
     }
 
-    /// Fills in the length. Regions beyond 65,535 octets don't fit into a message; callers keep below.
+    /// Fills in the length. That of a region beyond 65,535 octets is wrong, and its message refused as a whole.
     pub(crate) fn finish(self, out: &mut BytesMut) {
         let length = out.len() - self.start;
-        debug_assert!(length <= usize::from(u16::MAX), "a region of {length} octets doesn't fit its length field");
         out[self.at..self.at + 2].copy_from_slice(&(length as u16).to_be_bytes());
     }
 

@@ -42,7 +42,7 @@ fn a_bundle_holds_messages_of_its_own_version_only() {
     };
     let (xid, message) = bundle(4).unwrap();
     let mut out = BytesMut::new();
-    message.encode(xid, &mut out);
+    message.encode(xid, &mut out).unwrap();
     assert_eq!(out[24..], [4, 20, 0, 8, 0, 0, 0, 1]);
     assert_eq!(bundle(5).unwrap_err().offset, 24);
 }

@@ -55,21 +55,11 @@ fn instructions() -> Vec<Instruction> {
 
 /// A message of each kind that bridges and controllers exchange.
 fn messages() -> Vec<Message> {
-    let flow = FlowMod {
-        cookie: Cookie(0xe5 << 56),
-        cookie_mask: 0,
-        table: TableId(4),
-        command: FlowModCommand::Add,
-        idle_timeout: 300,
-        hard_timeout: 0,
-        priority: 10,
-        buffer_id: BufferId::NONE,
-        out_port: PortNo::ANY,
-        out_group: GroupId::ANY,
-        flags: FlowModFlags::SEND_FLOW_REM,
-        matching: fields(),
-        instructions: instructions(),
-    };
+    let mut flow = FlowMod::new(FlowModCommand::Add, TableId(4), 10, fields());
+    flow.cookie = Cookie(0xe5 << 56);
+    flow.idle_timeout = 300;
+    flow.flags = FlowModFlags::SEND_FLOW_REM;
+    flow.instructions = instructions();
     let told = FlowStats {
         table: TableId(4),
         duration_sec: 1,
@@ -114,7 +104,7 @@ fn messages() -> Vec<Message> {
 
 fn encoded(message: &Message) -> Bytes {
     let mut out = BytesMut::new();
-    message.encode(Xid(7), &mut out);
+    message.encode(Xid(7), &mut out).unwrap();
     out.freeze()
 }
 
@@ -122,7 +112,7 @@ fn encoded(message: &Message) -> Bytes {
 fn check(frame: &Bytes) -> Result<(), TestCaseError> {
     if let Ok((xid, message)) = Message::decode(frame) {
         let mut again = BytesMut::new();
-        message.encode(xid, &mut again);
+        message.encode(xid, &mut again).unwrap();
         prop_assert_eq!(Message::decode(&again.freeze()).ok(), Some((xid, message)));
     }
     Ok(())

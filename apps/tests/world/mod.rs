@@ -60,7 +60,7 @@ impl Fabric {
             let mut ports = BTreeMap::from([(PortNo(1), port("stray"))]);
             for tenant in 0..tenants {
                 for _ in 0..draw.below(3) {
-                    let number = PortNo(ports.len() as u32 + 1);
+                    let number = next(&ports);
                     ports.insert(number, port(&format!("t{tenant}-{}", number.0)));
                     // The same addresses in every tenant.
                     let mac = MacAddr([2, 0, 0, 0, dpid as u8, draw.below(3) as u8]);
@@ -88,9 +88,37 @@ impl Fabric {
                 }
             }
         }
+        let tenants = (0..tenants).map(|tenant| self::tenant(tenant, draw)).collect();
+        Self::of(view, tenants, hosts)
+    }
+
+    /// A bridge with so many ports, of which the first are a tenant's and the last ones links to two bridges with a port each.
+    pub(crate) fn large(ports: u32) -> Self {
+        let mut view = View::default();
+        for (dpid, ports) in [(1, ports - 2), (2, 1), (3, 1)] {
+            let ports = (1..=ports).map(|number| (PortNo(number), port(&format!("t0-{number}")))).collect();
+            view.bridges.insert(DatapathId(dpid), Bridge { name: format!("b{dpid}"), responsive: true, ports });
+        }
+        for (other, carrier) in [(2, Carrier::Tunnel), (3, Carrier::Vlan)] {
+            let end = |dpid, number| {
+                let place = Endpoint { bridge: DatapathId(dpid), port: PortNo(number) };
+                (place, port(&format!("link{number}")))
+            };
+            let ((a, near), (b, far)) = (end(1, ports - 2 + other as u32 - 1), end(other, 2));
+            for (place, port) in [(a, near), (b, far)] {
+                view.bridges.get_mut(&place.bridge).unwrap().ports.insert(place.port, port);
+            }
+            view.links.push(Link { a, b, carrier });
+        }
+        let mut tenant = tenant(0, &mut Draw::new(0));
+        tenant.unknown_unicast = UnknownUnicast::Flood;
+        Self::of(view, vec![tenant], BTreeMap::new())
+    }
+
+    fn of(view: View, tenants: Vec<Tenant>, hosts: BTreeMap<String, Hosts>) -> Self {
         let wires = view.links.iter().flat_map(|l| [(l.a, (l.b, l.carrier)), (l.b, (l.a, l.carrier))]).collect();
         let policy = Policy {
-            tenants: (0..tenants).map(|tenant| self::tenant(tenant, draw)).collect(),
+            tenants,
             fabric: apps::policy::Fabric { links: vec![Glob::new("*")], ..Default::default() },
             ..Policy::default()
         };
@@ -263,7 +291,7 @@ fn port(name: &str) -> PortView {
 fn add_link(view: &mut View, a: u64, b: u64, carrier: Carrier) -> Link {
     let mut end = |dpid| {
         let bridge = view.bridges.get_mut(&DatapathId(dpid)).unwrap();
-        let number = PortNo(bridge.ports.len() as u32 + 1);
+        let number = next(&bridge.ports);
         bridge.ports.insert(number, port(&format!("link{}", number.0)));
         Endpoint { bridge: DatapathId(dpid), port: number }
     };
@@ -271,6 +299,11 @@ fn add_link(view: &mut View, a: u64, b: u64, carrier: Carrier) -> Link {
     view.links.push(link);
     view.links.sort();
     link
+}
+
+/// A number for another port. They lie so far apart that a tenant's ports come to be in one group or in several.
+fn next(ports: &BTreeMap<PortNo, PortView>) -> PortNo {
+    PortNo(ports.len() as u32 * 350 + 1)
 }
 
 fn tenant(number: usize, draw: &mut Draw) -> Tenant {

@@ -80,7 +80,7 @@ impl Bridge {
 
     pub(crate) async fn send(&mut self, xid: u32, message: &Message) {
         let mut out = BytesMut::new();
-        message.encode(Xid(xid), &mut out);
+        message.encode(Xid(xid), &mut out).unwrap();
         self.write(&out).await;
     }
 

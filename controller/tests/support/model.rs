@@ -91,7 +91,7 @@ impl Model {
     /// Sends a message.
     pub(crate) fn send(&self, xid: u32, message: &Message) {
         let mut out = BytesMut::new();
-        message.encode(Xid(xid), &mut out);
+        message.encode(Xid(xid), &mut out).unwrap();
         self.write(out.freeze());
     }
 
@@ -146,7 +146,7 @@ async fn run(mut bridge: Bridge, manner: Manner, seen: Arc<Mutex<Seen>>, mut to_
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let mut out = BytesMut::new();
-        let mut say = |xid: Xid, message: Message| message.encode(xid, &mut out);
+        let mut say = |xid: Xid, message: Message| message.encode(xid, &mut out).unwrap();
         tokio::select! {
             received = bridge.receive() => match received {
                 Some((xid, message)) => answer(&manner, &mut seen.lock().unwrap(), xid, message, &mut say),

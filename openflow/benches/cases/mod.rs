@@ -9,9 +9,8 @@ use openflow::matching::Match;
 use openflow::message::Message;
 use openflow::multipart::{MultipartReply, Part};
 use openflow::oxm::Oxm;
-use openflow::port::{Port, PortConfig, PortFeatures, PortState};
-use openflow::types::{BufferId, Cookie, GroupId, MacAddr, PortNo, TableId, Xid};
-use openflow::wire::Text;
+use openflow::port::{Port, PortFeatures};
+use openflow::types::{Cookie, GroupId, MacAddr, PortNo, TableId, Xid};
 
 /// What is measured together under a name.
 pub(crate) struct Case {
@@ -27,7 +26,7 @@ impl Case {
     fn ours(name: &'static str, messages: Vec<Message>) -> Self {
         let encoded = |message: &Message| {
             let mut out = BytesMut::new();
-            message.encode(Xid(7), &mut out);
+            message.encode(Xid(7), &mut out).unwrap();
             received(&out)
         };
         Self { name, frames: messages.iter().map(encoded).collect(), messages }
@@ -93,36 +92,19 @@ fn actions() -> Vec<Action> {
 }
 
 fn flow_mod() -> Message {
-    Message::FlowMod(FlowMod {
-        cookie: Cookie(0xe5 << 56),
-        cookie_mask: 0,
-        table: TableId(4),
-        command: FlowModCommand::Add,
-        idle_timeout: 300,
-        hard_timeout: 0,
-        priority: 10,
-        buffer_id: BufferId::NONE,
-        out_port: PortNo::ANY,
-        out_group: GroupId::ANY,
-        flags: FlowModFlags::SEND_FLOW_REM,
-        matching: fields(),
-        instructions: vec![Instruction::ApplyActions(actions())],
-    })
+    let mut change = FlowMod::new(FlowModCommand::Add, TableId(4), 10, fields());
+    change.cookie = Cookie(0xe5 << 56);
+    change.idle_timeout = 300;
+    change.flags = FlowModFlags::SEND_FLOW_REM;
+    change.instructions = vec![Instruction::ApplyActions(actions())];
+    Message::FlowMod(change)
 }
 
 fn port_desc() -> Message {
     let port = |number: u32| Port {
-        number: PortNo(number),
-        address: MacAddr([2, 0, 0, 0, 0, number as u8]),
-        name: Text::new(&format!("green-{number}")),
-        config: PortConfig::empty(),
-        state: PortState::LIVE,
         current: PortFeatures::GB10_FD,
-        advertised: PortFeatures::empty(),
-        supported: PortFeatures::empty(),
-        peer: PortFeatures::empty(),
         current_speed: 10_000_000,
-        max_speed: 0,
+        ..Port::new(PortNo(number), MacAddr([2, 0, 0, 0, 0, number as u8]), &format!("green-{number}"))
     };
     let body = MultipartReply::PortDesc((1..=48).map(port).collect());
     Message::MultipartReply(Part::whole(body))

@@ -40,7 +40,7 @@ fn decoded(files: &[&str], complaints: &mut Vec<String>) -> Vec<(Vector, Xid, Me
 
 fn encoded(xid: Xid, message: &Message) -> Bytes {
     let mut out = BytesMut::new();
-    message.encode(xid, &mut out);
+    message.encode(xid, &mut out).unwrap();
     out.freeze()
 }
 

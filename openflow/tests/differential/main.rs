@@ -46,7 +46,7 @@ fn some(count: usize) -> Vec<(Xid, Message)> {
 
 fn encoded(xid: Xid, message: &Message) -> Bytes {
     let mut out = BytesMut::new();
-    message.encode(xid, &mut out);
+    message.encode(xid, &mut out).unwrap();
     out.freeze()
 }
 

@@ -89,7 +89,7 @@ fn ours(case: &Case, direction: &str) -> Work {
     Box::new(move || {
         out.clear();
         for message in &messages {
-            black_box(message).encode(Xid(7), &mut out);
+            black_box(message).encode(Xid(7), &mut out).unwrap();
         }
         black_box(&out);
     })
