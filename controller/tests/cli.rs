@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Output, Stdio};
 
 use support::Folder;
@@ -154,4 +154,31 @@ fn a_malformed_message_is_told_by_octet_field_and_reason() {
     assert!(code == 2 && error.contains("'x' is no hex digit"), "{error}");
     let (code, _, error) = decode(&[], b"0405000800000001\n040\n");
     assert!(code == 2 && error.contains("line 2: 3 hex digits"), "{error}");
+    let (code, _, error) = decode(&[], b"0x0405000800000001\n");
+    assert!(code == 2 && error.contains("line 1: 'x' is no hex digit"), "{error}");
+}
+
+#[test]
+fn what_a_bridge_calls_itself_stays_text() {
+    // A port's name that clears the screen and begins a line.
+    let port = "00000001 00000000 020000000001 0000 1b5b324a0a0a67726565 6e2d31000000";
+    let rest = "0000".repeat(16);
+    let hex = format!("040c0050 00000000 00 00000000000000 {port} {rest}");
+    let (code, text, _) = run(&["decode", &hex]);
+    assert!(code == 0 && text.contains(r"name=\u{1b}[2J\n\ngreen-1"), "{code} {text:?}");
+}
+
+#[test]
+fn messages_are_shown_while_others_are_still_to_come() {
+    let mut command = espalier(&["decode"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut to, mut from) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+    for xid in 1..=3 {
+        to.write_all(&[4, 5, 0, 8, 0, 0, 0, xid]).unwrap();
+        let mut line = String::new();
+        from.read_line(&mut line).unwrap();
+        assert_eq!(line, format!("FEATURES_REQUEST xid={xid:#x} length=8\n"));
+    }
+    drop(to);
+    assert!(child.wait().unwrap().success());
 }

@@ -2,7 +2,7 @@
 
 mod text;
 
-use std::io::Read;
+use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
 
 use bytes::{Bytes, BytesMut};
@@ -11,7 +11,7 @@ use openflow::frame::{HEADER, VERSION, header, next_frame};
 use openflow::message::Message;
 use serde_json::{Value, json};
 
-use super::{NO, USAGE, fail, print};
+use super::{NO, USAGE, fail};
 
 /// What to decode, and how to show it.
 #[derive(Debug, Args)]
@@ -33,46 +33,96 @@ enum Output {
 /// One message, as it was found, or why none could be found.
 type Found = Result<Bytes, String>;
 
+/// Shows messages as they are found.
+struct Show {
+    output: Output,
+    number: usize,
+    all_right: bool,
+}
+
+/// Why no more is shown.
+enum Stop {
+    /// The input is no message in hex.
+    Input(String),
+    /// Whoever reads has seen enough.
+    Enough,
+    /// What was to be shown can't be written.
+    Write(io::Error),
+}
+
 pub(super) fn run(decode: &Decode) -> ExitCode {
-    let found = match decode.hex.as_slice() {
-        [] => standard_input(),
-        [dash] if dash == "-" => standard_input(),
-        words => hex(&words.concat()).map(|octets| vec![one(octets)]),
+    let mut show = Show { output: decode.output, number: 0, all_right: true };
+    let done = match decode.hex.as_slice() {
+        [] => show.standard_input(),
+        [dash] if dash == "-" => show.standard_input(),
+        words => hex(&words.concat()).map_err(Stop::Input).and_then(|octets| show.one(&cut(octets))),
     };
-    let found = match found {
-        Ok(found) => found,
-        Err(error) => return fail(USAGE, &error),
-    };
-    let mut all_right = true;
-    let mut shown = String::new();
-    for (at, found) in found.iter().enumerate() {
+    match done {
+        Err(Stop::Input(error)) => fail(USAGE, &error),
+        Err(Stop::Write(error)) => fail(NO, &format!("can't write: {error}")),
+        Ok(()) | Err(Stop::Enough) if show.all_right => ExitCode::SUCCESS,
+        Ok(()) | Err(Stop::Enough) => ExitCode::from(NO),
+    }
+}
+
+impl Show {
+    fn one(&mut self, found: &Found) -> Result<(), Stop> {
         let value = match found {
             Ok(frame) => describe(frame),
             Err(error) => json!({ "error": { "reason": error } }),
         };
-        all_right &= value.get("error").is_none();
-        match decode.output {
-            Output::Json => shown += &format!("{value}\n"),
-            Output::Text => shown += &text::message(at + 1, &value),
+        self.number += 1;
+        self.all_right &= value.get("error").is_none();
+        let text = match self.output {
+            Output::Json => format!("{value}\n"),
+            Output::Text => text::message(self.number, &value),
+        };
+        io::stdout().lock().write_all(text.as_bytes()).map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => Stop::Enough,
+            _ => Stop::Write(error),
+        })
+    }
+
+    /// A raw stream begins with the number of a version, which is no character of a text.
+    fn standard_input(&mut self) -> Result<(), Stop> {
+        let mut input = io::stdin().lock();
+        let unread = |error: io::Error| Stop::Input(format!("can't read standard input: {error}"));
+        match input.fill_buf().map_err(unread)?.first() {
+            Some(..0x09) => self.stream(&mut input),
+            _ => {
+                for (at, line) in input.lines().enumerate() {
+                    let line = line.map_err(unread)?;
+                    if line.trim().is_empty() {
+                        continue;
+                    }
+                    let octets = hex(&line).map_err(|error| Stop::Input(format!("line {}: {error}", at + 1)))?;
+                    self.one(&cut(octets))?;
+                }
+                Ok(())
+            }
         }
     }
-    match print(&shown) {
-        ExitCode::SUCCESS if !all_right => ExitCode::from(NO),
-        code => code,
-    }
-}
 
-/// Hex, one message a line; or a raw stream, which is told by its octets not being text.
-fn standard_input() -> Result<Vec<Found>, String> {
-    let mut input = Vec::new();
-    std::io::stdin().lock().read_to_end(&mut input).map_err(|error| format!("can't read standard input: {error}"))?;
-    let blank = |octet: &u8| octet.is_ascii_whitespace();
-    if !input.iter().all(|octet| octet.is_ascii_hexdigit() || blank(octet) || *octet == b':') {
-        return Ok(stream(BytesMut::from(&input[..])));
+    fn stream(&mut self, input: &mut impl BufRead) -> Result<(), Stop> {
+        let mut buffer = BytesMut::new();
+        loop {
+            let more = input.fill_buf().map_err(|error| Stop::Input(format!("can't read standard input: {error}")))?;
+            let (octets, ended) = (more.len(), more.is_empty());
+            buffer.extend_from_slice(more);
+            input.consume(octets);
+            loop {
+                match next_frame(&mut buffer) {
+                    Ok(Some(frame)) => self.one(&Ok(frame))?,
+                    Ok(None) => break,
+                    // Where the next message begins isn't known.
+                    Err(error) => return self.one(&Err(error.to_string())),
+                }
+            }
+            if ended {
+                return if buffer.is_empty() { Ok(()) } else { self.one(&cut(buffer.to_vec())) };
+            }
+        }
     }
-    let text = String::from_utf8_lossy(&input);
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines.map(|(at, line)| hex(line).map(one).map_err(|error| format!("line {}: {error}", at + 1))).collect()
 }
 
 fn hex(text: &str) -> Result<Vec<u8>, String> {
@@ -89,7 +139,7 @@ fn hex(text: &str) -> Result<Vec<u8>, String> {
 }
 
 /// The octets as just one message.
-fn one(octets: Vec<u8>) -> Found {
+fn cut(octets: Vec<u8>) -> Found {
     let given = octets.len();
     let mut buffer = BytesMut::from(&octets[..]);
     match next_frame(&mut buffer) {
@@ -100,24 +150,6 @@ fn one(octets: Vec<u8>) -> Found {
         }
         Ok(Some(frame)) if buffer.is_empty() => Ok(frame),
         Ok(Some(frame)) => Err(format!("claims {} octets, but {given} were given", frame.len())),
-    }
-}
-
-fn stream(mut buffer: BytesMut) -> Vec<Found> {
-    let mut found = Vec::new();
-    loop {
-        match next_frame(&mut buffer) {
-            Ok(Some(frame)) => found.push(Ok(frame)),
-            Ok(None) if buffer.is_empty() => return found,
-            Ok(None) => {
-                found.push(one(buffer.to_vec()));
-                return found;
-            }
-            Err(error) => {
-                found.push(Err(error.to_string()));
-                return found;
-            }
-        }
     }
 }
 

@@ -23,9 +23,6 @@ const HEX: &[&str] = &[
     "xid",
 ];
 
-/// Values that say that there is none, and what is written instead.
-const NONE: &[(&str, u64, &str)] = &[("table", 255, "ALL"), ("generation", u64::MAX, "NONE")];
-
 /// The `number`th message as text.
 pub(super) fn message(number: usize, value: &Value) -> String {
     let scalar = |key: &str| value.get(key).map(|found| simple(key, found)).unwrap_or_default();
@@ -119,14 +116,15 @@ fn inline(key: &str, value: &Value) -> String {
 }
 
 fn simple(key: &str, value: &Value) -> String {
-    let number = value.as_u64();
-    if let Some((.., none)) = NONE.iter().find(|(name, absent, _)| *name == key && Some(*absent) == number) {
-        return (*none).into();
-    }
     let hex = HEX.contains(&key) || key.starts_with("reg") || key.starts_with("xreg");
-    match (value, number) {
-        (Value::String(text), _) => text.clone(),
+    match (value, value.as_u64()) {
+        // What a bridge calls itself must not move the reader's cursor, nor write lines of its own.
+        (Value::String(text), _) => text.chars().map(shown).collect(),
         (_, Some(number)) if hex => format!("{number:#x}"),
         (other, _) => other.to_string(),
     }
+}
+
+fn shown(c: char) -> String {
+    if c.is_control() { c.escape_default().to_string() } else { c.to_string() }
 }
