@@ -3,7 +3,7 @@
 //!
 //! The text to follow is the OpenFlow Switch Specification 1.3.5; section numbers are its own. Messages, fields, actions,
 //! errors and the rest are rows of tables: a row gives the type, the parser, the encoder and the name. What Open vSwitch
-//! adds to 1.3 is there too: registers and tunnel fields, its actions, bundles and flow monitors.
+//! adds to 1.3 and controllers use most is there too: registers, tunnel and connection fields, actions, bundles and flow monitors.
 //!
 //! - What has no name here (types, fields, enumerations, flags, experimenters) is kept, and encoded as it came.
 //! - What can't be legal can't be built: numbers have the bits of their fields ([`narrow`]), flags and identifiers are types

@@ -140,7 +140,7 @@ macro_rules! wire_elements {
         #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
         pub enum $name {
             $($(#[$vmeta])* $variant $shape,)+
-            /// A kind that has no name here.
+            /// A kind that has no name here. Whoever builds one answers for its form.
             Unknown {
                 /// Its number.
                 kind: u16,

@@ -34,7 +34,9 @@ impl Match {
         whole.check().map(|()| whole)
     }
 
-    /// Does each field have what it presupposes (OpenFlow 1.3.5 §7.2.3.6)? What a bridge is told to match on has to.
+    /// Does each field have what it presupposes (OpenFlow 1.3.5 §7.2.3.6)? What a bridge is told to match on has to. Open
+    /// vSwitch asks for more where it comes to its own fields: those of the connection's first packet want a match on
+    /// `ct_state`, too.
     ///
     /// # Errors
     /// [`IllegalMatch::Lacks`].

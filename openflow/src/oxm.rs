@@ -118,7 +118,7 @@ macro_rules! oxm_fields {
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Oxm {
             $($(#[$meta])* $variant($ty, Option<$ty>),)+
-            /// A field that has no name here, with its 32-bit header.
+            /// A field that has no name here, with its 32-bit header. Whoever builds one answers for its form.
             Unknown {
                 /// `oxm_header`: class, field, mask flag, length.
                 header: u32,
@@ -140,7 +140,7 @@ macro_rules! oxm_fields {
         }),+];
 
         /// Experimenter, class and number of each field in one number: what tells fields apart.
-        #[allow(non_upper_case_globals)]
+        #[expect(non_upper_case_globals, reason = "named as the rows are, so that a row can match on its own")]
         mod keys {
             use super::*;
             $(pub(super) const $variant: u64 = key($class, $id, $experimenter);)+

@@ -19,6 +19,14 @@ pub struct Policy {
     pub tenants: Vec<Tenant>,
 }
 
+impl Policy {
+    /// Is anything limited in its rate?
+    pub fn has_rate_limits(&self) -> bool {
+        let of_port = |tenant: &Tenant| tenant.ports.iter().any(|port| port.rate_limit.is_some());
+        self.tenants.iter().any(|tenant| tenant.rate_limit.is_some() || of_port(tenant))
+    }
+}
+
 /// `[[bridge]]`: a name for a datapath id.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BridgeName {

@@ -65,12 +65,12 @@ impl Bridge {
 impl Core {
     /// When [`Core::count`] has something to do.
     pub(super) fn count_at(&self) -> Option<Instant> {
-        self.bridges.values().any(Bridge::counts).then_some(self.counted + INTERVAL)
+        self.limited.then_some(self.counted + INTERVAL)
     }
 
     /// Asks for what the limits did, if it is time.
     pub(super) fn count(&mut self, now: Instant) {
-        if now < self.counted + INTERVAL {
+        if self.count_at().is_none_or(|due| now < due) {
             return;
         }
         self.counted = now;
@@ -89,6 +89,9 @@ impl Core {
 
     /// All limits, with what they did.
     pub(super) fn limits(&self) -> Vec<snapshot::Limit> {
+        if !self.limited {
+            return Vec::new();
+        }
         self.bridges.iter().flat_map(|(dpid, bridge)| self.limits_at(*dpid, bridge)).collect()
     }
 

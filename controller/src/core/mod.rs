@@ -164,6 +164,8 @@ pub struct Core {
     settling: Option<(BTreeSet<DatapathId>, Instant)>,
     /// When it is next looked whether they are back.
     settle_check: Instant,
+    /// Has the policy rate limits?
+    limited: bool,
     /// When limits were last asked for what they did.
     counted: Instant,
     notices: Notices,
@@ -195,6 +197,7 @@ impl Core {
             refresh_due: false,
             settling: (!awaited.is_empty()).then_some((awaited, now + SETTLE)),
             settle_check: now,
+            limited: false,
             counted: now,
             notices: Notices::default(),
             effects: Vec::new(),
@@ -265,6 +268,7 @@ impl Core {
             self.effects.push(Effect::Save(self.memory.clone()));
         }
         self.topology.set_interval(now, policy.fabric.probe_interval);
+        self.limited = policy.has_rate_limits();
         self.policy = policy;
         self.policy_status = status;
         self.refresh(now);

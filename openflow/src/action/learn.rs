@@ -69,7 +69,7 @@ pub enum LearnTarget {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct LearnSpec {
-    /// How many bits, 1 to 1023.
+    /// How many bits, 1 to 1023, of a source that has as many.
     pub n_bits: u16,
     /// From where.
     pub source: LearnSource,

@@ -159,7 +159,7 @@ impl Conntrack {
     pub const NO_RECIRCULATION: TableId = TableId(0xff);
 }
 
-/// Actions within an action. They nest once; deeper ones are kept as they came.
+/// Actions within an action. They nest once: deeper ones are read as [`Action::Unknown`], whose octets are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Nested(pub Vec<Action>);

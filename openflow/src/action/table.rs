@@ -22,7 +22,7 @@ macro_rules! actions {
         pub enum Action {
             $($(#[$meta])* $variant $shape,)+
             $($(#[$nmeta])* $nvariant $nshape,)+
-            /// An action that has no name here.
+            /// An action that has no name here. Whoever builds one answers for its form.
             Unknown {
                 /// Its number.
                 kind: u16,
