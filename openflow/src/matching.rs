@@ -57,9 +57,22 @@ impl Match {
 
     /// The match on these fields, whatever they are. A field that is given twice counts the first time only.
     pub fn new(fields: impl IntoIterator<Item = Oxm>) -> Self {
-        let mut fields: Vec<Oxm> = fields.into_iter().filter_map(Oxm::canonical).collect();
-        fields.sort_by_key(Oxm::order);
-        fields.dedup_by_key(|oxm| oxm.order());
+        Self::canonical(fields.into_iter().collect(), true)
+    }
+
+    /// `masked`: may there be masks?
+    fn canonical(mut fields: Vec<Oxm>, masked: bool) -> Self {
+        // Most come with none of this to be done, or with the first alone.
+        let in_order = |fields: &[Oxm]| fields.is_sorted_by(|one, next| one.order() < next.order());
+        if !in_order(&fields) {
+            fields.sort_by_key(Oxm::order);
+            if !in_order(&fields) {
+                fields.dedup_by_key(|oxm| oxm.order());
+            }
+        }
+        if masked && !fields.iter().all(Oxm::is_canonical) {
+            fields = fields.into_iter().filter_map(Oxm::canonical).collect();
+        }
         Self(fields)
     }
 
@@ -128,13 +141,14 @@ impl Wire for Match {
         if kind != OXM {
             return refuse(input, "is a match of a kind that 1.3 doesn't use");
         }
-        let (_, fields) = all(fields, Oxm::parse)?;
+        let mut masked = false;
+        let (_, fields) = all(fields, |field| {
+            masked |= Oxm::begins_masked(field);
+            Oxm::parse(field)
+        })?;
         let length = input.len() - rest.len();
         let (rest, ()) = pad(rest, length.next_multiple_of(8) - length)?;
-        // Most come so.
-        let canonical =
-            fields.is_sorted_by(|one, next| one.order() < next.order()) && fields.iter().all(Oxm::is_canonical);
-        Ok((rest, if canonical { Self(fields) } else { Self::new(fields) }))
+        Ok((rest, Self::canonical(fields, masked)))
     }
 
     fn put(&self, out: &mut BytesMut) {

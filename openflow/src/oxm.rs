@@ -115,7 +115,9 @@ pub struct FieldInfo {
 macro_rules! oxm_fields {
     ($($(#[$meta:meta])* $variant:ident = $class:ident/$id:literal/$experimenter:expr, $name:literal, $ty:ty, $bits:literal, $mask:ident, $base:ident, $needs:ident;)+) => {
         /// A match field: its value, and the mask of the bits that count, if not all.
+        // The representation has the row's number stand there to be read: matches are put in order by it.
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u16)]
         pub enum Oxm {
             $($(#[$meta])* $variant($ty, Option<$ty>),)+
             /// A field that has no name here, with its 32-bit header. Whoever builds one answers for its form.
@@ -146,13 +148,23 @@ macro_rules! oxm_fields {
             $(pub(super) const $variant: u64 = key($class, $id, $experimenter);)+
         }
 
+        /// The rows, in order.
+        enum Row { $($variant),+ }
+
         impl Oxm {
-            /// What orders fields: those of the specification by their numbers, so that prerequisites come first, then others.
-            pub(crate) fn order(&self) -> u64 {
+            /// What orders fields: their rows, so that prerequisites come first; those without a row come last.
+            #[inline]
+            pub(crate) fn order(&self) -> (u16, u64) {
                 match self {
-                    $(Self::$variant(..) => const { ordered(keys::$variant) },)+
-                    Self::Unknown { header, body } => ordered(unknown_key(*header, &body.0)),
+                    $(Self::$variant(..) => (Row::$variant as u16, 0),)+
+                    Self::Unknown { header, body } => (u16::MAX, unknown_key(*header, &body.0)),
                 }
+            }
+
+            /// Does a field with a mask begin here?
+            #[inline]
+            pub(crate) fn begins_masked(input: &[u8]) -> bool {
+                input.get(2).is_some_and(|octet| octet & 1 != 0)
             }
 
             /// Its name, as the specification and `ovs-fields(7)` write it.
@@ -179,6 +191,7 @@ macro_rules! oxm_fields {
             }
 
             /// Is it as [`Oxm::canonical`] would leave it?
+            #[inline]
             pub(crate) fn is_canonical(&self) -> bool {
                 match self {
                     $(Self::$variant(value, Some(mask)) => {

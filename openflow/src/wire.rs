@@ -339,7 +339,7 @@ impl fmt::Debug for Payload {
 
 /// Reads values until nothing is left.
 #[inline]
-pub(crate) fn all<T>(mut input: &[u8], one: impl Fn(&[u8]) -> Parsed<'_, T>) -> Parsed<'_, Vec<T>> {
+pub(crate) fn all<T>(mut input: &[u8], mut one: impl FnMut(&[u8]) -> Parsed<'_, T>) -> Parsed<'_, Vec<T>> {
     // Room for a usual list at once; what a longer one needs is found out as it comes.
     let mut values = Vec::with_capacity(input.len().div_ceil(8).min(8));
     while !input.is_empty() {

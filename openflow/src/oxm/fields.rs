@@ -61,11 +61,6 @@ fn unknown_key(header: u32, body: &[u8]) -> u64 {
     u64::from(experimenter) << 32 | u64::from(header >> 9)
 }
 
-/// The key with the specification's own class first.
-const fn ordered(key: u64) -> u64 {
-    key ^ (BASIC as u64) << 7
-}
-
 oxm_fields! {
     /// Port that the packet came in by.
     InPort = BASIC/0/0, "in_port", PortNo, 32, Exact, d, NONE;
