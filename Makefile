@@ -1,4 +1,4 @@
-.PHONY: test demo bench-repair bench-codec build clean-lab fuzz
+.PHONY: test demo bench-repair bench-codec check-osken build clean-lab fuzz
 
 # The lab makes network namespaces and runs Open vSwitch in them, for which it needs root.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -32,10 +32,17 @@ bench-repair: build
 # The codec beside os-ken's and rovs-openflow's, in one run; docs/performance.md holds a result. Needs Python with venv.
 PEERS := openflow/benches/peers
 OSKEN := $(or $(CARGO_TARGET_DIR),target)/os-ken
-bench-codec:
-	test -x $(OSKEN)/bin/python || python3 -m venv $(OSKEN)
-	$(OSKEN)/bin/pip install --quiet --disable-pip-version-check os-ken==4.2.2
+bench-codec: $(OSKEN)
 	cargo run --release --locked --quiet --manifest-path $(PEERS)/Cargo.toml -- $(OSKEN)/bin/python
+
+# os-ken decodes thousands of messages of ours to the same meaning. Beside the tests, as it has to be fetched.
+check-osken: $(OSKEN)
+	OSKEN_PYTHON=$(abspath $(OSKEN))/bin/python cargo test --locked -p espalier-openflow --test differential -- --ignored
+
+$(OSKEN):
+	python3 -m venv $@.new
+	$@.new/bin/pip install --quiet --disable-pip-version-check os-ken==4.2.2
+	rm -rf $@ && mv $@.new $@
 
 # Feeds the decoders and the policy parser what they never saw, beginning with the tests' messages and policies. A crash leaves its
 # input in fuzz/artifacts. Longer: SECONDS_EACH=3600

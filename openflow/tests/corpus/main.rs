@@ -5,9 +5,10 @@ mod coverage;
 mod exceptions;
 #[path = "../common/facts.rs"]
 mod facts;
-mod osken;
 #[path = "../common/printed.rs"]
 mod printed;
+#[path = "../common/twins.rs"]
+mod twins;
 #[path = "../common/vectors.rs"]
 mod vectors;
 
@@ -94,7 +95,7 @@ fn messages_mean_what_os_ken_says() {
     let mut compared = 0;
     for (vector, _, message) in decoded(&OS_KEN, &mut complaints) {
         let twin: Value = serde_json::from_str(&vector.meaning[0]).expect("JSON");
-        let (facts, missing) = osken::compare(&twin, &as_json(&message));
+        let (facts, missing) = twins::compare(&twin, &as_json(&message));
         compared += facts;
         complaints.extend(missing.into_iter().map(|fact| format!("{}: {fact}", vector.name)));
     }

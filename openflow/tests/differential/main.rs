@@ -7,8 +7,11 @@ mod fields;
 mod messages;
 mod multiparts;
 mod ofctl;
+mod osken;
 #[path = "../common/printed.rs"]
 mod printed;
+#[path = "../common/twins.rs"]
+mod twins;
 mod unprinted;
 
 #[path = "../common/vectors.rs"]
@@ -180,4 +183,34 @@ fn what_open_vswitch_reads_we_read_and_write_so_that_it_reads_the_same() {
     }
     assert!(complaints.is_empty(), "{} of {read}:\n{}", complaints.len(), complaints.join("\n"));
     assert!(read > 2000, "Open vSwitch read only {read} of {}", sent.len());
+}
+
+/// os-ken, a third implementation, decodes what it can of what we encode to the same.
+#[test]
+#[ignore = "needs os-ken for Python: `make check-osken` installs it and runs this"]
+fn os_ken_reads_the_same_in_what_we_encode() {
+    let sent = some(4000);
+    let hex: Vec<String> = sent.iter().map(|(xid, message)| format!("{:x}", encoded(*xid, message))).collect();
+    let told = osken::decoded(&hex);
+    assert_eq!(told.len(), sent.len(), "os-ken answers for each");
+    let (mut complaints, mut compared) = (Vec::new(), 0);
+    for ((_, message), told) in sent.iter().zip(told) {
+        let ours = serde_json::to_value(message).expect("every message can be written as JSON");
+        match told {
+            Ok(Value::Null) => {}
+            // What os-ken keeps as it came says nothing of what is in it.
+            Ok(twin)
+                if ["OFPExperimenter", "OFPExperimenterStatsReply"].iter().any(|kept| twin.get(kept).is_some()) => {}
+            Ok(twin) => {
+                let (facts, missing) = twins::compare(&twin, &ours);
+                compared += facts;
+                if !missing.is_empty() {
+                    complaints.push(format!("{}:\n{ours}\n{twin}", missing.join("; ")));
+                }
+            }
+            Err(error) => complaints.push(format!("{error}:\n{ours}")),
+        }
+    }
+    assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), sent.len(), complaints.join("\n\n"));
+    assert!(compared > 20_000, "only {compared} facts were compared");
 }

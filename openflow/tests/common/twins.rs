@@ -23,9 +23,10 @@ enum Said {
 }
 use Said::{As, Flags, Names, Octets, Otherwise, Somewhere, TwoFlags};
 
-const PACKET_IN_REASONS: &[&str] = &["no_match", "action", "invalid_ttl"];
+const PACKET_IN_REASONS: &[&str] = &["no_match", "action", "invalid_ttl", "action_set", "group", "packet_out"];
 const PORT_REASONS: &[&str] = &["add", "delete", "modify"];
-const REMOVED_REASONS: &[&str] = &["idle_timeout", "hard_timeout", "delete", "group_delete"];
+const REMOVED_REASONS: &[&str] =
+    &["idle_timeout", "hard_timeout", "delete", "group_delete", "meter_delete", "eviction"];
 const FEATURES: &[&str] = &[
     "mb10_hd",
     "mb10_fd",
@@ -166,6 +167,38 @@ const SAID: &[(&str, Said)] = &[
     ("NXFlowSpecOutput.dst", Otherwise),             // nothing
     ("OFPActionSetMplsTtl.mpls_ttl", As("ttl")),
     ("OFPActionSetNwTtl.nw_ttl", As("ttl")),
+    ("NXAction.tun_id", As("key")),
+    ("NXAction.ofs_nbits", Otherwise), // offset and number of bits in one number
+    ("NXActionMultipath.arg", As("argument")),
+    ("NXActionMultipath.algorithm", Names("algorithm", &["modulo_n", "hash_threshold", "hrw", "iter_hash"])),
+    (
+        "NXActionMultipath.fields",
+        Names(
+            "fields",
+            &["eth_src", "symmetric_l4", "symmetric_l3l4", "symmetric_l3l4_udp", "nw_src", "nw_dst", "symmetric_l3"],
+        ),
+    ),
+    ("ONFBundleCtrlMsg.experimenter", Otherwise), // the key that all of it stands under
+    ("ONFBundleCtrlMsg.exp_type", Otherwise),     // the key that all of it stands under
+    ("ONFBundleCtrlMsg.bundle_id", As("bundle")),
+    ("ONFBundleCtrlMsg.flags", Flags("flags", &["atomic", "ordered"])),
+    (
+        "ONFBundleCtrlMsg.type",
+        Names(
+            "kind",
+            &[
+                "open_request",
+                "open_reply",
+                "close_request",
+                "close_reply",
+                "commit_request",
+                "commit_reply",
+                "discard_request",
+                "discard_reply",
+            ],
+        ),
+    ),
+    ("OFPInstructionWriteMetadata.metadata_mask", As("mask")),
     ("OFPInstructionGotoTable.table_id", As("goto_table")),
     ("OFPInstructionMeter.meter_id", As("meter")),
     ("OFPAggregateStatsRequest.type", Otherwise), // the key that all of it stands under
