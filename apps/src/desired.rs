@@ -13,7 +13,7 @@ use openflow::oxm::Oxm;
 use openflow::types::{Cookie, GroupId, MeterId, TableId};
 
 use crate::marks::{Owner, cookie};
-use crate::policy::{RateLimit, RateUnit};
+use crate::policy::{Origin, RateLimit, RateUnit};
 
 /// What makes a flow entry that entry; all else is its value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,11 +40,13 @@ pub struct Flow {
     /// For an entry that sends frames for a known destination over a link: how many links it is away. 0 elsewhere, and
     /// where it isn't known. No part of the value: bridges don't know it.
     pub hops: u16,
+    /// What in the policy it is there for; `None`: nothing, or not known. No part of the value either.
+    pub origin: Option<Origin>,
 }
 
 impl PartialEq for Flow {
     fn eq(&self, other: &Self) -> bool {
-        let Self { cookie, idle_timeout, flags, instructions, hops: _ } = self;
+        let Self { cookie, idle_timeout, flags, instructions, hops: _, origin: _ } = self;
         (*cookie, *idle_timeout, *flags) == (other.cookie, other.idle_timeout, other.flags)
             && *instructions == other.instructions
     }
@@ -115,12 +117,20 @@ pub fn counts(state: &BridgeState) -> Counts {
 #[derive(Debug)]
 pub(crate) struct SectionBuilder {
     owner: Owner,
+    /// What in the policy the next entries are for.
+    origin: Option<Origin>,
     section: Section,
 }
 
 impl SectionBuilder {
     pub(crate) fn new(owner: Owner) -> Self {
-        Self { owner, section: Section::default() }
+        Self { owner, origin: None, section: Section::default() }
+    }
+
+    /// The entries that follow are there for this.
+    pub(crate) fn about(&mut self, origin: &Origin) -> &mut Self {
+        self.origin = Some(origin.clone());
+        self
     }
 
     /// Adds a flow entry that lives for ever.
@@ -133,8 +143,8 @@ impl SectionBuilder {
     ) -> &mut Flow {
         let key = FlowKey { table, priority, matching: Match::new(fields) };
         debug_assert_eq!(key.matching.check(), Ok(()), "no bridge takes {}", key.matching);
-        let cookie = cookie::of(self.owner, table);
-        let flow = Flow { cookie, idle_timeout: 0, flags: FlowModFlags::empty(), instructions, hops: 0 };
+        let (cookie, origin) = (cookie::of(self.owner, table), self.origin.clone());
+        let flow = Flow { cookie, idle_timeout: 0, flags: FlowModFlags::empty(), instructions, hops: 0, origin };
         let entry = self.section.flows.entry(key);
         debug_assert!(matches!(entry, std::collections::btree_map::Entry::Vacant(_)), "made twice: {entry:?}");
         entry.or_insert(flow)

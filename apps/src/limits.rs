@@ -67,13 +67,14 @@ pub(crate) fn pass(builder: &mut SectionBuilder) {
 
 /// The limits of a tenant at a bridge where it has these ports, in order of their numbers. Their meters are the fabric's.
 pub(crate) fn compile(builder: &mut SectionBuilder, tenant: &Tenant, key: u32, ports: &[(PortNo, &PortSelector)]) {
-    for (port, _) in ports.iter().filter(|(_, selector)| selector.rate_limit.is_some()) {
+    for (port, selector) in ports.iter().filter(|(_, selector)| selector.rate_limit.is_some()) {
+        builder.about(&selector.origin);
         let limited = vec![Instruction::Meter(port_limit(*port)), Instruction::GotoTable(LIMIT_TENANT)];
         builder.flow(LIMIT_PORT, 10, [Oxm::InPort(*port, None)], limited);
     }
     if let (Some(_), Some(lowest)) = (tenant.rate_limit, ports.iter().map(|(port, _)| *port).min()) {
         let limited = vec![Instruction::Meter(tenant_limit(lowest)), Instruction::GotoTable(LEARN)];
         let entered = Oxm::Metadata(metadata::edge(key), Some(metadata::TENANT | metadata::EDGE));
-        builder.flow(LIMIT_TENANT, 10, [entered], limited);
+        builder.about(&tenant.origin).flow(LIMIT_TENANT, 10, [entered], limited);
     }
 }

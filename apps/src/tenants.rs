@@ -92,7 +92,8 @@ impl Compiler<'_> {
     fn at(&mut self, dpid: DatapathId) -> Option<&mut SectionBuilder> {
         let responsive = self.view.bridges.get(&dpid).is_some_and(|bridge| bridge.responsive);
         let owner = Owner(self.numbers.key);
-        responsive.then(|| self.builders.entry(dpid).or_insert_with(|| SectionBuilder::new(owner)))
+        let origin = &self.tenant.origin;
+        responsive.then(|| self.builders.entry(dpid).or_insert_with(|| SectionBuilder::new(owner)).about(origin))
     }
 
     /// Finds the ways between all bridges of the tenant, and only those.
@@ -134,6 +135,7 @@ impl Compiler<'_> {
             let Some(builder) = self.at(dpid) else { continue };
             limits::compile(builder, tenant, key, &ports);
             for (port, selector) in ports {
+                builder.about(&selector.origin);
                 report_probes(builder, port);
                 let edge = Instruction::WriteMetadata { metadata: metadata::edge(key), mask: u64::MAX };
                 let here = || [Oxm::InPort(port, None)];
@@ -142,6 +144,7 @@ impl Compiler<'_> {
                 let copy = Instruction::ApplyActions(vec![Action::metered_copy(port_meter(port))]);
                 builder.flow(LEARN, 1, here(), vec![copy, Instruction::GotoTable(FORWARD)]);
             }
+            builder.about(&tenant.origin);
             guard::foreign(builder, key, fixed.keys().copied());
             let entered = Oxm::Metadata(metadata::edge(key), Some(metadata::TENANT | metadata::EDGE));
             match unknown {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use openflow::types::{DatapathId, MacAddr};
 use toml::de::DeTable;
 
+use super::chain::Verdict;
 use super::model::{BridgeName, Fabric, Glob, Origin, Policy, PortSelector, RateLimit, Tenant, UnknownUnicast};
 use super::rate;
 use super::report::{At, Draft, Place, Report};
@@ -175,6 +176,10 @@ impl Declared {
                 max_hosts: part.max_hosts,
                 rate_limit: part.rate_limit,
                 ports: part.ports.into_iter().map(port).collect::<Option<_>>()?,
+                default: Verdict::Allow,
+                functions: Vec::new(),
+                chains: Vec::new(),
+                rules: Vec::new(),
                 origin: origin(&part.place),
             })
         });

@@ -4,6 +4,7 @@
 //! mistake, so that one reading tells of all of them, each with its place and with what to write instead.
 
 mod between;
+mod chain;
 mod declared;
 mod diagnostic;
 mod model;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use self::declared::Declared;
 use self::report::{Draft, Place, Report};
 
+pub use self::chain::*;
 pub use self::diagnostic::{Diagnostic, Diagnostics, Label, Severity};
 pub use self::model::*;
 

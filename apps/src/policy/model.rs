@@ -8,6 +8,8 @@ use std::time::Duration;
 use openflow::types::{DatapathId, MacAddr};
 use wildmatch::WildMatch;
 
+use super::chain::{Chain, Function, Rule, Verdict};
+
 /// Everything that the operator's policy files say, over all files together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {
@@ -66,6 +68,14 @@ pub struct Tenant {
     pub rate_limit: Option<RateLimit>,
     /// Which ports are the tenant's.
     pub ports: Vec<PortSelector>,
+    /// What becomes of frames that no rule matches.
+    pub default: Verdict,
+    /// Its service functions, in file order.
+    pub functions: Vec<Function>,
+    /// Its service chains: higher priority first, then in file order.
+    pub chains: Vec<Chain>,
+    /// Its access rules: higher priority first, then in file order. The first that matches a frame decides.
+    pub rules: Vec<Rule>,
     /// Where it was declared.
     pub origin: Origin,
 }

@@ -9,7 +9,7 @@ use apps::compile::{Desired, compile};
 use apps::desired::BridgeState;
 use apps::interpreter::{Frame, Journey, follow};
 use apps::links;
-use apps::policy::{Glob, Origin, Policy, PortSelector, RateLimit, RateUnit, Tenant, UnknownUnicast};
+use apps::policy::{Glob, Origin, Policy, PortSelector, RateLimit, RateUnit, Tenant, UnknownUnicast, Verdict};
 use apps::trees::Tree;
 use apps::view::{Bridge, Carrier, Endpoint, Held, Host, Hosts, Link, PortView, View};
 use openflow::types::{DatapathId, MacAddr, PortNo};
@@ -326,6 +326,10 @@ fn tenant(number: usize, draw: &mut Draw) -> Tenant {
         max_hosts: 1024,
         rate_limit: limit(draw.chance(30)),
         ports: vec![selector],
+        default: Verdict::Allow,
+        functions: Vec::new(),
+        chains: Vec::new(),
+        rules: Vec::new(),
         origin,
     }
 }

@@ -279,7 +279,17 @@ impl Reading {
             instructions.sort_by_key(Instruction::order);
             // An entry with a lifetime isn't ours, whatever its cookie says.
             let cookie = if told.hard_timeout == 0 { told.cookie } else { openflow::types::Cookie(0) };
-            (key, Flow { cookie, idle_timeout: told.idle_timeout, flags: told.flags, instructions, hops: 0 })
+            (
+                key,
+                Flow {
+                    cookie,
+                    idle_timeout: told.idle_timeout,
+                    flags: told.flags,
+                    instructions,
+                    hops: 0,
+                    origin: None,
+                },
+            )
         });
         let groups =
             self.got_groups.into_iter().map(|told| (told.group, Group { kind: told.kind, buckets: told.buckets }));

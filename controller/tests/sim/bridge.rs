@@ -130,6 +130,7 @@ impl SimBridge {
                     flags: wanted.flags,
                     instructions: wanted.instructions,
                     hops: 0,
+                    origin: None,
                 };
                 section.flows.insert(key, flow);
             }
@@ -231,6 +232,7 @@ impl SimBridge {
             flags: Default::default(),
             instructions: Vec::new(),
             hops: 0,
+            origin: None,
         };
         self.section().flows.insert(key, flow);
     }
