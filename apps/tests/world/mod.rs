@@ -39,7 +39,7 @@ impl Draw {
 pub(crate) fn frame(destination: MacAddr, tags: usize) -> Frame {
     let source = MacAddr([2, 0, 0, 0, 0xee, 0xee]);
     let tags = [100, 4094 - 1][..tags].to_vec();
-    Frame { destination, source, ethertype: 0x88b5, tags, tunnel: None }
+    Frame { destination, source, ethertype: 0x88b5, tags, ..Frame::default() }
 }
 
 pub(crate) struct Fabric {
@@ -190,7 +190,7 @@ impl Fabric {
 
     /// What becomes of a frame that enters at a port.
     pub(crate) fn send(&self, states: &BTreeMap<DatapathId, BridgeState>, from: Endpoint, sent: &Frame) -> Journey {
-        follow(states, &self.wires, from, sent)
+        follow(states, &self.wires, &BTreeSet::new(), from, sent)
     }
 
     /// Something changes: what it was is the answer. `trees` are those in force before.

@@ -43,7 +43,7 @@ impl Draw {
 }
 
 pub(crate) fn frame(source: MacAddr, destination: MacAddr) -> Frame {
-    Frame { destination, source, ethertype: 0x88b5, tags: Vec::new(), tunnel: None }
+    Frame { destination, source, ethertype: 0x88b5, ..Frame::default() }
 }
 
 /// See the module's text.
@@ -273,11 +273,11 @@ impl World {
     pub(crate) fn arrive(&mut self, at: Endpoint, data: &Bytes, tunnel: Option<u64>, carrier: Carrier) {
         let octets = |from: usize| MacAddr(data[from..from + 6].try_into().unwrap());
         let ethertype = u16::from_be_bytes([data[12], data[13]]);
-        let frame = Frame { destination: octets(0), source: octets(6), ethertype, tags: Vec::new(), tunnel };
+        let frame = Frame { destination: octets(0), source: octets(6), ethertype, tunnel, ..Frame::default() };
         let frame = frame.carried(carrier);
         let tunnel = frame.tunnel;
         let Some(bridge) = self.bridges.get_mut(&at.bridge).filter(|bridge| bridge.session.is_some()) else { return };
-        for output in walk(&bridge.state, at.port, frame) {
+        for output in walk(&bridge.state, at, &BTreeSet::new(), frame) {
             if let Output::Controller(_, table) = output {
                 let fields = [Oxm::InPort(at.port, None)].into_iter().chain(tunnel.map(|key| Oxm::TunnelId(key, None)));
                 let packet = packet_in(table, Match::new(fields), data.clone());
@@ -297,7 +297,7 @@ impl World {
     }
 
     pub(crate) fn follow(&self, from: Endpoint, sent: &Frame) -> Journey {
-        follow(&self.states(), &self.open_wires(), from, sent)
+        follow(&self.states(), &self.open_wires(), &BTreeSet::new(), from, sent)
     }
 
     /// Every port that isn't the end of a wire, with the tenant that its name tells.

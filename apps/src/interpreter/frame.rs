@@ -1,0 +1,297 @@
+//! What entries can see of a frame, and what they keep beside it on its way through a bridge.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use openflow::action::Multipath;
+use openflow::narrow::U13;
+use openflow::oxm::{Maskable, Oxm};
+use openflow::types::{MacAddr, PortNo};
+
+use crate::links::tagged;
+use crate::view::Carrier;
+
+/// What entries can see of a frame.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Frame {
+    /// Destination.
+    pub destination: MacAddr,
+    /// Source.
+    pub source: MacAddr,
+    /// Ethernet type behind any tags.
+    pub ethertype: u16,
+    /// VLAN ids of its tags, the outermost first.
+    pub tags: Vec<u16>,
+    /// Key of the tunnel that it came through, or will go through.
+    pub tunnel: Option<u64>,
+    /// What it carries. Whoever builds a frame gives it the Ethernet type that goes with this.
+    pub network: Network,
+}
+
+/// What entries can see of what a frame carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Network {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// ARP for IPv4 (RFC 826).
+    Arp {
+        /// 1: request, 2: reply.
+        op: u16,
+        /// Sender's MAC address.
+        sha: MacAddr,
+        /// Sender's IPv4 address.
+        spa: Ipv4Addr,
+        /// Target's IPv4 address.
+        tpa: Ipv4Addr,
+    },
+    /// IPv4.
+    Ipv4 {
+        /// Source.
+        source: Ipv4Addr,
+        /// Destination.
+        destination: Ipv4Addr,
+        /// IP protocol.
+        protocol: u8,
+        /// What it carries.
+        transport: Transport,
+    },
+    /// IPv6.
+    Ipv6 {
+        /// Source.
+        source: Ipv6Addr,
+        /// Destination.
+        destination: Ipv6Addr,
+        /// The next header behind any extensions.
+        protocol: u8,
+        /// What it carries.
+        transport: Transport,
+    },
+}
+
+/// What entries can see of what an IP packet carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transport {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// TCP, UDP or SCTP.
+    Ports {
+        /// Source port.
+        source: u16,
+        /// Destination port.
+        destination: u16,
+    },
+    /// ICMP or ICMPv6.
+    Icmp {
+        /// Its type.
+        kind: u8,
+        /// Whom neighbour discovery asks for, or tells of (RFC 4861 §4.3, §4.4).
+        target: Option<Ipv6Addr>,
+    },
+}
+
+/// IP protocol numbers (IANA).
+pub mod protocol {
+    /// ICMP.
+    pub const ICMP: u8 = 1;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// ICMPv6.
+    pub const ICMPV6: u8 = 58;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
+}
+
+impl Network {
+    /// The Ethernet type of frames that carry this; `None`: nothing is known.
+    pub const fn ethertype(&self) -> Option<u16> {
+        match self {
+            Self::Unknown => None,
+            Self::Arp { .. } => Some(0x0806),
+            Self::Ipv4 { .. } => Some(0x0800),
+            Self::Ipv6 { .. } => Some(0x86dd),
+        }
+    }
+
+    /// Protocol and what it carries, of an IP packet.
+    const fn ip(&self) -> Option<(u8, Transport)> {
+        match self {
+            Self::Ipv4 { protocol, transport, .. } | Self::Ipv6 { protocol, transport, .. } => {
+                Some((*protocol, *transport))
+            }
+            _ => None,
+        }
+    }
+
+    /// Source and destination of an IP packet.
+    const fn addresses(&self) -> Option<(IpAddr, IpAddr)> {
+        match self {
+            Self::Ipv4 { source, destination, .. } => Some((IpAddr::V4(*source), IpAddr::V4(*destination))),
+            Self::Ipv6 { source, destination, .. } => Some((IpAddr::V6(*source), IpAddr::V6(*destination))),
+            _ => None,
+        }
+    }
+
+    /// Source and destination port of a packet of this protocol.
+    const fn ports(&self, wanted: u8) -> Option<(u16, u16)> {
+        match self.ip() {
+            Some((protocol, Transport::Ports { source, destination })) if protocol == wanted => {
+                Some((source, destination))
+            }
+            _ => None,
+        }
+    }
+
+    /// Type and target of a packet of this protocol.
+    const fn icmp(&self, wanted: u8) -> Option<(u8, Option<Ipv6Addr>)> {
+        match self.ip() {
+            Some((protocol, Transport::Icmp { kind, target })) if protocol == wanted => Some((kind, target)),
+            _ => None,
+        }
+    }
+}
+
+impl Frame {
+    /// How it arrives at the other end of a link.
+    #[must_use]
+    pub fn carried(mut self, carrier: Carrier) -> Self {
+        self.tunnel = match carrier {
+            Carrier::Tunnel => self.tunnel.or(Some(0)),
+            Carrier::Dedicated(key) => Some(key.into()),
+            Carrier::Vlan => None,
+        };
+        self
+    }
+
+    /// A hash of its addresses and ports that is the same in both directions.
+    fn symmetric_hash(&self, basis: u16) -> u64 {
+        let ends = match (self.network.addresses(), self.network.ip()) {
+            (Some((source, destination)), Some((_, transport))) => {
+                let (from, to) = match transport {
+                    Transport::Ports { source, destination } => (source, destination),
+                    _ => (0, 0),
+                };
+                let octets = |address, port: u16| {
+                    let address = match address {
+                        IpAddr::V4(address) => address.to_ipv6_mapped(),
+                        IpAddr::V6(address) => address,
+                    };
+                    (address.octets(), port)
+                };
+                [octets(source, from), octets(destination, to)]
+            }
+            _ => [self.source, self.destination].map(|mac| {
+                let mut octets = [0; 16];
+                octets[..6].copy_from_slice(&mac.0);
+                (octets, 0)
+            }),
+        };
+        let (low, high) = (ends[0].min(ends[1]), ends[0].max(ends[1]));
+        // FNV-1a.
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut add = |octet: u8| hash = (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3);
+        basis.to_be_bytes().into_iter().for_each(&mut add);
+        for (address, port) in [low, high] {
+            address.into_iter().chain(port.to_be_bytes()).for_each(&mut add);
+        }
+        // Its low bits alone are made of low bits; links are few.
+        hash ^ hash >> 32
+    }
+}
+
+/// A frame with what entries hand on from table to table.
+#[derive(Clone, Debug)]
+pub(super) struct Packet {
+    pub(super) frame: Frame,
+    pub(super) metadata: u64,
+    pub(super) reg0: u32,
+}
+
+impl Packet {
+    /// Has it, coming in by this port, what a match asks for? Fields that the pipeline doesn't use match nothing.
+    pub(super) fn has(&self, in_port: PortNo, field: &Oxm) -> bool {
+        fn masked<T: Maskable>(actual: &T, wanted: &T, mask: Option<&T>) -> bool {
+            mask.map_or(actual == wanted, |mask| actual.masked(mask) == wanted.masked(mask))
+        }
+        fn known<T: Maskable>(actual: Option<T>, wanted: &T, mask: Option<&T>) -> bool {
+            actual.is_some_and(|actual| masked(&actual, wanted, mask))
+        }
+        let frame = &self.frame;
+        let from = |protocol| frame.network.ports(protocol).map(|(source, _)| source);
+        let to = |protocol| frame.network.ports(protocol).map(|(_, destination)| destination);
+        match field {
+            Oxm::InPort(port, _) => *port == in_port,
+            Oxm::Metadata(value, mask) => masked(&self.metadata, value, mask.as_ref()),
+            Oxm::Reg0(value, mask) => masked(&self.reg0, value, mask.as_ref()),
+            Oxm::EthDst(value, mask) => masked(&frame.destination, value, mask.as_ref()),
+            Oxm::EthSrc(value, mask) => masked(&frame.source, value, mask.as_ref()),
+            Oxm::EthType(value, _) => frame.ethertype == *value,
+            Oxm::VlanVid(value, mask) => {
+                masked(&frame.tags.first().map_or(U13::low(0), |&vid| tagged(vid)), value, mask.as_ref())
+            }
+            Oxm::TunnelId(value, mask) => masked(&frame.tunnel.unwrap_or(0), value, mask.as_ref()),
+            Oxm::IpProto(value, _) => frame.network.ip().is_some_and(|(protocol, _)| protocol == *value),
+            Oxm::TcpSrc(value, mask) => known(from(protocol::TCP), value, mask.as_ref()),
+            Oxm::TcpDst(value, mask) => known(to(protocol::TCP), value, mask.as_ref()),
+            Oxm::UdpSrc(value, mask) => known(from(protocol::UDP), value, mask.as_ref()),
+            Oxm::UdpDst(value, mask) => known(to(protocol::UDP), value, mask.as_ref()),
+            Oxm::SctpSrc(value, mask) => known(from(protocol::SCTP), value, mask.as_ref()),
+            Oxm::SctpDst(value, mask) => known(to(protocol::SCTP), value, mask.as_ref()),
+            Oxm::Icmpv4Type(value, _) => frame.network.icmp(protocol::ICMP).is_some_and(|(kind, _)| kind == *value),
+            Oxm::Icmpv6Type(value, _) => frame.network.icmp(protocol::ICMPV6).is_some_and(|(kind, _)| kind == *value),
+            Oxm::Ipv6NdTarget(value, mask) => {
+                let target = frame.network.icmp(protocol::ICMPV6).and_then(|(_, target)| target);
+                known(target, value, mask.as_ref())
+            }
+            _ => match (field, &frame.network) {
+                (Oxm::Ipv4Src(value, mask), Network::Ipv4 { source, .. }) => masked(source, value, mask.as_ref()),
+                (Oxm::Ipv4Dst(value, mask), Network::Ipv4 { destination, .. }) => {
+                    masked(destination, value, mask.as_ref())
+                }
+                (Oxm::Ipv6Src(value, mask), Network::Ipv6 { source, .. }) => masked(source, value, mask.as_ref()),
+                (Oxm::Ipv6Dst(value, mask), Network::Ipv6 { destination, .. }) => {
+                    masked(destination, value, mask.as_ref())
+                }
+                (Oxm::ArpOp(value, _), Network::Arp { op, .. }) => op == value,
+                (Oxm::ArpSpa(value, mask), Network::Arp { spa, .. }) => masked(spa, value, mask.as_ref()),
+                (Oxm::ArpTpa(value, mask), Network::Arp { tpa, .. }) => masked(tpa, value, mask.as_ref()),
+                (Oxm::ArpSha(value, mask), Network::Arp { sha, .. }) => masked(sha, value, mask.as_ref()),
+                _ => false,
+            },
+        }
+    }
+
+    /// Gives a field a value. Those that the pipeline doesn't set stay as they are.
+    pub(super) fn set(&mut self, field: &Oxm) {
+        match field {
+            Oxm::Metadata(value, _) => self.metadata = *value,
+            Oxm::Reg0(value, _) => self.reg0 = *value,
+            Oxm::EthDst(value, _) => self.frame.destination = *value,
+            Oxm::EthSrc(value, _) => self.frame.source = *value,
+            Oxm::TunnelId(value, _) => self.frame.tunnel = Some(*value),
+            Oxm::VlanVid(value, _) => {
+                if let Some(outer) = self.frame.tags.first_mut() {
+                    *outer = value.get() & 0xfff;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Chooses a link and writes its number into register 0; other fields stay as they are.
+    ///
+    /// The hash is ours: of the IP addresses and ports, else of the Ethernet addresses, equal in both directions. Open
+    /// vSwitch's own hash chooses otherwise, so where links stand for instances of a function, the one that is chosen here
+    /// may not be the one in the network.
+    pub(super) fn choose(&mut self, multipath: &Multipath) {
+        let (offset, bits) = (multipath.range.offset(), multipath.range.n_bits());
+        if offset + bits <= 32 && multipath.dst.info().is_some_and(|info| info.name == "reg0") {
+            let links = u64::from(multipath.max_link) + 1;
+            let link = self.frame.symmetric_hash(multipath.basis) % links;
+            let mask = ((1 << bits) - 1) << offset;
+            self.reg0 = (u64::from(self.reg0) & !mask | link << offset & mask) as u32;
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Walks a frame through a bridge's tables, as the specification says a bridge does (OpenFlow 1.3.5 §5) and
+//! `ovs-actions(7)` says of Open vSwitch's own actions. It knows the fields, actions and instructions that the pipeline uses.
+
+mod frame;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use openflow::action::Action;
+use openflow::group::{Bucket, GroupType};
+use openflow::instruction::Instruction;
+use openflow::matching::Match;
+use openflow::types::{DatapathId, GroupId, MeterId, PortNo, TableId};
+
+use self::frame::Packet;
+use crate::desired::{BridgeState, Flow, FlowKey};
+use crate::view::{Carrier, Endpoint};
+
+pub use self::frame::{Frame, Network, Transport, protocol};
+
+/// What a bridge does with a frame.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Output {
+    /// It leaves by a port.
+    Port(PortNo, Frame),
+    /// A copy goes to the controller, within a meter's rate.
+    Controller(MeterId, TableId),
+}
+
+/// What happens to a frame in a bridge, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event<'a> {
+    /// It is looked up in a table.
+    Table {
+        /// The table.
+        table: TableId,
+        /// The entry that it hits; `None`: it hits none, and ends there.
+        hit: Option<(&'a FlowKey, &'a Flow)>,
+    },
+    /// It passes a meter, if that has something left.
+    Meter(MeterId),
+    /// A bucket of a group gets a copy.
+    Bucket {
+        /// The group.
+        group: GroupId,
+        /// The bucket's place in it, from 0.
+        bucket: usize,
+    },
+    /// It, or a copy, leaves.
+    Output(Output),
+    /// It has been through so much that the rest isn't followed; an Open vSwitch drops it then.
+    Bound,
+}
+
+/// What became of a frame and its copies in a whole fabric.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Journey {
+    /// How many copies left by which port that leads to no other bridge.
+    pub copies: BTreeMap<Endpoint, usize>,
+    /// How often which link was passed, by the end that it was passed from.
+    pub passes: BTreeMap<Endpoint, usize>,
+    /// Did some copy leave by such a port looking other than what was sent?
+    pub altered: bool,
+}
+
+/// Steps after which a frame that still travels is taken for a storm, which would never end.
+pub const STORM: usize = 2000;
+
+/// Lookups and groups in one bridge after which the rest isn't followed, and how deep they may lie in each other: as many
+/// as Open vSwitch allows (`MAX_RESUBMITS` and `MAX_DEPTH` in its `ofproto/ofproto-dpif-xlate.c`).
+const STEPS: usize = 4096;
+const DEPTH: usize = 64;
+
+/// Follows a frame that enters at a port until all its copies have left or ended. `wires` tell for both ends of each link
+/// where it leads; `down` are the ports without carrier.
+pub fn follow(
+    states: &BTreeMap<DatapathId, BridgeState>,
+    wires: &BTreeMap<Endpoint, (Endpoint, Carrier)>,
+    down: &BTreeSet<Endpoint>,
+    from: Endpoint,
+    sent: &Frame,
+) -> Journey {
+    let mut journey = Journey::default();
+    let mut queue = VecDeque::from([(from, sent.clone())]);
+    for _ in 0..STORM {
+        let Some((at, frame)) = queue.pop_front() else { break };
+        let Some(state) = states.get(&at.bridge) else { continue };
+        observe(state, at, down, frame, |event| {
+            let Event::Output(Output::Port(port, frame)) = event else { return };
+            let here = Endpoint { bridge: at.bridge, port };
+            if let Some((there, carrier)) = wires.get(&here) {
+                *journey.passes.entry(here).or_default() += 1;
+                queue.push_back((*there, frame.carried(*carrier)));
+            } else {
+                *journey.copies.entry(here).or_default() += 1;
+                journey.altered |= Frame { tunnel: sent.tunnel, ..frame } != *sent;
+            }
+        });
+    }
+    journey
+}
+
+/// What a bridge that holds `state` does with a frame that comes in at a port, `down` being ports without carrier.
+pub fn walk(state: &BridgeState, at: Endpoint, down: &BTreeSet<Endpoint>, frame: Frame) -> Vec<Output> {
+    let mut outputs = Vec::new();
+    observe(state, at, down, frame, |event| {
+        if let Event::Output(output) = event {
+            outputs.push(output);
+        }
+    });
+    outputs
+}
+
+/// As [`walk`], but tells of all that happens on the way.
+pub fn observe<'a>(
+    state: &'a BridgeState,
+    at: Endpoint,
+    down: &BTreeSet<Endpoint>,
+    frame: Frame,
+    tell: impl FnMut(Event<'a>),
+) {
+    let mut walk = Walk { state, at, down, steps: 0, depth: 0, tell };
+    walk.tables(TableId(0), &mut Packet { frame, metadata: 0, reg0: 0 });
+}
+
+struct Walk<'a, 'b, F> {
+    state: &'a BridgeState,
+    at: Endpoint,
+    down: &'b BTreeSet<Endpoint>,
+    steps: usize,
+    depth: usize,
+    tell: F,
+}
+
+/// `in_port` of a resubmission that says: the one that it came in by. Reserved numbers have 16 bits there.
+const SAME_PORT: u16 = PortNo::IN_PORT.0 as u16;
+
+impl<'a, F: FnMut(Event<'a>)> Walk<'a, '_, F> {
+    /// May it go on? Only this keeps groups and resubmissions that lead to each other from going on for ever.
+    fn step(&mut self) -> bool {
+        self.steps += 1;
+        if self.steps < STEPS && self.depth < DEPTH {
+            return true;
+        }
+        // Told once, not by all that comes to it.
+        if self.steps <= STEPS {
+            (self.tell)(Event::Bound);
+        }
+        self.steps = STEPS;
+        false
+    }
+
+    /// From a table on, until no table follows.
+    fn tables(&mut self, first: TableId, packet: &mut Packet) {
+        let mut next = Some(first);
+        while let Some(table) = next.take() {
+            if !self.step() {
+                return;
+            }
+            let hit = self.lookup(table, packet);
+            (self.tell)(Event::Table { table, hit });
+            for instruction in hit.iter().flat_map(|(_, flow)| &flow.instructions) {
+                match instruction {
+                    Instruction::Meter(meter) => (self.tell)(Event::Meter(*meter)),
+                    Instruction::ApplyActions(actions) => self.apply(actions, packet, table),
+                    Instruction::WriteMetadata { metadata, mask } => {
+                        packet.metadata = packet.metadata & !mask | metadata & mask;
+                    }
+                    // Tables only ever lead to later ones.
+                    Instruction::GotoTable(later) if *later > table => next = Some(*later),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn lookup(&self, table: TableId, packet: &Packet) -> Option<(&'a FlowKey, &'a Flow)> {
+        let lowest = |table| FlowKey { table, priority: 0, matching: Match::default() };
+        let entries = lowest(table)..lowest(TableId(table.0.saturating_add(1)));
+        let has = |field| packet.has(self.at.port, field);
+        let state = self.state;
+        let hits = state.values().filter_map(|section| {
+            section
+                .flows
+                .range(&entries.start..&entries.end)
+                .rev()
+                .find(|(key, _)| key.matching.fields().iter().all(has))
+        });
+        hits.max_by_key(|(key, _)| key.priority)
+    }
+
+    fn apply(&mut self, actions: &[Action], packet: &mut Packet, table: TableId) {
+        for action in actions {
+            match action {
+                Action::Output { port: PortNo::IN_PORT, .. } => {
+                    (self.tell)(Event::Output(Output::Port(self.at.port, packet.frame.clone())));
+                }
+                // A bridge never sends a frame back by plain output.
+                Action::Output { port, .. } if *port != self.at.port => {
+                    (self.tell)(Event::Output(Output::Port(*port, packet.frame.clone())));
+                }
+                Action::Controller2(_) => {
+                    if let Some(meter) = action.copy_meter() {
+                        (self.tell)(Event::Output(Output::Controller(meter, table)));
+                    }
+                }
+                Action::SetField(field) => packet.set(field),
+                Action::Multipath(multipath) => packet.choose(multipath),
+                Action::PushVlan { .. } => packet.frame.tags.insert(0, 0),
+                Action::PopVlan {} if !packet.frame.tags.is_empty() => drop(packet.frame.tags.remove(0)),
+                Action::Group { group } => self.group(*group, packet, table),
+                Action::Clone(nested) => self.deeper(|walk| walk.apply(&nested.0, &mut packet.clone(), table)),
+                // What happens there stays with the packet.
+                Action::Resubmit { in_port: SAME_PORT, table: later } if *later > table => {
+                    self.deeper(|walk| walk.tables(*later, packet));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn deeper(&mut self, go: impl FnOnce(&mut Self)) {
+        self.depth += 1;
+        go(self);
+        self.depth -= 1;
+    }
+
+    /// Buckets change copies, never the packet itself.
+    fn group(&mut self, id: GroupId, packet: &Packet, table: TableId) {
+        let state = self.state;
+        let group = state.values().find_map(|section| section.groups.get(&id));
+        let Some(group) = group.filter(|_| self.step()) else { return };
+        let (down, bridge) = (self.down, self.at.bridge);
+        // The pipeline has no groups that watch groups.
+        let lives = |bucket: &Bucket| !down.contains(&Endpoint { bridge, port: bucket.watch_port });
+        let most = match group.kind {
+            GroupType::All => usize::MAX,
+            GroupType::FastFailover => 1,
+            _ => 0,
+        };
+        let numbered = group.buckets.iter().enumerate();
+        for (at, bucket) in numbered.filter(|(_, bucket)| group.kind == GroupType::All || lives(bucket)).take(most) {
+            (self.tell)(Event::Bucket { group: id, bucket: at });
+            self.deeper(|walk| walk.apply(&bucket.actions, &mut packet.clone(), table));
+        }
+    }
+}
