@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use openflow::types::{DatapathId, PortNo};
 
-use crate::policy::{Policy, PortSelector, Tenant};
+use crate::policy::{Origin, Policy, PortSelector, Tenant};
 use crate::view::{Endpoint, View};
 
 /// A port of a tenant.
@@ -16,11 +16,26 @@ pub struct Attached {
     pub selector: PortSelector,
 }
 
+/// A port of a tenant's service function.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServicePort {
+    /// The tenant's name.
+    pub tenant: String,
+    /// The function's name.
+    pub function: String,
+    /// The name of the function's instance.
+    pub instance: String,
+    /// What the policy says of the instance.
+    pub origin: Origin,
+}
+
 /// What a port is for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PortUse {
     /// It belongs to a tenant.
     Tenant(Box<Attached>),
+    /// It belongs to a tenant's service function.
+    Function(Box<ServicePort>),
     /// It may become a link.
     Candidate,
     /// Nothing: frames from it go nowhere.
@@ -32,6 +47,9 @@ impl PortUse {
     pub fn same_owner(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tenant(one), Self::Tenant(two)) => one.tenant == two.tenant,
+            (Self::Function(one), Self::Function(two)) => {
+                (&one.tenant, &one.function, &one.instance) == (&two.tenant, &two.function, &two.instance)
+            }
             (Self::Candidate, Self::Candidate) | (Self::Unused, Self::Unused) => true,
             _ => false,
         }
@@ -74,6 +92,9 @@ pub fn attach(policy: &Policy, view: &View) -> Attachments {
         let dpid_text = dpid.to_string();
         for (number, port) in &bridge.ports {
             let claims = |tenant: &Tenant| {
+                if let Some(service) = service(tenant, &bridge.name, &dpid_text, &port.name) {
+                    return Some((service.origin.clone(), PortUse::Function(Box::new(service))));
+                }
                 let hit = |selector: &&PortSelector| {
                     (selector.bridge.matches(&bridge.name) || selector.bridge.matches(&dpid_text))
                         && selector.port.matches(&port.name)
@@ -81,17 +102,18 @@ pub fn attach(policy: &Policy, view: &View) -> Attachments {
                         && (*number != PortNo::LOCAL || selector.port.is_literal())
                 };
                 // The most exact selector speaks for the port: one that names it before a glob.
-                tenant.ports.iter().filter(hit).max_by_key(|s| (s.port.is_literal(), s.bridge.is_literal())).cloned()
+                let exact = |selector: &&PortSelector| (selector.port.is_literal(), selector.bridge.is_literal());
+                let selector = tenant.ports.iter().filter(hit).max_by_key(exact)?.clone();
+                let origin = selector.origin.clone();
+                Some((origin, PortUse::Tenant(Box::new(Attached { tenant: tenant.name.clone(), selector }))))
             };
             let mut claimed = policy.tenants.iter().filter_map(|tenant| Some((tenant, claims(tenant)?)));
             let used = match (claimed.next(), claimed.next()) {
-                (Some((tenant, selector)), None) => {
-                    PortUse::Tenant(Box::new(Attached { tenant: tenant.name.clone(), selector }))
-                }
-                (Some((one, first)), Some((other, second))) => {
+                (Some((_, (_, used))), None) => used,
+                (Some((one, (first, _))), Some((other, (second, _)))) => {
                     attachments.problems.push(format!(
-                        "port `{}` of bridge `{}` is claimed by tenant `{}` ({}) and tenant `{}` ({}): nobody gets it; narrow one of the two patterns",
-                        port.name, bridge.name, one.name, first.origin, other.name, second.origin,
+                        "port `{}` of bridge `{}` is claimed by tenant `{}` ({first}) and tenant `{}` ({second}): nobody gets it; narrow one of the two patterns",
+                        port.name, bridge.name, one.name, other.name,
                     ));
                     PortUse::Unused
                 }
@@ -102,6 +124,19 @@ pub fn attach(policy: &Policy, view: &View) -> Attachments {
         }
     }
     attachments
+}
+
+/// The tenant's service function that a port belongs to.
+fn service(tenant: &Tenant, bridge: &str, dpid: &str, port: &str) -> Option<ServicePort> {
+    let all = tenant.functions.iter().flat_map(|function| function.instances.iter().map(move |it| (function, it)));
+    let mut here = all.filter(|(_, it)| it.bridge == bridge || it.bridge == dpid);
+    let (function, instance) = here.find(|(_, it)| it.ingress == port || it.egress == port)?;
+    Some(ServicePort {
+        tenant: tenant.name.clone(),
+        function: function.name.clone(),
+        instance: instance.name.clone(),
+        origin: instance.origin.clone(),
+    })
 }
 
 fn may_link(policy: &Policy, port: &str) -> bool {

@@ -45,13 +45,14 @@ pub fn compile(policy: &Policy, allocations: &Allocations, view: &View, hosts: &
     let mut desired = Desired::default();
     let answering = || view.bridges.iter().filter(|(_, bridge)| bridge.responsive).map(|(dpid, _)| *dpid);
     desired.bridges = answering().map(|dpid| (dpid, BridgeState::new())).collect();
-    let sections = answering().map(|dpid| (dpid, fabric::compile(dpid, policy, &attachments, view))).collect();
+    let sections =
+        answering().map(|dpid| (dpid, fabric::compile(dpid, policy, allocations, &attachments, view))).collect();
     desired.set(Owner::FABRIC, sections);
     let none = Hosts::new();
     for tenant in &policy.tenants {
         let Some(numbers) = allocations.of(&tenant.name) else { continue };
         let learnt = hosts.get(&tenant.name).unwrap_or(&none);
-        let network = tenants::compile(tenant, numbers, &attachments, view, learnt);
+        let network = tenants::compile(tenant, allocations, &attachments, view, learnt);
         desired.set(Owner(numbers.key), network.sections);
         desired.trees.insert(tenant.name.clone(), network.tree);
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::{BufMut, BytesMut};
 use openflow::action::Action;
 use openflow::flow::FlowModFlags;
 use openflow::group::{Bucket, GroupType};
@@ -11,9 +12,11 @@ use openflow::matching::Match;
 use openflow::meter::{Band, MeterFlags};
 use openflow::oxm::Oxm;
 use openflow::types::{Cookie, GroupId, MeterId, TableId};
+use openflow::wire::Wire;
 
-use crate::marks::{Owner, cookie};
+use crate::marks::{Owner, cookie, metadata};
 use crate::policy::{Origin, RateLimit, RateUnit};
+use crate::trees::spread;
 
 /// What makes a flow entry that entry; all else is its value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,6 +116,30 @@ pub fn counts(state: &BridgeState) -> Counts {
     })
 }
 
+/// An entry of a tenant's rules or chains, before it is said in which version of them it is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Draft {
+    pub(crate) table: TableId,
+    pub(crate) priority: u16,
+    /// Without metadata.
+    pub(crate) matching: Match,
+    pub(crate) instructions: Vec<Instruction>,
+    pub(crate) origin: Origin,
+}
+
+/// A number for what these entries say together: other entries have, but for chance, another one.
+pub(crate) fn version(drafts: &[Draft]) -> u64 {
+    let mut octets = BytesMut::new();
+    for draft in drafts {
+        octets.put_u8(draft.table.0);
+        octets.put_u16(draft.priority);
+        draft.matching.put(&mut octets);
+        draft.instructions.iter().for_each(|instruction| instruction.put(&mut octets));
+    }
+    let octets: Vec<u64> = octets.iter().map(|octet| u64::from(*octet)).collect();
+    spread(0, &octets) & metadata::VERSION_MAX
+}
+
 /// Collects an owner's entries for one bridge.
 #[derive(Debug)]
 pub(crate) struct SectionBuilder {
@@ -148,6 +175,17 @@ impl SectionBuilder {
         let entry = self.section.flows.entry(key);
         debug_assert!(matches!(entry, std::collections::btree_map::Entry::Vacant(_)), "made twice: {entry:?}");
         entry.or_insert(flow)
+    }
+
+    /// Adds the entries of a version of a tenant's rules and chains: for frames that entered here under that version.
+    pub(crate) fn versioned(&mut self, key: u32, drafts: Vec<Draft>) {
+        let version = version(&drafts);
+        let mask = metadata::TENANT | metadata::EDGE | metadata::VERSION;
+        for draft in drafts {
+            let entered = Oxm::Metadata(metadata::entered(key, version), Some(mask));
+            let fields = draft.matching.fields().iter().cloned().chain([entered]);
+            self.about(&draft.origin).flow(draft.table, draft.priority, fields, draft.instructions);
+        }
     }
 
     pub(crate) fn group(&mut self, id: GroupId, buckets: Vec<Bucket>) {

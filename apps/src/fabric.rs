@@ -4,6 +4,7 @@ use openflow::action::Action;
 use openflow::oxm::Oxm;
 use openflow::types::{DatapathId, MacAddr, PortNo};
 
+use crate::allocation::Allocations;
 use crate::attachment::{Attachments, PortUse};
 use crate::desired::{Section, SectionBuilder, apply, drop};
 use crate::limits;
@@ -39,7 +40,13 @@ pub(crate) fn report_probes(builder: &mut SectionBuilder, port: PortNo) {
 }
 
 /// The fabric's own entries on a bridge that answers.
-pub fn compile(dpid: DatapathId, policy: &Policy, attachments: &Attachments, view: &View) -> Section {
+pub fn compile(
+    dpid: DatapathId,
+    policy: &Policy,
+    allocations: &Allocations,
+    attachments: &Attachments,
+    view: &View,
+) -> Section {
     let mut builder = SectionBuilder::new(Owner::FABRIC);
     builder.flow(ADMIT, 30, [Oxm::EthDst(RESERVED.0, Some(RESERVED.1))], drop());
     builder.flow(GUARD, 100, [Oxm::EthSrc(GROUP_BIT, Some(GROUP_BIT))], drop());
@@ -56,7 +63,7 @@ pub fn compile(dpid: DatapathId, policy: &Policy, attachments: &Attachments, vie
         }
     }
     limits::pass(&mut builder);
-    for (meter, limit) in limits::at(dpid, policy, attachments, view) {
+    for (meter, limit) in limits::at(dpid, policy, allocations, attachments, view) {
         builder.meter(meter, limit.limit);
     }
     builder.build()

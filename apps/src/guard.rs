@@ -1,11 +1,13 @@
 //! Who may send as whom: pinned ports, and addresses that are pinned elsewhere.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 use openflow::oxm::Oxm;
 use openflow::types::{MacAddr, PortNo};
 
 use crate::desired::{SectionBuilder, drop, go};
+use crate::links::tagged;
 use crate::marks::metadata;
 use crate::pipeline::{GUARD, LIMIT_PORT};
 use crate::policy::PortSelector;
@@ -73,6 +75,14 @@ pub(crate) fn foreign(builder: &mut SectionBuilder, key: u32, pinned: impl Itera
     for mac in pinned {
         let tenant = Oxm::Metadata(metadata::edge(key), Some(metadata::TENANT | metadata::EDGE));
         builder.flow(GUARD, 15, [tenant, Oxm::EthSrc(mac, None)], drop());
+    }
+}
+
+/// On tunnels of fixed key a tag marks frames for service functions, where a tenant's own tag could be.
+pub(crate) fn marks(builder: &mut SectionBuilder, key: u32, vlans: BTreeSet<u16>) {
+    for vlan in vlans {
+        let tenant = Oxm::Metadata(metadata::link(key), Some(metadata::TENANT));
+        builder.flow(GUARD, 100, [tenant, Oxm::VlanVid(tagged(vlan), None)], drop());
     }
 }
 

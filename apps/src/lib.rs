@@ -5,6 +5,9 @@
 
 pub mod allocation;
 pub mod attachment;
+mod balance;
+pub mod chains;
+mod classifiers;
 pub mod compile;
 pub mod desired;
 pub mod fabric;
@@ -16,6 +19,7 @@ pub mod marks;
 pub mod pipeline;
 pub mod policy;
 pub mod reconcile;
+mod rules;
 pub mod tenants;
 pub mod trees;
 pub mod view;

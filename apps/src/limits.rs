@@ -7,20 +7,23 @@ use openflow::instruction::Instruction;
 use openflow::oxm::Oxm;
 use openflow::types::{DatapathId, MeterId, PortNo};
 
+use crate::allocation::{self, Allocations};
 use crate::attachment::{Attachments, PortUse};
 use crate::desired::{SectionBuilder, go};
-use crate::marks::{metadata, port_limit, tenant_limit};
+use crate::marks::{chain_limit, metadata, port_limit, step_of, tenant_limit};
 use crate::pipeline::{LEARN, LIMIT_PORT, LIMIT_TENANT};
 use crate::policy::{Policy, PortSelector, RateLimit, Tenant};
 use crate::view::{Endpoint, View};
 
 /// What a limit is set on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Limited {
+pub enum Limited<'a> {
     /// What one port sends.
     Port(PortNo),
     /// What all of the tenant's ports at the bridge send.
     Bridge,
+    /// What enters one of its chains at the bridge.
+    Chain(&'a str),
 }
 
 /// A limit as it stands at one bridge.
@@ -29,7 +32,7 @@ pub struct Limit<'a> {
     /// Whose.
     pub tenant: &'a str,
     /// What it is set on.
-    pub on: Limited,
+    pub on: Limited<'a>,
     /// How much is let through.
     pub limit: RateLimit,
 }
@@ -38,6 +41,7 @@ pub struct Limit<'a> {
 pub fn at<'a>(
     dpid: DatapathId,
     policy: &'a Policy,
+    allocations: &Allocations,
     attachments: &'a Attachments,
     view: &View,
 ) -> BTreeMap<MeterId, Limit<'a>> {
@@ -52,8 +56,16 @@ pub fn at<'a>(
         }
     }
     for tenant in &policy.tenants {
-        if let (Some(limit), Some(port)) = (tenant.rate_limit, lowest.get(tenant.name.as_str())) {
+        let Some(port) = lowest.get(tenant.name.as_str()) else { continue };
+        if let Some(limit) = tenant.rate_limit {
             limits.insert(tenant_limit(*port), Limit { tenant: &tenant.name, on: Limited::Bridge, limit });
+        }
+        for chain in &tenant.chains {
+            let numbers = allocations.of(&allocation::chain(tenant, chain));
+            if let (Some(limit), Some(numbers)) = (chain.rate_limit, numbers) {
+                let limit = Limit { tenant: &tenant.name, on: Limited::Chain(&chain.name), limit };
+                limits.insert(chain_limit(step_of(numbers.key)), limit);
+            }
         }
     }
     limits

@@ -27,9 +27,20 @@ pub fn usable(carrier: Carrier, numbers: Numbers) -> bool {
     }
 }
 
+/// Can such links carry frames in this mode, if they can carry the tenant's others?
+pub(crate) fn carries(carrier: Carrier, mode: Mode) -> bool {
+    match mode {
+        Mode::Waypoint(waypoint) => carrier == Carrier::Tunnel || waypoint.numbers.vlan.is_some(),
+        _ => true,
+    }
+}
+
 /// The mark as a VLAN id, where a tag carries it; `None`: the tunnel key does, or nothing is needed.
 fn tag(carrier: Carrier, numbers: Numbers, mode: Mode) -> Option<u16> {
     match (carrier, mode) {
+        (Carrier::Vlan | Carrier::Dedicated(_), Mode::Waypoint(waypoint)) => {
+            waypoint.numbers.vlan.map(|vlan| vlan_id(vlan, mode))
+        }
         (Carrier::Vlan, mode) => numbers.vlan.map(|vlan| vlan_id(vlan, mode)),
         (Carrier::Dedicated(_), Mode::Flood) => Some(DEDICATED_FLOOD_VLAN),
         _ => None,

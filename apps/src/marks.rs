@@ -8,6 +8,9 @@
 
 use openflow::types::{Cookie, GroupId, MeterId, PortNo};
 
+use crate::allocation::Numbers;
+use crate::policy::Tenant;
+
 /// What owns flow entries and groups: a tenant by its key, or 0 for the fabric itself. Updates of one owner are ordered
 /// over all bridges; owners don't wait for each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +34,48 @@ pub const VLAN_MAX: u16 = VLAN_FLOOD - 2;
 /// VLAN id that marks the flood mode on a tunnel of fixed key. Tenants' own frames that bear it are refused.
 pub const DEDICATED_FLOOD_VLAN: u16 = VLAN_FLOOD | VLAN_MAX;
 
+/// Lowest key that stands for a way to a service function's port; tenants' keys are below, those with the flood bit above.
+const KEY_WAYPOINT: u32 = Tenant::KEY_MAX + 1;
+
+/// Numbers of waypoints and other steps of chains, from 1.
+pub const STEP_MAX: u16 = 0x7fff;
+
+/// Highest VLAN id of waypoints. [`DEDICATED_FLOOD_VLAN`] is made of the one above it.
+pub const WAYPOINT_VLAN_MAX: u16 = VLAN_MAX - 1;
+
+/// The key that numbers of chains are kept under, beside those of tenants: only those of waypoints are ever seen in frames.
+pub const fn step_key(step: u16) -> u32 {
+    KEY_WAYPOINT | (step as u32) << 1
+}
+
+/// The step that a key from [`step_key`] stands for.
+pub const fn step_of(key: u32) -> u16 {
+    ((key & !KEY_WAYPOINT) >> 1) as u16
+}
+
+/// Which way frames go through a service function: as the chain says, or back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// In by its ingress port.
+    Forward,
+    /// In by its egress port.
+    Reverse,
+}
+
+impl Direction {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Forward, Self::Reverse];
+}
+
+/// A port of a service function that frames are sent to: a destination like a host, but told by a mark instead of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Waypoint {
+    /// The instance's numbers, as given by [`crate::allocation`].
+    pub numbers: Numbers,
+    /// By which of its ports frames go in.
+    pub direction: Direction,
+}
+
 /// How a frame travels between bridges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
@@ -38,11 +83,13 @@ pub enum Mode {
     Normal,
     /// Along the tree, whatever the destination.
     Flood,
+    /// To a service function, whatever the destination.
+    Waypoint(Waypoint),
 }
 
 impl Mode {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Normal, Self::Flood];
+    /// Those of frames that aren't in a chain.
+    pub const PLAIN: [Self; 2] = [Self::Normal, Self::Flood];
 }
 
 /// The tunnel key of a tenant's frames in this mode.
@@ -50,33 +97,56 @@ pub const fn tunnel_key(key: u32, mode: Mode) -> u32 {
     match mode {
         Mode::Normal => key,
         Mode::Flood => key | KEY_FLOOD,
+        Mode::Waypoint(Waypoint { numbers, direction }) => numbers.key | direction as u32,
     }
 }
 
-/// The VLAN id of a tenant's frames in this mode on a link without tunnel.
+/// The VLAN id of a tenant's frames in this mode on a link without tunnel. `vlan` is the tenant's, or the waypoint's.
 pub const fn vlan_id(vlan: u16, mode: Mode) -> u16 {
     match mode {
-        Mode::Normal => vlan,
-        Mode::Flood => vlan | VLAN_FLOOD,
+        Mode::Normal | Mode::Waypoint(Waypoint { direction: Direction::Forward, .. }) => vlan,
+        Mode::Flood | Mode::Waypoint(Waypoint { direction: Direction::Reverse, .. }) => vlan | VLAN_FLOOD,
     }
 }
 
-/// Metadata: bits 0–21 tenant key, 24 entered here at a tenant's port. Bits 22, 23 and 32–63 are kept for chain positions
-/// and policy versions.
+/// Metadata: bits 0–21 tenant key, 24 entered here, 25–40 the step of a chain that comes next, 41–63 the version of the
+/// tenant's rules and chains that a frame which entered here is held against.
 pub mod metadata {
+    use super::Direction;
+
     /// The tenant's key.
     pub const TENANT: u64 = 0x3f_ffff;
     /// The frame entered the fabric at this bridge.
-    pub const EDGE: u64 = 0x100_0000;
+    pub const EDGE: u64 = 1 << 24;
+    /// Where the frame goes next on its way through a chain.
+    pub const STEP: u64 = 0xffff << STEP_SHIFT;
+    /// Of the tenant's rules and chains.
+    pub const VERSION: u64 = !0 << VERSION_SHIFT;
 
-    /// Of a frame that came over a link.
+    /// Highest version.
+    pub const VERSION_MAX: u64 = VERSION >> VERSION_SHIFT;
+
+    const STEP_SHIFT: u32 = 25;
+    const VERSION_SHIFT: u32 = 41;
+
+    /// Of a frame that came over a link, or from a service function.
     pub const fn link(key: u32) -> u64 {
         key as u64
     }
 
-    /// Of a frame that entered here.
+    /// Of a frame that entered here, or left its chain here.
     pub const fn edge(key: u32) -> u64 {
         key as u64 | EDGE
+    }
+
+    /// Of a frame that entered here and hasn't been held against rules and chains yet.
+    pub const fn entered(key: u32, version: u64) -> u64 {
+        edge(key) | version << VERSION_SHIFT
+    }
+
+    /// Of a frame on its way to a function, or to one instance of it.
+    pub const fn step(key: u32, step: u16, direction: Direction) -> u64 {
+        key as u64 | ((step as u64) << 1 | direction as u64) << STEP_SHIFT
     }
 }
 
@@ -110,6 +180,11 @@ pub const fn tenant_limit(port: PortNo) -> MeterId {
     MeterId(0x2_0000 | port_meter(port).0)
 }
 
+/// The meter of what may enter a chain at a bridge.
+pub const fn chain_limit(step: u16) -> MeterId {
+    MeterId(0x3_8000 | step as u32)
+}
+
 /// Cookies: bits 56–63 say Espalier, 48–55 the table, 0–31 the owner.
 pub mod cookie {
     use super::{Cookie, Owner};
@@ -131,19 +206,31 @@ pub mod cookie {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Tenant;
 
     #[test]
-    fn marks_of_tenants_modes_and_probes_never_collide() {
+    fn marks_of_tenants_modes_waypoints_and_probes_never_collide() {
         let keys = [1, Tenant::KEY_MAX];
-        let mut marks: Vec<u32> = keys.iter().flat_map(|&key| Mode::ALL.map(|mode| tunnel_key(key, mode))).collect();
+        let mut marks: Vec<u32> = keys.iter().flat_map(|&key| Mode::PLAIN.map(|mode| tunnel_key(key, mode))).collect();
+        let waypoint = |step, vlan, direction| {
+            Mode::Waypoint(Waypoint { numbers: Numbers { key: step_key(step), vlan }, direction })
+        };
+        for step in [1, STEP_MAX] {
+            assert_eq!(step_of(step_key(step)), step);
+            marks.extend(Direction::ALL.map(|direction| tunnel_key(1, waypoint(step, None, direction))));
+        }
         marks.push(PROBE_KEY);
         marks.sort_unstable();
         marks.dedup();
-        assert_eq!(marks.len(), 5);
+        assert_eq!(marks.len(), 9);
         assert!(marks.iter().all(|&mark| mark < 1 << 24), "VXLAN has 24 bits");
         assert!(vlan_id(VLAN_MAX, Mode::Flood) < 4095);
         assert_eq!(vlan_id(VLAN_MAX, Mode::Flood), DEDICATED_FLOOD_VLAN);
+        let back = waypoint(1, Some(WAYPOINT_VLAN_MAX), Direction::Reverse);
+        assert!(vlan_id(WAYPOINT_VLAN_MAX, back) < DEDICATED_FLOOD_VLAN);
+        let highest = metadata::entered(Tenant::KEY_MAX, metadata::VERSION_MAX);
+        assert_eq!(highest, metadata::VERSION | metadata::EDGE | metadata::TENANT);
+        assert_eq!(metadata::step(0, STEP_MAX, Direction::Reverse), metadata::STEP);
+        assert!(chain_limit(STEP_MAX).0 < 0x4_0000, "Open vSwitch's userspace datapath has no higher meters");
         assert_eq!(u64::from(Tenant::KEY_MAX) & metadata::TENANT, u64::from(Tenant::KEY_MAX));
         let highest = flood_group(Tenant::KEY_MAX, PortNo::LOCAL);
         assert_eq!(group_owner(highest), Owner(Tenant::KEY_MAX));

@@ -24,19 +24,30 @@ pub const LIMIT_PORT: TableId = TableId(2);
 pub const LIMIT_TENANT: TableId = TableId(3);
 /// Is the source known here?
 pub const LEARN: TableId = TableId(4);
+/// May the frame enter?
+pub const RULES: TableId = TableId(5);
+/// Which chain is it in, and what comes next in that?
+pub const CLASSIFY: TableId = TableId(6);
+/// Which instance of the next function?
+pub const BALANCE: TableId = TableId(7);
+/// To the instance's port, or the next link on the shortest path.
+pub const STEER: TableId = TableId(8);
 /// To the destination's port, or the next link on the shortest path.
 pub const FORWARD: TableId = TableId(9);
 /// To everybody, along the tree.
 pub const FLOOD: TableId = TableId(10);
 
-/// The tables in use, in order. 5–7 (rules, chains) and 8 (answers) are kept for what they are named after in
-/// docs/pipeline.md.
-pub const TABLES: [Table; 7] = [
+/// All tables, in order.
+pub const TABLES: [Table; 11] = [
     Table { id: ADMIT, name: "admit", replace: false },
     Table { id: GUARD, name: "guard", replace: false },
     Table { id: LIMIT_PORT, name: "limit_port", replace: true },
     Table { id: LIMIT_TENANT, name: "limit_tenant", replace: true },
     Table { id: LEARN, name: "learn", replace: true },
+    Table { id: RULES, name: "rules", replace: false },
+    Table { id: CLASSIFY, name: "classify", replace: false },
+    Table { id: BALANCE, name: "balance", replace: false },
+    Table { id: STEER, name: "steer", replace: false },
     Table { id: FORWARD, name: "forward", replace: false },
     Table { id: FLOOD, name: "flood", replace: false },
 ];

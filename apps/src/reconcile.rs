@@ -21,11 +21,11 @@ use openflow::group::{GroupMod, GroupModCommand};
 use openflow::instruction::Instruction;
 use openflow::message::Message;
 use openflow::meter::{MeterFlags, MeterMod, MeterModCommand};
-use openflow::types::{GroupId, MeterId};
+use openflow::types::{GroupId, MeterId, PortNo};
 
 use crate::desired::{BridgeState, Flow, FlowKey, Group, Meter, Section};
-use crate::marks::Owner;
-use crate::pipeline::{self, ADMIT, FLOOD, FORWARD};
+use crate::marks::{Owner, metadata};
+use crate::pipeline::{self, ADMIT, BALANCE, CLASSIFY, FLOOD, FORWARD, RULES, STEER};
 
 /// One change to what a bridge holds for an owner.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +71,8 @@ pub type Plan = BTreeMap<u16, Vec<Change>>;
 
 const REMOVE: u16 = 0;
 const ADD: u16 = 1;
+/// When all that is new is there on all bridges, frames are sent its way.
+const FLIP: u16 = u16::MAX - 1;
 const CLEAN_UP: u16 = u16::MAX;
 
 /// The changes that turn `installed` into `desired`, for these owners.
@@ -114,19 +116,26 @@ impl Default for Planner {
 
 impl Planner {
     fn flows(&mut self, owner: Owner, old: &Section, new: &Section) {
+        let gentle = self.style == Style::Gentle;
+        // Functions' ports at which frames go on otherwise than before.
+        let returns: BTreeSet<PortNo> = new.flows.keys().filter_map(returns).collect();
         for (key, flow) in &old.flows {
-            let gentle = self.style == Style::Gentle && is_way(key, flow);
+            let stays = is_way(key, flow) || (is_step(key) && !returns_at(key, &returns));
             let phase = match new.flows.get(key) {
                 Some(wanted) if wanted == flow || replaces(key) => continue,
-                Some(wanted) if gentle && wanted.hops > 0 => continue,
-                None if gentle => CLEAN_UP,
+                Some(wanted) if gentle && (flips(key, flow) || (is_way(key, flow) && wanted.hops > 0)) => continue,
+                None if gentle && stays => CLEAN_UP,
                 _ => REMOVE,
             };
             let change = Change { owner, edit: Edit::RemoveFlow(key.clone()) };
             self.removed.entry(phase).or_default().push(change);
         }
         for (key, flow) in new.flows.iter().filter(|(key, flow)| old.flows.get(key) != Some(flow)) {
-            let phase = if self.style == Style::Gentle { ADD.saturating_add(flow.hops) } else { ADD };
+            let phase = match self.style {
+                Style::Gentle if flips(key, flow) && old.flows.contains_key(key) => FLIP,
+                Style::Gentle => ADD.saturating_add(flow.hops).min(FLIP - 1),
+                Style::Strict => ADD,
+            };
             let change = Change { owner, edit: Edit::SetFlow(key.clone(), flow.clone()) };
             self.added.entry(phase).or_default().push(change);
         }
@@ -185,8 +194,8 @@ impl Planner {
         self.added.values_mut().for_each(|changes| changes.sort_by_key(|change| std::cmp::Reverse(place(change))));
         let mut plan = self.removed;
         plan.entry(REMOVE).or_default().extend(self.trimmed);
-        // Unused groups and meters go with what used them.
-        plan.entry(REMOVE).or_default().extend(self.retired);
+        // Unused groups and meters go after all that used them: with a meter, a bridge removes the entries that use it.
+        plan.entry(CLEAN_UP).or_default().extend(self.retired);
         plan.entry(ADD).or_default().extend(self.prepared);
         for (phase, changes) in self.added {
             plan.entry(phase).or_default().extend(changes);
@@ -198,12 +207,36 @@ impl Planner {
 
 /// Is it a way over links: an entry that sends frames for a destination on, or one that takes them in from a link?
 fn is_way(key: &FlowKey, flow: &Flow) -> bool {
-    let goes_on = |instruction: &Instruction| matches!(instruction, Instruction::GotoTable(FORWARD | FLOOD));
+    let goes_on = |instruction: &Instruction| matches!(instruction, Instruction::GotoTable(STEER | FORWARD | FLOOD));
     match key.table {
         ADMIT => flow.instructions.iter().any(goes_on),
-        FORWARD => flow.hops > 0,
+        STEER | FORWARD => flow.hops > 0,
         _ => false,
     }
+}
+
+/// Is it one of the entries that rules and chains consist of? Frames that were admitted before the flip still need them.
+fn is_step(key: &FlowKey) -> bool {
+    matches!(key.table, RULES | CLASSIFY | BALANCE | STEER)
+}
+
+/// Does it say which version of rules and chains frames are held against, or which instance they are sent to? These say so
+/// for one frame after the other, each with all that it leads to in place.
+fn flips(key: &FlowKey, flow: &Flow) -> bool {
+    let enters = |instruction: &Instruction| matches!(instruction, Instruction::WriteMetadata { metadata, .. } if metadata & metadata::EDGE != 0);
+    match key.table {
+        ADMIT => flow.instructions.iter().any(enters),
+        table => table == BALANCE,
+    }
+}
+
+/// The port, if it is an entry for frames that come back from a function.
+fn returns(key: &FlowKey) -> Option<PortNo> {
+    key.matching.in_port().filter(|_| key.table == CLASSIFY)
+}
+
+fn returns_at(key: &FlowKey, ports: &BTreeSet<PortNo>) -> bool {
+    returns(key).is_some_and(|port| ports.contains(&port))
 }
 
 /// May an entry be replaced where it stands?

@@ -7,18 +7,20 @@ use openflow::flow::FlowModFlags;
 use openflow::group::Bucket;
 use openflow::instruction::Instruction;
 use openflow::oxm::Oxm;
-use openflow::types::{DatapathId, GroupId, MacAddr, PortNo};
+use openflow::types::{DatapathId, GroupId, MacAddr, PortNo, TableId};
 
-use crate::allocation::Numbers;
+use crate::allocation::{Allocations, Numbers};
 use crate::attachment::Attachments;
-use crate::desired::{Section, SectionBuilder, apply, go};
+use crate::chains::{Chains, unchained};
+use crate::desired::{Section, SectionBuilder, apply, go, version};
 use crate::fabric::report_probes;
 use crate::guard;
 use crate::limits;
 use crate::links;
-use crate::marks::{Mode, Owner, flood_group, metadata, port_meter};
-use crate::pipeline::{ADMIT, FLOOD, FORWARD, GUARD, LEARN};
+use crate::marks::{Mode, Owner, flood_group, metadata, port_meter, step_of};
+use crate::pipeline::{ADMIT, CLASSIFY, FLOOD, FORWARD, GUARD, LEARN, RULES, STEER};
 use crate::policy::{PortSelector, Tenant, UnknownUnicast};
+use crate::rules;
 use crate::trees::{Paths, Tree};
 use crate::view::{Endpoint, Host, Hosts, Link, View};
 
@@ -43,18 +45,27 @@ pub fn pinned(tenant: &str, attachments: &Attachments) -> Hosts {
 }
 
 /// One tenant's entries on all bridges. `hosts` are the learnt ones; pinned ones come from the policy.
-pub fn compile(tenant: &Tenant, numbers: Numbers, attachments: &Attachments, view: &View, learnt: &Hosts) -> Network {
+pub fn compile(
+    tenant: &Tenant,
+    allocations: &Allocations,
+    attachments: &Attachments,
+    view: &View,
+    learnt: &Hosts,
+) -> Network {
+    let Some(numbers) = allocations.of(&tenant.name) else { return Network::default() };
+    let chains = Chains::new(tenant, numbers.key, allocations, attachments, view);
     let mut ports: BTreeMap<DatapathId, Vec<(PortNo, &PortSelector)>> = BTreeMap::new();
     for (place, selector) in attachments.of_tenant(&tenant.name) {
         ports.entry(place.bridge).or_default().push((place.port, selector));
     }
-    let terminals: BTreeSet<DatapathId> = ports.keys().copied().collect();
+    let terminals: BTreeSet<DatapathId> = ports.keys().copied().chain(chains.bridges()).collect();
     let paths = Paths::new(view, numbers.key, |link| links::usable(link.carrier, numbers));
     let fixed = pinned(&tenant.name, attachments);
     let mut network = Compiler {
         tenant,
         numbers,
         view,
+        chains: &chains,
         ports,
         hops: BTreeMap::new(),
         held: BTreeSet::new(),
@@ -64,8 +75,10 @@ pub fn compile(tenant: &Tenant, numbers: Numbers, attachments: &Attachments, vie
 
     network.routes(&paths, &terminals);
     network.admit_ports(&fixed);
+    network.admit_services();
     network.admit_links(&tree);
     network.flood(&tree);
+    network.waypoints();
     let unpinned = learnt.iter().filter(|(mac, _)| !fixed.contains_key(mac));
     for (mac, host) in unpinned.chain(&fixed) {
         network.host(*mac, *host, fixed.contains_key(mac));
@@ -78,6 +91,7 @@ struct Compiler<'a> {
     tenant: &'a Tenant,
     numbers: Numbers,
     view: &'a View,
+    chains: &'a Chains<'a>,
     ports: BTreeMap<DatapathId, Vec<(PortNo, &'a PortSelector)>>,
     /// Towards each bridge of the tenant: the link that frames for it leave on and how many they have to pass, by the
     /// bridge that they leave.
@@ -126,33 +140,90 @@ impl Compiler<'_> {
         }
     }
 
-    /// Frames of the tenant's own ports: checked, their sources learnt, and on.
+    /// Frames of the tenant's own ports: checked, their sources learnt, held against rules and chains, and on.
     fn admit_ports(&mut self, fixed: &Hosts) {
         let key = self.numbers.key;
-        let tenant = self.tenant;
-        let unknown = tenant.unknown_unicast;
+        let (tenant, chains) = (self.tenant, self.chains);
         for (dpid, ports) in self.ports.clone() {
+            let hops = self.hops.clone();
+            let reach = move |from, to| hops.get(&to).is_some_and(|hops| hops.contains_key(&from));
             let Some(builder) = self.at(dpid) else { continue };
             limits::compile(builder, tenant, key, &ports);
+            let mut drafts = rules::compile(tenant);
+            drafts.extend(chains.classify(dpid, &reach));
+            drafts.push(unchained(tenant));
+            let metadata = metadata::entered(key, version(&drafts));
+            builder.versioned(key, drafts);
             for (port, selector) in ports {
                 builder.about(&selector.origin);
                 report_probes(builder, port);
-                let edge = Instruction::WriteMetadata { metadata: metadata::edge(key), mask: u64::MAX };
+                let entered = Instruction::WriteMetadata { metadata, mask: u64::MAX };
                 let here = || [Oxm::InPort(port, None)];
-                builder.flow(ADMIT, 10, here(), vec![edge, Instruction::GotoTable(GUARD)]);
+                builder.flow(ADMIT, 10, here(), vec![entered, Instruction::GotoTable(GUARD)]);
                 guard::port(builder, port, selector);
                 let copy = Instruction::ApplyActions(vec![Action::metered_copy(port_meter(port))]);
-                builder.flow(LEARN, 1, here(), vec![copy, Instruction::GotoTable(FORWARD)]);
+                builder.flow(LEARN, 1, here(), vec![copy, Instruction::GotoTable(RULES)]);
             }
             builder.about(&tenant.origin);
             guard::foreign(builder, key, fixed.keys().copied());
+        }
+    }
+
+    /// What frames meet at every bridge where they enter or come back from service functions.
+    fn admit_services(&mut self) {
+        let key = self.numbers.key;
+        let (tenant, chains) = (self.tenant, self.chains);
+        let hops = self.hops.clone();
+        let reach = move |from, to| hops.get(&to).is_some_and(|hops| hops.contains_key(&from));
+        let local: BTreeSet<DatapathId> = self.ports.keys().copied().chain(chains.bridges()).collect();
+        for dpid in local {
+            let Some(builder) = self.at(dpid) else { continue };
+            chains.balance(builder, dpid, &reach);
+            for port in chains.go_on(builder, dpid, &reach) {
+                let back = Instruction::WriteMetadata { metadata: metadata::link(key), mask: u64::MAX };
+                builder.flow(ADMIT, 10, [Oxm::InPort(port, None)], vec![back, Instruction::GotoTable(GUARD)]);
+                builder.flow(GUARD, 10, [Oxm::InPort(port, None)], go(CLASSIFY));
+            }
+            builder.about(&tenant.origin);
+            guard::marks(builder, key, chains.marks());
             let entered = Oxm::Metadata(metadata::edge(key), Some(metadata::TENANT | metadata::EDGE));
-            match unknown {
+            match tenant.unknown_unicast {
                 UnknownUnicast::Flood => builder.flow(FORWARD, 1, [entered], go(FLOOD)),
                 UnknownUnicast::Drop => {
                     builder.flow(FORWARD, 1, [entered, Oxm::EthDst(GROUP_BIT, Some(GROUP_BIT))], go(FLOOD))
                 }
             };
+        }
+    }
+
+    /// The ways to the service functions' ports, and what comes along them.
+    fn waypoints(&mut self) {
+        let (key, numbers) = (self.numbers.key, self.numbers);
+        for (waypoint, place, mac, instance) in self.chains.waypoints() {
+            let step = metadata::step(key, step_of(waypoint.numbers.key), waypoint.direction);
+            let on_its_way = || [Oxm::Metadata(step, Some(metadata::TENANT | metadata::STEP))];
+            let mode = Mode::Waypoint(waypoint);
+            let hops = self.hops.get(&place.bridge).cloned().unwrap_or_default();
+            let links: BTreeSet<Link> = hops.values().map(|(link, _)| *link).chain(self.held.clone()).collect();
+            for (at, (link, distance)) in hops.into_iter().filter(|(_, (link, _))| links::carries(link.carrier, mode)) {
+                if let (Some(builder), Some((here, _))) = (self.at(at), link.at(at)) {
+                    let onward = apply(links::send(here.port, link.carrier, numbers, mode));
+                    builder.about(&instance.origin).flow(STEER, 10, on_its_way(), onward).hops = distance;
+                }
+            }
+            for link in links.into_iter().filter(|link| links::carries(link.carrier, mode)) {
+                for end in [link.a, link.b] {
+                    let Some(builder) = self.at(end.bridge) else { continue };
+                    let (fields, actions) = links::receive(end.port, link.carrier, numbers, mode);
+                    builder.about(&instance.origin).flow(ADMIT, 11, fields, arrive(actions, step, STEER));
+                }
+            }
+            if let Some(builder) = self.at(place.bridge) {
+                let mut actions: Vec<Action> =
+                    mac.map(|mac| Action::SetField(Oxm::EthDst(mac, None))).into_iter().collect();
+                actions.push(Action::output(place.port));
+                builder.about(&instance.origin).flow(STEER, 10, on_its_way(), apply(actions));
+            }
         }
     }
 
@@ -165,20 +236,10 @@ impl Compiler<'_> {
         for link in in_use {
             for end in [link.a, link.b] {
                 let Some(builder) = self.at(end.bridge) else { continue };
-                for mode in Mode::ALL {
+                for mode in Mode::PLAIN {
                     let (fields, actions) = links::receive(end.port, link.carrier, numbers, mode);
-                    let (priority, table) = match mode {
-                        Mode::Normal => (10, FORWARD),
-                        Mode::Flood => (11, FLOOD),
-                    };
-                    let mut instructions = Vec::with_capacity(3);
-                    if !actions.is_empty() {
-                        instructions.push(Instruction::ApplyActions(actions));
-                    }
-                    let link = metadata::link(numbers.key);
-                    instructions.push(Instruction::WriteMetadata { metadata: link, mask: u64::MAX });
-                    instructions.push(Instruction::GotoTable(table));
-                    builder.flow(ADMIT, priority, fields, instructions);
+                    let (priority, table) = if mode == Mode::Flood { (11, FLOOD) } else { (10, FORWARD) };
+                    builder.flow(ADMIT, priority, fields, arrive(actions, metadata::link(numbers.key), table));
                 }
             }
         }
@@ -189,7 +250,7 @@ impl Compiler<'_> {
     fn flood(&mut self, tree: &Tree) {
         let numbers = self.numbers;
         let mask = Some(metadata::TENANT | metadata::EDGE);
-        let local: BTreeSet<DatapathId> = self.ports.keys().copied().collect();
+        let local: BTreeSet<DatapathId> = self.ports.keys().copied().chain(self.chains.bridges()).collect();
         for &dpid in local.union(&tree.bridges) {
             let ports = self.ports.get(&dpid).cloned().unwrap_or_default();
             let Some(builder) = self.at(dpid) else { continue };
@@ -208,7 +269,7 @@ impl Compiler<'_> {
                 let came = [Oxm::Metadata(metadata::link(numbers.key), mask), Oxm::InPort(here.port, None)];
                 builder.flow(FLOOD, 10, came, copy());
             }
-            if !ports.is_empty() {
+            if local.contains(&dpid) && !groups.is_empty() {
                 builder.flow(FLOOD, 10, [Oxm::Metadata(metadata::edge(numbers.key), mask)], copy());
             }
             for (group, buckets) in groups {
@@ -234,7 +295,7 @@ impl Compiler<'_> {
         if let Some(builder) = self.at(bridge) {
             builder.flow(FORWARD, 10, to(), apply(vec![Action::output(port)]));
             if fresh {
-                let known = builder.flow(LEARN, 10, [Oxm::InPort(port, None), Oxm::EthSrc(mac, None)], go(FORWARD));
+                let known = builder.flow(LEARN, 10, [Oxm::InPort(port, None), Oxm::EthSrc(mac, None)], go(RULES));
                 // A pinned host stays known however long it is silent.
                 if !pinned {
                     known.idle_timeout = LEARN_IDLE;
@@ -243,6 +304,17 @@ impl Compiler<'_> {
             }
         }
     }
+}
+
+/// What becomes of a frame that comes over a link: its mark goes, and the metadata says what the mark said.
+fn arrive(actions: Vec<Action>, metadata: u64, table: TableId) -> Vec<Instruction> {
+    let mut instructions = Vec::with_capacity(3);
+    if !actions.is_empty() {
+        instructions.push(Instruction::ApplyActions(actions));
+    }
+    instructions.push(Instruction::WriteMetadata { metadata, mask: u64::MAX });
+    instructions.push(Instruction::GotoTable(table));
+    instructions
 }
 
 /// Set in the first octet of group addresses (IEEE 802-2014 §8.2).

@@ -160,7 +160,7 @@ fn rank(key: u32, link: &Link) -> (u64, Link) {
 
 /// A number that looks random but is the same everywhere and for ever: FNV-1a, then the finish of SplitMix64, which
 /// spreads small differences over all bits.
-fn spread(key: u32, parts: &[u64]) -> u64 {
+pub(crate) fn spread(key: u32, parts: &[u64]) -> u64 {
     let octets = key.to_be_bytes().into_iter().chain(parts.iter().flat_map(|part| part.to_be_bytes()));
     let mut x =
         octets.fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| (hash ^ u64::from(octet)).wrapping_mul(0x100_0000_01b3));

@@ -14,6 +14,8 @@ pub struct View {
     pub links: Vec<Link>,
     /// Links at bridges that no longer answer.
     pub held: Vec<Held>,
+    /// Service functions that let nothing through, by their ingress ports.
+    pub failed: BTreeSet<Endpoint>,
 }
 
 /// A link of a bridge that no longer answers. It may serve as that bridge's last hop, never for transit.

@@ -209,12 +209,15 @@ pub struct Host {
 pub struct Limit {
     /// Whose.
     pub tenant: String,
-    /// What it is set on: `port`, what one port sends; `bridge`, what all of the tenant's ports there send together.
+    /// What it is set on: `port`, what one port sends; `bridge`, what all of the tenant's ports there send together;
+    /// `chain`, what enters a chain there.
     pub on: String,
     /// Name of the bridge.
     pub bridge: String,
     /// Name of the port, if it is set on one.
     pub port: Option<String>,
+    /// Name of the chain, if it is set on one.
+    pub chain: Option<String>,
     /// How much is let through a second.
     pub rate: u32,
     /// How much at once, after a pause.

@@ -183,3 +183,32 @@ impl fmt::Display for Prefix {
         write!(f, "{}/{}", self.address, self.length)
     }
 }
+
+impl Classifier {
+    /// What tells the replies.
+    #[must_use]
+    pub fn reversed(&self) -> Self {
+        Self {
+            source: self.destination.clone(),
+            destination: self.source.clone(),
+            source_port: self.destination_port.clone(),
+            destination_port: self.source_port.clone(),
+            ..self.clone()
+        }
+    }
+}
+
+/// Values and masks that together match exactly the ports of a range, as few as can be.
+pub fn port_masks(range: &RangeInclusive<u16>) -> Vec<(u16, u16)> {
+    let (mut from, to) = (u32::from(*range.start()), u32::from(*range.end()));
+    let mut masks = Vec::new();
+    while from <= to {
+        // The largest block that begins here and doesn't go beyond the end.
+        let aligned = if from == 0 { 16 } else { from.trailing_zeros() };
+        let fits = (to - from + 1).ilog2();
+        let size = 1u32 << aligned.min(fits);
+        masks.push((from as u16, !(size - 1) as u16));
+        from += size;
+    }
+    masks
+}

@@ -96,13 +96,14 @@ impl Core {
     }
 
     fn limits_at(&self, dpid: DatapathId, bridge: &Bridge) -> Vec<snapshot::Limit> {
-        let limits = limits::at(dpid, &self.policy, &self.attachments, &self.view);
+        let limits = limits::at(dpid, &self.policy, &self.memory.allocations, &self.attachments, &self.view);
         let row = |(meter, limit): (MeterId, limits::Limit<'_>)| {
             let counting = bridge.connection.as_ref().map(|connection| &connection.counting);
             let (came, dropped) = counting.and_then(|it| it.counts.get(&meter)).copied().unwrap_or_default();
-            let (on, port) = match limit.on {
-                Limited::Bridge => ("bridge", None),
-                Limited::Port(port) => ("port", Some(self.name(Endpoint { bridge: dpid, port }).port)),
+            let (on, port, chain) = match limit.on {
+                Limited::Bridge => ("bridge", None, None),
+                Limited::Port(port) => ("port", Some(self.name(Endpoint { bridge: dpid, port }).port), None),
+                Limited::Chain(name) => ("chain", None, Some(name.to_owned())),
             };
             let unit = match limit.limit.unit {
                 RateUnit::Kilobits => "kbit/s",
@@ -113,6 +114,7 @@ impl Core {
                 on: on.to_owned(),
                 bridge: bridge.name.clone(),
                 port,
+                chain,
                 rate: limit.limit.rate,
                 burst: limit.limit.burst,
                 unit: unit.to_owned(),

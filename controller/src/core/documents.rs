@@ -32,6 +32,7 @@ impl Core {
             links: LinkCount { up, down: links.len() - up },
             tenants: self.policy.tenants.len(),
             hosts: hosts.len(),
+            chains: self.policy.tenants.iter().map(|tenant| tenant.chains.len()).sum(),
             converged: self.rounds.is_idle() && connected.iter().all(|bridge| bridge.converged),
             problems: self.problems(now),
             ..Status::default()
@@ -70,6 +71,7 @@ impl Core {
             let place = Endpoint { bridge: dpid, port: *number };
             let (kind, tenant) = match self.attachments.of(place) {
                 PortUse::Tenant(attached) => ("tenant", Some(attached.tenant.clone())),
+                PortUse::Function(port) => ("function", Some(port.tenant.clone())),
                 PortUse::Candidate if linked.contains(&place) => ("link", None),
                 _ => ("unused", None),
             };
@@ -138,7 +140,7 @@ impl Core {
                 ports: ports.collect(),
                 tree,
                 hosts: self.hosts.of(&tenant.name).count() + tenants::pinned(&tenant.name, &self.attachments).len(),
-                chains: 0,
+                chains: tenant.chains.len(),
                 limits: limits.iter().filter(|limit| limit.tenant == tenant.name).count(),
             }
         });

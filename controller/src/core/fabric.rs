@@ -369,7 +369,8 @@ impl Core {
         let got = |(place, used): (&Endpoint, &PortUse)| {
             *used != PortUse::Unused && self.compiled.ports.get(place).is_none_or(|before| !before.same_owner(used))
         };
-        self.rounds.handover |= self.attachments.ports.iter().any(got) || self.compiled_for != self.memory.allocations;
+        let moved = self.memory.allocations.moved_since(&self.compiled_for);
+        self.rounds.handover |= self.attachments.ports.iter().any(got) || moved;
         self.compiled = self.attachments.clone();
         self.compiled_for = self.memory.allocations.clone();
         let names = self.policy.tenants.iter().map(|tenant| tenant.name.clone());
@@ -388,8 +389,8 @@ impl Core {
     pub(super) fn compile_owner(&mut self, owner: Owner) {
         let Some(name) = self.tenant_of(owner).map(str::to_owned) else { return };
         let Some(tenant) = self.policy.tenants.iter().find(|tenant| tenant.name == name) else { return };
-        let Some(numbers) = self.memory.allocations.of(&name) else { return };
-        let network = tenants::compile(tenant, numbers, &self.attachments, &self.view, &self.hosts.places(&name));
+        let (allocations, hosts) = (&self.memory.allocations, self.hosts.places(&name));
+        let network = tenants::compile(tenant, allocations, &self.attachments, &self.view, &hosts);
         self.desired.set(owner, network.sections);
         self.desired.trees.insert(name, network.tree);
     }

@@ -1,0 +1,431 @@
+//! Service chains (RFC 7665): which functions a frame passes, by which instance of each, and what comes next when it comes
+//! back. Which position of its chain a frame has reached is told by the port that it comes back from, never by what it
+//! looks like: functions may rewrite frames. Only where the port doesn't tell is the frame held against the classifiers
+//! again.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use openflow::action::{Action, BitRange, HashFields, Multipath, MultipathAlgorithm, Nested};
+use openflow::instruction::Instruction;
+use openflow::oxm::{FieldId, Oxm};
+use openflow::types::{DatapathId, MacAddr, PortNo};
+
+use crate::allocation::{self, Allocations, Numbers};
+use crate::attachment::{Attachments, PortUse};
+use crate::balance::{SLOTS, share};
+use crate::classifiers::expand;
+use crate::desired::{Draft, SectionBuilder, go};
+use crate::marks::{Direction, Mode, Waypoint, chain_limit, metadata, step_of, vlan_id};
+use crate::pipeline::{BALANCE, CLASSIFY, FORWARD, STEER};
+use crate::policy::{Chain, Function, FunctionKind, Instance, OnFailure, Tenant};
+use crate::tenants::GROUP_BIT;
+use crate::view::{Endpoint, View};
+
+/// Whether frames can pass an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// They can.
+    Working,
+    /// Nobody knows: its bridge doesn't answer.
+    Silent,
+    /// They can't: a port is missing or down, or nothing comes through.
+    Failed,
+}
+
+/// An instance of a service function, with where it is.
+#[derive(Clone, Debug)]
+pub struct Placed<'a> {
+    /// What the policy says of it.
+    pub instance: &'a Instance,
+    /// Can frames pass it?
+    pub health: Health,
+    /// Its number as a waypoint.
+    numbers: Numbers,
+    /// The ports that exist, by the direction in which frames go in there.
+    ports: BTreeMap<Direction, Endpoint>,
+}
+
+impl Placed<'_> {
+    /// The port that frames go in by.
+    pub fn ingress(&self, direction: Direction) -> Option<Endpoint> {
+        self.ports.get(&direction).copied()
+    }
+
+    /// What a frame is marked with on its way there.
+    pub fn waypoint(&self, direction: Direction) -> Waypoint {
+        Waypoint { numbers: self.numbers, direction }
+    }
+}
+
+/// A service function with its instances, in the policy's order.
+#[derive(Clone, Debug)]
+pub struct Service<'a> {
+    /// What the policy says of it.
+    pub function: &'a Function,
+    /// Its instances.
+    pub instances: Vec<Placed<'a>>,
+    numbers: Numbers,
+}
+
+impl Service<'_> {
+    fn has_two_ports(&self) -> bool {
+        self.function.instances.iter().any(|instance| instance.ingress != instance.egress)
+    }
+
+    /// As which direction counts a frame that goes through this way? Where there is one port there is one.
+    fn side(&self, direction: Direction) -> Direction {
+        if self.has_two_ports() { direction } else { Direction::Forward }
+    }
+}
+
+/// The bridges from which a tenant's frames get to a bridge.
+pub(crate) type Reach<'a> = dyn Fn(DatapathId, DatapathId) -> bool + 'a;
+
+/// What comes next for a frame: copies for taps, then a function, or the way to its destination.
+#[derive(PartialEq)]
+struct Next<'a> {
+    taps: Vec<&'a str>,
+    then: Option<&'a str>,
+}
+
+/// The chains of a tenant, and where their functions are.
+pub struct Chains<'a> {
+    tenant: &'a Tenant,
+    key: u32,
+    allocations: &'a Allocations,
+    services: BTreeMap<&'a str, Service<'a>>,
+    /// Chains in the order in which they are held against a frame.
+    ranked: Vec<(&'a Chain, Direction)>,
+}
+
+impl<'a> Chains<'a> {
+    /// Finds the tenant's functions in the fabric.
+    pub fn new(
+        tenant: &'a Tenant,
+        key: u32,
+        allocations: &'a Allocations,
+        attachments: &Attachments,
+        view: &View,
+    ) -> Self {
+        let services = tenant.functions.iter().filter_map(|function| {
+            let numbers = allocations.of(&allocation::function(tenant, function))?;
+            let instances = function.instances.iter().filter_map(|instance| {
+                let numbers = allocations.of(&allocation::instance(tenant, function, instance))?;
+                let ports = ports(tenant, function, instance, attachments, view);
+                let health = health(function, &ports, view);
+                Some(Placed { instance, health, numbers, ports })
+            });
+            Some((function.name.as_str(), Service { function, instances: instances.collect(), numbers }))
+        });
+        let both = tenant.chains.iter().flat_map(|chain| {
+            let directions = if chain.symmetric { &Direction::ALL[..] } else { &Direction::ALL[..1] };
+            directions.iter().map(move |direction| (chain, *direction))
+        });
+        let mut ranked: Vec<_> = both.collect();
+        ranked.sort_by_key(|(chain, direction)| (Reverse(chain.priority), *direction));
+        Self { tenant, key, allocations, services: services.collect(), ranked }
+    }
+
+    /// The tenant's functions, by name.
+    pub fn services(&self) -> &BTreeMap<&'a str, Service<'a>> {
+        &self.services
+    }
+
+    /// All places that frames are sent to, with the MAC address that they are given there.
+    pub(crate) fn waypoints(&self) -> Vec<(Waypoint, Endpoint, Option<MacAddr>, &'a Instance)> {
+        let mut used: BTreeSet<(&str, Direction)> = BTreeSet::new();
+        for (chain, direction) in &self.ranked {
+            let services = chain.through.iter().filter_map(|name| self.services.get(name.as_str()));
+            used.extend(services.map(|service| (service.function.name.as_str(), service.side(*direction))));
+        }
+        let mut waypoints = Vec::new();
+        for (name, direction) in used {
+            let Some(service) = self.services.get(name) else { continue };
+            for placed in service.instances.iter().filter(|placed| placed.health != Health::Failed) {
+                if let Some(place) = placed.ingress(direction) {
+                    waypoints.push((placed.waypoint(direction), place, placed.instance.mac, placed.instance));
+                }
+            }
+        }
+        waypoints
+    }
+
+    /// The ports that frames come back from at a bridge.
+    fn returns(&self, at: DatapathId) -> Vec<(PortNo, &Service<'a>, &'a Instance, Vec<Direction>)> {
+        let mut returns = Vec::new();
+        for service in self.services.values().filter(|service| service.function.kind != FunctionKind::Tap) {
+            for placed in &service.instances {
+                for (direction, place) in placed.ports.iter().filter(|(_, place)| place.bridge == at) {
+                    // What went in by the other port comes out of this one.
+                    let came = match (service.has_two_ports(), direction) {
+                        (false, Direction::Forward) => Direction::ALL.to_vec(),
+                        (false, Direction::Reverse) => continue,
+                        (true, Direction::Forward) => vec![Direction::Reverse],
+                        (true, Direction::Reverse) => vec![Direction::Forward],
+                    };
+                    returns.push((place.port, service, placed.instance, came));
+                }
+            }
+        }
+        returns
+    }
+
+    /// The bridges that frames may come back from.
+    pub(crate) fn bridges(&self) -> BTreeSet<DatapathId> {
+        let placed = self.services.values().flat_map(|service| &service.instances);
+        placed.flat_map(|placed| placed.ports.values().map(|place| place.bridge)).collect()
+    }
+
+    /// The instances of a function that frames can be sent to from a bridge.
+    fn candidates(&self, service: &Service<'a>, from: DatapathId, reach: &Reach<'_>) -> Vec<usize> {
+        let of = |health: Health| {
+            let fits = |(_, placed): &(usize, &Placed<'_>)| {
+                let there = placed.ingress(Direction::Forward);
+                placed.health == health && there.is_some_and(|it| it.bridge == from || reach(from, it.bridge))
+            };
+            service.instances.iter().enumerate().filter(fits).map(|(index, _)| index).collect::<Vec<_>>()
+        };
+        let working = of(Health::Working);
+        if !working.is_empty() || service.function.on_failure == OnFailure::Bypass {
+            return working;
+        }
+        of(Health::Silent)
+    }
+
+    /// What comes after a function; `None`: at the beginning.
+    fn next(
+        &self,
+        chain: &'a Chain,
+        direction: Direction,
+        after: Option<&str>,
+        at: DatapathId,
+        reach: &Reach<'_>,
+    ) -> Next<'a> {
+        let mut names: Vec<&str> = chain.through.iter().map(String::as_str).collect();
+        if direction == Direction::Reverse {
+            names.reverse();
+        }
+        let passed = after.and_then(|after| names.iter().position(|name| *name == after)).map_or(0, |index| index + 1);
+        let mut taps = Vec::new();
+        for name in names.into_iter().skip(passed) {
+            let Some(service) = self.services.get(name) else { continue };
+            let none = self.candidates(service, at, reach).is_empty();
+            match service.function.kind {
+                FunctionKind::Tap if none => {}
+                FunctionKind::Tap => taps.push(name),
+                _ if none && service.function.on_failure == OnFailure::Bypass => {}
+                _ => return Next { taps, then: Some(name) },
+            }
+        }
+        Next { taps, then: None }
+    }
+
+    /// What sends a frame to a function: actions, metadata, and the table that goes on.
+    fn enter(&self, service: &Service<'a>, direction: Direction) -> (Vec<Action>, u64, openflow::types::TableId) {
+        let side = service.side(direction);
+        if let [placed] = service.instances.as_slice() {
+            return (Vec::new(), metadata::step(self.key, step_of(placed.numbers.key), side), STEER);
+        }
+        let (Some(dst), Some(range)) = (FieldId::named("reg0"), BitRange::new(0, 16)) else {
+            return (Vec::new(), 0, STEER);
+        };
+        let hash = Action::Multipath(Multipath {
+            fields: HashFields::SymmetricL3l4Udp,
+            // Each function chooses by itself.
+            basis: step_of(service.numbers.key),
+            algorithm: MultipathAlgorithm::Hrw,
+            max_link: SLOTS - 1,
+            argument: 0,
+            range,
+            dst,
+        });
+        (vec![hash], metadata::step(self.key, step_of(service.numbers.key), side), BALANCE)
+    }
+
+    fn instructions(&self, next: &Next<'a>, direction: Direction) -> Vec<Instruction> {
+        const IN_PORT: u16 = 0xfff8;
+        let mut actions = Vec::new();
+        for tap in next.taps.iter().filter_map(|name| self.services.get(name)) {
+            let (mut copy, metadata, table) = self.enter(tap, direction);
+            copy.push(Action::SetField(Oxm::Metadata(metadata, None)));
+            copy.push(Action::Resubmit { in_port: IN_PORT, table });
+            actions.push(Action::Clone(Nested(copy)));
+        }
+        let (more, metadata, table) = match next.then.and_then(|name| self.services.get(name)) {
+            Some(service) => self.enter(service, direction),
+            None => (Vec::new(), metadata::edge(self.key), FORWARD),
+        };
+        actions.extend(more);
+        let mut instructions = Vec::new();
+        if !actions.is_empty() {
+            instructions.push(Instruction::ApplyActions(actions));
+        }
+        instructions.push(Instruction::WriteMetadata { metadata, mask: u64::MAX });
+        instructions.push(Instruction::GotoTable(table));
+        instructions
+    }
+
+    /// The entries that find the chain of a frame that enters at a bridge.
+    pub(crate) fn classify(&self, at: DatapathId, reach: &Reach<'_>) -> Vec<Draft> {
+        let mut drafts = Vec::new();
+        for (rank, (chain, direction)) in (0..).zip(&self.ranked) {
+            let next = self.next(chain, *direction, None, at, reach);
+            let mut instructions = self.instructions(&next, *direction);
+            if let (Some(_), Some(numbers)) =
+                (chain.rate_limit, self.allocations.of(&allocation::chain(self.tenant, chain)))
+            {
+                instructions.insert(0, Instruction::Meter(chain_limit(step_of(numbers.key))));
+            }
+            for matching in self.matches(chain, *direction) {
+                drafts.push(Draft {
+                    table: CLASSIFY,
+                    priority: FIRST - rank,
+                    matching,
+                    instructions: instructions.clone(),
+                    origin: chain.origin.clone(),
+                });
+            }
+        }
+        drafts
+    }
+
+    fn matches(&self, chain: &Chain, direction: Direction) -> BTreeSet<openflow::matching::Match> {
+        match direction {
+            Direction::Forward => expand(&chain.classifiers, chain.broadcast),
+            Direction::Reverse => {
+                let reversed: Vec<_> = chain.classifiers.iter().map(|it| it.reversed()).collect();
+                expand(&reversed, chain.broadcast)
+            }
+        }
+    }
+
+    /// The entries that send frames on that come back from functions at a bridge. Gives the ports at which some may.
+    pub(crate) fn go_on(&self, builder: &mut SectionBuilder, at: DatapathId, reach: &Reach<'_>) -> Vec<PortNo> {
+        let mut ports = Vec::new();
+        for (port, service, instance, came) in self.returns(at) {
+            let name = service.function.name.as_str();
+            let passing = self.ranked.iter().filter(|(chain, direction)| {
+                came.contains(direction) && chain.through.iter().any(|function| function == name)
+            });
+            let ways: Vec<_> = passing
+                .map(|(chain, direction)| {
+                    let next = self.next(chain, *direction, Some(name), at, reach);
+                    (*chain, *direction, self.instructions(&next, *direction))
+                })
+                .collect();
+            let Some((.., first)) = ways.first() else { continue };
+            ports.push(port);
+            let here = Oxm::InPort(port, None);
+            if ways.iter().all(|(.., instructions)| instructions == first) {
+                let mut fields = vec![here];
+                if !ways.iter().any(|(chain, ..)| chain.broadcast) {
+                    fields.push(Oxm::EthDst(MacAddr::default(), Some(GROUP_BIT)));
+                }
+                builder.about(&instance.origin).flow(CLASSIFY, FIRST, fields, first.clone());
+                continue;
+            }
+            for (rank, (chain, direction, instructions)) in (0..).zip(&ways) {
+                for matching in self.matches(chain, *direction) {
+                    let fields = matching.fields().iter().cloned().chain([here.clone()]);
+                    builder.about(&chain.origin).flow(CLASSIFY, FIRST - rank, fields, instructions.clone());
+                }
+            }
+        }
+        ports
+    }
+
+    /// The entries that choose among instances at a bridge, for all functions that have several.
+    pub(crate) fn balance(&self, builder: &mut SectionBuilder, at: DatapathId, reach: &Reach<'_>) {
+        let mut used: BTreeSet<(&str, Direction)> = BTreeSet::new();
+        for (chain, direction) in &self.ranked {
+            used.extend(chain.through.iter().map(|name| (name.as_str(), *direction)));
+        }
+        let used = used.into_iter().filter_map(|(name, direction)| {
+            let service = self.services.get(name).filter(|service| service.instances.len() > 1)?;
+            Some((name, service.side(direction)))
+        });
+        for (name, side) in used.collect::<BTreeSet<_>>() {
+            let Some(service) = self.services.get(name) else { continue };
+            let all: Vec<_> =
+                service.instances.iter().map(|it| (it.instance.name.as_str(), it.instance.weight)).collect();
+            let candidates = self.candidates(service, at, reach);
+            let step = metadata::step(self.key, step_of(service.numbers.key), side);
+            builder.about(&service.function.origin);
+            for (slot, chosen) in (0..).zip(share(&all, &candidates)) {
+                let Some(placed) = service.instances.get(chosen) else { continue };
+                let metadata = metadata::step(self.key, step_of(placed.numbers.key), side);
+                let fields = [Oxm::Metadata(step, Some(metadata::TENANT | metadata::STEP)), Oxm::Reg0(slot, None)];
+                let chosen = Instruction::WriteMetadata { metadata, mask: u64::MAX };
+                builder.flow(BALANCE, 10, fields, vec![chosen, Instruction::GotoTable(STEER)]);
+            }
+        }
+    }
+
+    /// VLAN ids that mark frames on their way to the tenant's functions. Its own frames can't bear them.
+    pub(crate) fn marks(&self) -> BTreeSet<u16> {
+        let placed = self.services.values().flat_map(|service| &service.instances);
+        let vlans = placed.filter_map(|placed| Some((placed, placed.numbers.vlan?)));
+        vlans
+            .flat_map(|(placed, vlan)| Direction::ALL.map(|to| vlan_id(vlan, Mode::Waypoint(placed.waypoint(to)))))
+            .collect()
+    }
+}
+
+/// Priority of the first chain, or rule; those behind it have lower ones.
+pub(crate) const FIRST: u16 = 60_000;
+
+/// Frames that no chain matches go to their destination.
+pub(crate) fn unchained(tenant: &Tenant) -> Draft {
+    Draft {
+        table: CLASSIFY,
+        priority: 1,
+        matching: openflow::matching::Match::default(),
+        instructions: go(FORWARD),
+        origin: tenant.origin.clone(),
+    }
+}
+
+fn ports(
+    tenant: &Tenant,
+    function: &Function,
+    instance: &Instance,
+    attachments: &Attachments,
+    view: &View,
+) -> BTreeMap<Direction, Endpoint> {
+    let mut ports = BTreeMap::new();
+    for (place, used) in &attachments.ports {
+        let PortUse::Function(port) = used else { continue };
+        if (&port.tenant, &port.function, &port.instance) != (&tenant.name, &function.name, &instance.name) {
+            continue;
+        }
+        let Some(port) = view.bridges.get(&place.bridge).and_then(|bridge| bridge.ports.get(&place.port)) else {
+            continue;
+        };
+        for (direction, name) in [(Direction::Forward, &instance.ingress), (Direction::Reverse, &instance.egress)] {
+            if port.name == *name {
+                ports.entry(direction).or_insert(*place);
+            }
+        }
+    }
+    ports
+}
+
+fn health(function: &Function, ports: &BTreeMap<Direction, Endpoint>, view: &View) -> Health {
+    let (Some(ingress), Some(egress)) = (ports.get(&Direction::Forward), ports.get(&Direction::Reverse)) else {
+        return Health::Failed;
+    };
+    // Two bridges of one name, of which each has one of the two ports.
+    if ingress.bridge != egress.bridge {
+        return Health::Failed;
+    }
+    let Some(bridge) = view.bridges.get(&ingress.bridge) else { return Health::Failed };
+    let up = [ingress, egress].iter().all(|place| bridge.ports.get(&place.port).is_some_and(|port| port.up));
+    if !up || (view.failed.contains(ingress) && function.kind != FunctionKind::Tap) {
+        Health::Failed
+    } else if bridge.responsive {
+        Health::Working
+    } else {
+        Health::Silent
+    }
+}

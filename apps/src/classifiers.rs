@@ -1,0 +1,177 @@
+//! From a classifier of the policy to the matches that stand for it: one for each family, address and block of ports.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+
+use openflow::matching::Match;
+use openflow::oxm::Oxm;
+use openflow::types::MacAddr;
+
+use crate::links::tagged;
+use crate::policy::{Address, Classifier, Prefix, Protocol, port_masks};
+use crate::tenants::GROUP_BIT;
+
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
+/// One end of a frame's way: the fields that tell it.
+#[derive(Clone, Copy)]
+enum End {
+    Source,
+    Destination,
+}
+
+/// The matches of all these classifiers together, each once. Without `groups` none of them is for a group address.
+pub(crate) fn expand(classifiers: &[Classifier], groups: bool) -> BTreeSet<Match> {
+    let mut all = BTreeSet::new();
+    for classifier in classifiers {
+        for source in options(&classifier.source) {
+            for destination in options(&classifier.destination) {
+                for family in families(classifier.protocol, source, destination) {
+                    let mut fields = Vec::new();
+                    fields.extend(classifier.vlan.map(|vlan| Oxm::VlanVid(tagged(vlan), None)));
+                    fields.extend(family.map(|ethertype| Oxm::EthType(ethertype, None)));
+                    fields.extend(number(classifier.protocol, family).map(|number| Oxm::IpProto(number, None)));
+                    fields.extend(source.map(|address| end(End::Source, address)));
+                    let to = destination.map(|address| end(End::Destination, address));
+                    if !groups && !matches!(to, Some(Oxm::EthDst(..))) {
+                        fields.push(Oxm::EthDst(MacAddr::default(), Some(GROUP_BIT)));
+                    }
+                    fields.extend(to);
+                    for from in ports(classifier.protocol, End::Source, &classifier.source_port) {
+                        for to in ports(classifier.protocol, End::Destination, &classifier.destination_port) {
+                            all.insert(Match::new(fields.iter().cloned().chain(from.clone()).chain(to)));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+fn options(addresses: &[Address]) -> Vec<Option<Address>> {
+    if addresses.is_empty() { vec![None] } else { addresses.iter().copied().map(Some).collect() }
+}
+
+/// Ethernet types that a protocol between two addresses can come in; `None`: whichever.
+fn families(protocol: Protocol, source: Option<Address>, destination: Option<Address>) -> Vec<Option<u16>> {
+    let of = |address: Option<Address>| match address {
+        Some(Address::Ip(prefix)) => Some(if prefix.address.is_ipv4() { IPV4 } else { IPV6 }),
+        _ => None,
+    };
+    let wanted = match (of(source), of(destination)) {
+        (Some(one), Some(other)) if one != other => return Vec::new(),
+        (one, other) => one.or(other),
+    };
+    match protocol {
+        Protocol::Any => vec![wanted],
+        Protocol::Ethertype(ethertype) if wanted.is_none_or(|wanted| wanted == ethertype) => vec![Some(ethertype)],
+        Protocol::Ethertype(_) => Vec::new(),
+        Protocol::Ip(_) | Protocol::Icmp => {
+            [IPV4, IPV6].into_iter().filter(|it| wanted.is_none_or(|wanted| wanted == *it)).map(Some).collect()
+        }
+    }
+}
+
+fn number(protocol: Protocol, family: Option<u16>) -> Option<u8> {
+    match protocol {
+        Protocol::Ip(number) => Some(number),
+        Protocol::Icmp => Some(if family == Some(IPV6) { ICMPV6 } else { ICMP }),
+        Protocol::Any | Protocol::Ethertype(_) => None,
+    }
+}
+
+fn end(end: End, address: Address) -> Oxm {
+    match (address, end) {
+        (Address::Mac(mac), End::Source) => Oxm::EthSrc(mac, None),
+        (Address::Mac(mac), End::Destination) => Oxm::EthDst(mac, None),
+        (Address::Ip(Prefix { address: IpAddr::V4(ip), length }), end) => {
+            let mask = (length < 32).then(|| Ipv4Addr::from(!u32::MAX.checked_shr(length.into()).unwrap_or(0)));
+            match end {
+                End::Source => Oxm::Ipv4Src(ip, mask),
+                End::Destination => Oxm::Ipv4Dst(ip, mask),
+            }
+        }
+        (Address::Ip(Prefix { address: IpAddr::V6(ip), length }), end) => {
+            let mask = (length < 128).then(|| Ipv6Addr::from(!u128::MAX.checked_shr(length.into()).unwrap_or(0)));
+            match end {
+                End::Source => Oxm::Ipv6Src(ip, mask),
+                End::Destination => Oxm::Ipv6Dst(ip, mask),
+            }
+        }
+    }
+}
+
+/// Each block of ports as a field; one `None` if any port will do.
+fn ports(protocol: Protocol, end: End, ranges: &[RangeInclusive<u16>]) -> Vec<Option<Oxm>> {
+    let field = |(value, mask): (u16, u16)| {
+        let mask = (mask != u16::MAX).then_some(mask);
+        match (protocol, end) {
+            (Protocol::TCP, End::Source) => Some(Oxm::TcpSrc(value, mask)),
+            (Protocol::TCP, End::Destination) => Some(Oxm::TcpDst(value, mask)),
+            (Protocol::UDP, End::Source) => Some(Oxm::UdpSrc(value, mask)),
+            (Protocol::UDP, End::Destination) => Some(Oxm::UdpDst(value, mask)),
+            (Protocol::SCTP, End::Source) => Some(Oxm::SctpSrc(value, mask)),
+            (Protocol::SCTP, End::Destination) => Some(Oxm::SctpDst(value, mask)),
+            _ => None,
+        }
+    };
+    if ranges.is_empty() {
+        return vec![None];
+    }
+    // A policy has ports only with a protocol that has them.
+    ranges.iter().flat_map(port_masks).map(field).filter(Option::is_some).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Origin;
+
+    fn classifier(protocol: Protocol) -> Classifier {
+        Classifier {
+            protocol,
+            vlan: None,
+            source: Vec::new(),
+            destination: Vec::new(),
+            source_port: Vec::new(),
+            destination_port: Vec::new(),
+            origin: Origin { file: "a.toml".into(), line: 1 },
+        }
+    }
+
+    fn prefix(text: &str, length: u8) -> Address {
+        Address::Ip(Prefix { address: text.parse().unwrap(), length })
+    }
+
+    fn texts(classifier: &Classifier) -> Vec<String> {
+        let matches = expand(std::slice::from_ref(classifier), true);
+        assert!(matches.iter().all(|it| it.check().is_ok()), "a bridge would refuse one of {matches:?}");
+        matches.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_classifier_becomes_an_entry_for_each_family_address_and_block_of_ports() {
+        let mut web = classifier(Protocol::TCP);
+        web.destination_port = vec![80..=80, 8000..=8011];
+        assert_eq!(texts(&web).len(), 2 * 3, "{:?}", texts(&web));
+        web.destination = vec![prefix("10.0.0.0", 24), prefix("2001:db8::", 64)];
+        assert_eq!(texts(&web).len(), 2 * 3);
+        web.source = vec![prefix("10.0.1.1", 32)];
+        assert_eq!(texts(&web).len(), 3, "IPv6 doesn't come from IPv4");
+        assert!(texts(&web)[0].contains("ipv4_dst=10.0.0.0/255.255.255.0"), "{:?}", texts(&web));
+        assert_eq!(texts(&classifier(Protocol::Icmp)).len(), 2);
+        assert_eq!(texts(&classifier(Protocol::ARP)).len(), 1);
+        assert_eq!(texts(&classifier(Protocol::Any)).len(), 1);
+    }
+
+    #[test]
+    fn without_groups_only_frames_to_stations_match() {
+        let matches = expand(&[classifier(Protocol::Any)], false);
+        assert_eq!(matches.first().unwrap().to_string(), "eth_dst=00:00:00:00:00:00/01:00:00:00:00:00");
+    }
+}
