@@ -21,5 +21,6 @@ pub mod policy;
 pub mod reconcile;
 mod rules;
 pub mod tenants;
+pub mod trace;
 pub mod trees;
 pub mod view;

@@ -1,7 +1,8 @@
-//! REST: the documents of the newest snapshot, as JSON, and metrics. Reading never disturbs the hub.
+//! REST: the documents of the newest snapshot, as JSON, and metrics. Reading them never disturbs the hub.
 
 mod problem;
 mod serve;
+mod trace;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,12 +14,12 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use openflow::types::DatapathId;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use crate::hub::Published;
+use crate::hub::{Input, Published};
 use crate::metrics::Exposition;
 use crate::problems::Problems;
 use crate::snapshot::Snapshot;
@@ -31,6 +32,8 @@ pub use serve::serve;
 pub struct Api {
     /// The newest snapshot.
     pub published: watch::Receiver<Published>,
+    /// The hub's queue, for what is asked of it.
+    pub inputs: mpsc::Sender<Input>,
     /// What is wrong with the daemon itself.
     pub problems: Arc<Problems>,
     /// When it was started.
@@ -56,6 +59,7 @@ impl Api {
             .route("/v1/tenants/{tenant}", get(tenant))
             .route("/v1/hosts", get(hosts))
             .route("/v1/limits", get(limits))
+            .route("/v1/trace", post(trace::trace))
             .fallback(unknown)
             .method_not_allowed_fallback(wrong_method)
             .layer(from_fn(guard))

@@ -2,7 +2,9 @@
 
 mod decode;
 mod get;
+mod server;
 mod table;
+mod trace;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -50,6 +52,8 @@ enum Command {
     },
     /// Show what the controller sees
     Get(get::Get),
+    /// Follow a frame through the tables of all bridges
+    Trace(trace::Trace),
     /// Show OpenFlow messages, from hex or a raw stream
     Decode(decode::Decode),
 }
@@ -60,6 +64,7 @@ pub fn run() -> ExitCode {
         Command::Serve { config, settings } => serve(config, settings),
         Command::Check { policy } => check(&policy),
         Command::Get(get) => get::run(&get),
+        Command::Trace(trace) => trace::run(&trace),
         Command::Decode(decode) => decode::run(&decode),
     }
 }

@@ -122,7 +122,8 @@ pub async fn start(options: Options) -> Result<Handle, StartError> {
     let shared = Arc::new(Shared::new(inputs.clone(), options.limits));
     let exposition = Arc::new(Exposition::new(&shared, published.clone(), Arc::clone(&problems)));
     let (policy, keeper) = (options.policy, Arc::clone(&store));
-    let policies = Policies::start(policy, keeper, inputs, Arc::clone(&problems), Arc::clone(&shared.metrics)).await?;
+    let policies =
+        Policies::start(policy, keeper, inputs.clone(), Arc::clone(&problems), Arc::clone(&shared.metrics)).await?;
     let mut handle = Handle {
         openflow_addr: openflow.1,
         rest_addr: rest.1,
@@ -136,7 +137,7 @@ pub async fn start(options: Options) -> Result<Handle, StartError> {
     handle.spawn("store", keep(store, saved, Arc::clone(&problems)));
     handle.spawn("policy watcher", policies.run(reloads, stopped.clone()));
     handle.spawn("listener", listen::serve(openflow.0, shared, stopped.clone()));
-    let router = Api { published, problems, started, exposition }.router();
+    let router = Api { published, inputs, problems, started, exposition }.router();
     handle.spawn("REST server", api::serve(rest.0, router, options.limits.request, stopped));
     info!("bridges may connect to {}, REST is served at http://{}", handle.openflow_addr, handle.rest_addr);
     Ok(handle)

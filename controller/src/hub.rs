@@ -4,6 +4,7 @@
 //! ```text
 //!  listener ─spawns─▶ session × bridges ──Input (bounded, waits)──▶ hub ──Outgoing (bounded, never waits)──▶ session
 //!  policy files / store ──Event::Policy──────────────────────────▶  │ ├──watch: Published──▶ REST
+//!  REST ──Input::Situation (for traces)─────────────────────────▶   │ ├──oneshot: Situation─▶ REST
 //!                                                                   └────watch: Memory──▶ store
 //! ```
 //!
@@ -15,9 +16,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use apps::trace::Situation;
 use bytes::BytesMut;
 use openflow::peer::{Identity, XID_MAX};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tracing::{info, trace, warn};
 
@@ -31,7 +33,7 @@ pub const QUEUE: usize = 8192;
 const TURN: usize = 256;
 /// Least time between two snapshots.
 const PUBLISH: Duration = Duration::from_millis(20);
-/// The part of the hub's time that snapshots may take, as its reciprocal.
+/// The part of the hub's time that snapshots may take, as its reciprocal; and that situations may.
 const PUBLISH_SHARE: u32 = 20;
 
 /// What the hub takes in.
@@ -48,6 +50,8 @@ pub enum Input {
         /// The way to it.
         outgoing: Outgoing,
     },
+    /// Somebody wants to trace frames. The answer may be as old as snapshots are; `None` until a policy is in force.
+    Situation(oneshot::Sender<Option<Arc<Situation>>>),
     /// Anything else, with what it takes of its session's budget.
     Event(Event, Option<OwnedSemaphorePermit>),
 }
@@ -72,6 +76,10 @@ struct Hub {
     ready: bool,
     changed: bool,
     publish_from: Instant,
+    /// The newest situation that somebody asked for, and until when it isn't made anew although things happen.
+    situation: Option<(Arc<Situation>, Instant)>,
+    /// Has anything happened since?
+    outdated: bool,
 }
 
 /// Runs the core until `stop` changes or all senders of inputs are gone.
@@ -92,6 +100,8 @@ pub async fn run(
         ready: false,
         changed: false,
         publish_from: now,
+        situation: None,
+        outdated: false,
     };
     let mut turn = Vec::with_capacity(TURN);
     loop {
@@ -130,6 +140,10 @@ impl Hub {
                 self.sessions.insert(session, Attached { outgoing, batch: BytesMut::new(), closing: false });
                 self.handle(now, Event::Connected { session, address, identity });
             }
+            Input::Situation(answer) => {
+                // Whoever asked may be gone.
+                let _ = answer.send(self.ready.then(|| self.situation()));
+            }
             Input::Event(event, _permit) => {
                 let gone = match &event {
                     Event::Disconnected { session } => Some(*session),
@@ -146,6 +160,7 @@ impl Hub {
 
     fn handle(&mut self, now: Instant, event: Event) {
         self.changed = true;
+        self.outdated = true;
         for effect in self.core.handle(now, event) {
             match effect {
                 Effect::Send { session, messages } => {
@@ -204,5 +219,19 @@ impl Hub {
         self.publish.send_replace(Some((start, snapshot)));
         self.changed = false;
         self.publish_from = start + PUBLISH.max(start.elapsed() * PUBLISH_SHARE);
+    }
+
+    /// What traces depend on. It is made only when somebody asks, and for no more of the hub's time than snapshots.
+    fn situation(&mut self) -> Arc<Situation> {
+        let start = Instant::now();
+        if let Some((situation, kept_until)) = &self.situation
+            && (!self.outdated || start < *kept_until)
+        {
+            return Arc::clone(situation);
+        }
+        let situation = Arc::new(self.core.situation());
+        self.outdated = false;
+        self.situation = Some((Arc::clone(&situation), start + PUBLISH.max(start.elapsed() * PUBLISH_SHARE)));
+        situation
     }
 }

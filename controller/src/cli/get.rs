@@ -1,11 +1,11 @@
 //! `espalier get`: asks a running controller.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
+use super::server::{Failure, Server};
 use super::{NO, UNREACHABLE, USAGE, fail, print, table};
 
 /// What to get, and how to show it.
@@ -20,9 +20,8 @@ pub(super) struct Get {
     /// How to show it
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
-    /// Where the controller serves REST
-    #[arg(long, env = "ESPALIER_SERVER", default_value = "http://127.0.0.1:8653", value_name = "URL")]
-    server: String,
+    #[command(flatten)]
+    server: Server,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -37,14 +36,9 @@ pub(super) enum What {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(super) enum Output {
     Table,
     Json,
-}
-
-enum Failure {
-    Unreachable(String),
-    NotFound(String),
 }
 
 pub(super) fn run(get: &Get) -> ExitCode {
@@ -61,9 +55,9 @@ pub(super) fn run(get: &Get) -> ExitCode {
         (Some(name), What::Bridges | What::Tenants | What::Tree) => format!("{collection}/{}", escape(name)),
         _ => collection.to_owned(),
     };
-    let mut document = match ask(&get.server, &path) {
+    let mut document = match get.server.get(&path) {
         Ok(document) => document,
-        Err(Failure::NotFound(text)) => return fail(NO, &text),
+        Err(Failure::NotFound(text) | Failure::Refused(text)) => return fail(NO, &text),
         Err(Failure::Unreachable(text)) => return fail(UNREACHABLE, &text),
     };
     if let (Some(name), What::Links | What::Hosts | What::Limits, Value::Array(rows)) =
@@ -80,7 +74,7 @@ pub(super) fn run(get: &Get) -> ExitCode {
     };
     match text {
         Ok(text) => print(&text),
-        Err(error) => fail(UNREACHABLE, &format!("{} doesn't answer like this version does: {error}", get.server)),
+        Err(error) => fail(UNREACHABLE, &get.server.strange(&error)),
     }
 }
 
@@ -91,28 +85,6 @@ fn concerns(row: &Value, name: &str) -> bool {
     ips || [&row["a"]["bridge"], &row["b"]["bridge"], &row["tenant"], &row["mac"], &row["bridge"], &row["port"]]
         .into_iter()
         .any(is)
-}
-
-fn ask(server: &str, path: &str) -> Result<Value, Failure> {
-    let url = format!("{}/v1/{path}", server.trim_end_matches('/'));
-    let config =
-        ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(10)));
-    let agent = ureq::Agent::from(config.build());
-    let unreachable = |error: &dyn std::fmt::Display| {
-        let hint = "is `espalier serve` running? name its REST address with --server or ESPALIER_SERVER";
-        Failure::Unreachable(format!("the controller can't be reached at {url}: {error}; {hint}"))
-    };
-    let mut answer = agent.get(&url).call().map_err(|error| unreachable(&error))?;
-    let status = answer.status();
-    let body = answer.body_mut().with_config().limit(1 << 30).read_to_vec().map_err(|error| unreachable(&error))?;
-    let document: Value = serde_json::from_slice(&body)
-        .map_err(|_| unreachable(&format!("it answered {status}, not as Espalier does")))?;
-    let detail = document["detail"].as_str().unwrap_or("no more is known").to_owned();
-    match status.as_u16() {
-        200 => Ok(document),
-        404 => Err(Failure::NotFound(detail)),
-        _ => Err(unreachable(&format!("it answered {status}: {detail}"))),
-    }
 }
 
 fn escape(name: &str) -> String {

@@ -11,6 +11,7 @@ mod messages;
 mod notices;
 mod probe;
 mod rounds;
+mod situation;
 mod topology;
 
 use std::collections::{BTreeMap, BTreeSet};

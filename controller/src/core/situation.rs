@@ -1,0 +1,34 @@
+//! What a trace depends on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use apps::reconcile::same;
+use apps::trace::{Situation, Station};
+
+use super::Core;
+
+impl Core {
+    /// All that a trace depends on, as it is now. With many bridges and tenants this is a lot to copy.
+    pub fn situation(&self) -> Situation {
+        let hosts = self.policy.tenants.iter().map(|tenant| {
+            let learnt = self.hosts.of(&tenant.name).map(|(mac, learnt)| {
+                (*mac, Station { place: learnt.host.place, ips: learnt.ips.iter().copied().collect() })
+            });
+            (tenant.name.clone(), learnt.collect())
+        });
+        let connected = self.bridges.iter().filter(|(_, bridge)| bridge.connection.is_some());
+        let mut holding = connected.map(|(dpid, bridge)| {
+            let nothing = BTreeMap::new();
+            bridge.is_responsive() && same(&bridge.installed, self.desired.bridges.get(dpid).unwrap_or(&nothing))
+        });
+        Situation {
+            policy: Arc::clone(&self.policy),
+            tables: self.desired.bridges.clone(),
+            view: self.view.clone(),
+            attachments: self.attachments.clone(),
+            hosts: hosts.collect(),
+            converged: self.rounds.is_idle() && holding.all(|it| it),
+        }
+    }
+}
