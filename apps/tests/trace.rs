@@ -134,6 +134,20 @@ fn known_unicast_goes_straight_with_the_line_behind_each_table() {
 }
 
 #[test]
+fn links_of_every_carrier_are_passed() {
+    for (carrier, name) in [(Carrier::Tunnel, "tunnel"), (Carrier::Dedicated(1), "dedicated"), (Carrier::Vlan, "vlan")]
+    {
+        let situation = situation(policy(), |view| view.links[0].carrier = carrier);
+        for to in ["10.0.0.2", "broadcast"] {
+            let trace = ping(&situation, "web-1", to);
+            let passed = |what: &What| matches!(what, What::Link { carrier, .. } if carrier == name);
+            assert!(trace.steps.iter().any(|step| passed(&step.what)), "{name}: {trace:?}");
+            assert!(trace.verdict.to.contains(&place("h2", "green-1")), "{name}: {trace:?}");
+        }
+    }
+}
+
+#[test]
 fn hosts_are_meant_by_name_place_mac_and_ip() {
     let situation = plain();
     let by_name = ping(&situation, "web-1", "10.0.0.2");
@@ -160,6 +174,15 @@ fn hosts_are_meant_by_name_place_mac_and_ip() {
     let arp = situation.trace(&ask("green", "web-1", "db-1", Protocol::Arp, None)).unwrap();
     assert_eq!(arp.frame.carries, "arp: 10.0.0.1 asks who has 10.0.0.9");
     assert!(arp.verdict.delivered && arp.verdict.to.contains(&place("h2", "db")), "{:?}", arp.verdict);
+    // Until a frame has shown it.
+    let mut met = plain();
+    let shown = MacAddr([2, 0, 0, 0, 0, 9]);
+    let station = Station { place: at(2, 2), ips: Vec::new() };
+    met.hosts.get_mut("green").unwrap().insert(shown, station);
+    for to in ["db-1", "10.0.0.9"] {
+        let trace = ping(&met, "web-1", to);
+        assert_eq!((trace.frame.destination, trace.verdict.delivered), (shown.to_string(), true), "{to}");
+    }
     let told = situation.trace(&ask("blue", "web-1", "web-1", Protocol::Icmp, None)).unwrap_err();
     assert_eq!(told, Refusal::NotFound("there is no tenant with the name \"blue\"".into()));
 }
@@ -188,6 +211,8 @@ fn what_was_assumed_is_told() {
         "{told}"
     );
     assert!(stranger.verdict.delivered && stranger.verdict.controller == 1, "it is new, and a copy shows it");
+    let v6 = ping(&situation, "h1/green-1", "fd00::2");
+    assert_eq!(v6.frame.carries, "icmp echo request from :: to fd00::2");
     situation.converged = false;
     assert!(ping(&situation, "web-1", "10.0.0.2").notes[0].contains("not every bridge holds"));
 }
@@ -314,7 +339,8 @@ fn functions_are_passed_and_frames_followed_from_where_they_come_back() {
         tables(&there).into_iter().filter(|(_, table, _)| table == "classify").map(|row| row.2).collect();
     assert_eq!(lines, [Some("p.toml:60".into()), Some("p.toml:50".into())], "the chain, then the instance");
     let back = ping(&wire, "h2/green-1", "web-1");
-    assert_eq!(to_function(&back).0, "fw-out", "replies go the other way through: {back:?}");
+    let other_way = ("fw-out".into(), name(), Some(place("h1", "fw-in")));
+    assert_eq!(to_function(&back), other_way, "replies go the other way through");
     assert!(back.verdict.delivered);
 
     let hairpin =
