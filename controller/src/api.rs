@@ -6,7 +6,7 @@ mod trace;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::rejection::PathRejection;
@@ -34,6 +34,8 @@ pub struct Api {
     pub published: watch::Receiver<Published>,
     /// The hub's queue, for what is asked of it.
     pub inputs: mpsc::Sender<Input>,
+    /// How long a client may take for the body of its request, and the hub for an answer.
+    pub patience: Duration,
     /// What is wrong with the daemon itself.
     pub problems: Arc<Problems>,
     /// When it was started.

@@ -137,7 +137,7 @@ pub async fn start(options: Options) -> Result<Handle, StartError> {
     handle.spawn("store", keep(store, saved, Arc::clone(&problems)));
     handle.spawn("policy watcher", policies.run(reloads, stopped.clone()));
     handle.spawn("listener", listen::serve(openflow.0, shared, stopped.clone()));
-    let router = Api { published, inputs, problems, started, exposition }.router();
+    let router = Api { published, inputs, patience: options.limits.request, problems, started, exposition }.router();
     handle.spawn("REST server", api::serve(rest.0, router, options.limits.request, stopped));
     info!("bridges may connect to {}, REST is served at http://{}", handle.openflow_addr, handle.rest_addr);
     Ok(handle)

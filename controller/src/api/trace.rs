@@ -1,8 +1,6 @@
 //! `POST /v1/trace`: the way of one frame. What it depends on is made when somebody asks, because it is much and rarely
 //! needed; the way itself is found on a thread that nobody waits for.
 
-use std::time::Duration;
-
 use apps::trace::{Refusal, Request};
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
@@ -15,16 +13,13 @@ use super::problem::Problem;
 use super::{Api, json};
 use crate::hub::Input;
 
-/// How long the client may take for the rest of its request, and the hub for its answer if it has more to do than it can.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// Longest body that is read.
 const BODY_MAX: usize = 64 << 10;
 
 /// Its body is JSON, whatever its header says.
 pub(super) async fn trace(State(api): State<Api>, body: Body) -> Result<Response, Problem> {
-    let body = timeout(PATIENCE, to_bytes(body, BODY_MAX)).await.map_err(|_| {
-        Problem::new(StatusCode::REQUEST_TIMEOUT, format!("the body isn't complete after {PATIENCE:?}"))
+    let body = timeout(api.patience, to_bytes(body, BODY_MAX)).await.map_err(|_| {
+        Problem::new(StatusCode::REQUEST_TIMEOUT, format!("the body isn't complete after {:?}", api.patience))
     })?;
     let body = body.map_err(|error| {
         let detail = format!("the body can't be read: {error}; it has {BODY_MAX} bytes at most");
@@ -42,7 +37,7 @@ pub(super) async fn trace(State(api): State<Api>, body: Body) -> Result<Response
     };
     let unavailable =
         |why: &str| Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("{why}; try again in a moment"));
-    let situation = timeout(PATIENCE, asked).await.ok().flatten();
+    let situation = timeout(api.patience, asked).await.ok().flatten();
     let situation = situation.ok_or_else(|| unavailable("the controller has too much to do, or stops"))?;
     let situation = situation.ok_or_else(|| unavailable("no policy is in force yet"))?;
     let traced = tokio::task::spawn_blocking(move || situation.trace(&request).map(|trace| json(&trace))).await;
