@@ -362,13 +362,15 @@ impl<'a> Chains<'a> {
         }
     }
 
-    /// VLAN ids that mark frames on their way to the tenant's functions. Its own frames can't bear them.
+    /// VLAN ids that mark frames on their way to the tenant's functions, those that it had included: as long as some bridge
+    /// may send frames so marked, none may take them for the tenant's own.
     pub(crate) fn marks(&self) -> BTreeSet<u16> {
-        let placed = self.services.values().flat_map(|service| &service.instances);
-        let vlans = placed.filter_map(|placed| Some((placed, placed.numbers.vlan?)));
-        vlans
-            .flat_map(|(placed, vlan)| Direction::ALL.map(|to| vlan_id(vlan, Mode::Waypoint(placed.waypoint(to)))))
-            .collect()
+        let instances = self.allocations.instances(&self.tenant.name);
+        let vlans = instances.filter_map(|numbers| Some((numbers, numbers.vlan?)));
+        let both = |(numbers, vlan)| {
+            Direction::ALL.map(|direction| vlan_id(vlan, Mode::Waypoint(Waypoint { numbers, direction })))
+        };
+        vlans.flat_map(both).collect()
     }
 }
 

@@ -12,7 +12,7 @@ use openflow::types::{DatapathId, GroupId, MacAddr, PortNo, TableId};
 use crate::allocation::{Allocations, Numbers};
 use crate::attachment::Attachments;
 use crate::chains::{Chains, unchained};
-use crate::desired::{Section, SectionBuilder, apply, go, version};
+use crate::desired::{Section, SectionBuilder, apply, drop, go, version};
 use crate::fabric::report_probes;
 use crate::guard;
 use crate::limits;
@@ -22,7 +22,7 @@ use crate::pipeline::{ADMIT, CLASSIFY, FLOOD, FORWARD, GUARD, LEARN, RULES, STEE
 use crate::policy::{PortSelector, Tenant, UnknownUnicast};
 use crate::rules;
 use crate::trees::{Paths, Tree};
-use crate::view::{Endpoint, Host, Hosts, Link, View};
+use crate::view::{Carrier, Endpoint, Host, Hosts, Link, View};
 
 /// Seconds after which a source that sends nothing is no longer taken as known.
 pub const LEARN_IDLE: u16 = 300;
@@ -215,7 +215,7 @@ impl Compiler<'_> {
                 for end in [link.a, link.b] {
                     let Some(builder) = self.at(end.bridge) else { continue };
                     let (fields, actions) = links::receive(end.port, link.carrier, numbers, mode);
-                    builder.about(&instance.origin).flow(ADMIT, 11, fields, arrive(actions, step, STEER));
+                    builder.about(&instance.origin).flow(ADMIT, 12, fields, arrive(actions, step, STEER));
                 }
             }
             if let Some(builder) = self.at(place.bridge) {
@@ -233,12 +233,19 @@ impl Compiler<'_> {
         let passed = self.hops.values().flat_map(BTreeMap::values).map(|(link, _)| link);
         let in_use: BTreeSet<Link> = passed.chain(&tree.edges).chain(&self.held).copied().collect();
         let numbers = self.numbers;
+        let marks = self.chains.marks();
         for link in in_use {
             for end in [link.a, link.b] {
                 let Some(builder) = self.at(end.bridge) else { continue };
+                // Where all that comes through a tunnel is the tenant's, a mark that isn't in use is still none of its tags.
+                for vlan in marks.iter().filter(|_| matches!(link.carrier, Carrier::Dedicated(_))) {
+                    let (mut fields, _) = links::receive(end.port, link.carrier, numbers, Mode::Normal);
+                    fields.push(Oxm::VlanVid(links::tagged(*vlan), None));
+                    builder.flow(ADMIT, 11, fields, drop());
+                }
                 for mode in Mode::PLAIN {
                     let (fields, actions) = links::receive(end.port, link.carrier, numbers, mode);
-                    let (priority, table) = if mode == Mode::Flood { (11, FLOOD) } else { (10, FORWARD) };
+                    let (priority, table) = if mode == Mode::Flood { (12, FLOOD) } else { (10, FORWARD) };
                     builder.flow(ADMIT, priority, fields, arrive(actions, metadata::link(numbers.key), table));
                 }
             }
