@@ -11,9 +11,9 @@ use openflow::types::{DatapathId, GroupId, MacAddr, PortNo, TableId};
 
 use crate::allocation::{Allocations, Numbers};
 use crate::attachment::Attachments;
-use crate::chains::{Chains, unchained};
-use crate::desired::{Section, SectionBuilder, apply, drop, go, version};
-use crate::fabric::report_probes;
+use crate::chains::{Chains, steered, unchained};
+use crate::desired::{FlowKey, Section, SectionBuilder, apply, drop, go, version};
+use crate::fabric::{report_health, report_probes};
 use crate::guard;
 use crate::limits;
 use crate::links;
@@ -179,6 +179,10 @@ impl Compiler<'_> {
         for dpid in local {
             let Some(builder) = self.at(dpid) else { continue };
             chains.balance(builder, dpid, &reach);
+            for port in chains.ports(dpid) {
+                builder.about(&tenant.origin);
+                report_health(builder, port);
+            }
             for port in chains.go_on(builder, dpid, &reach) {
                 let back = Instruction::WriteMetadata { metadata: metadata::link(key), mask: u64::MAX };
                 builder.flow(ADMIT, 10, [Oxm::InPort(port, None)], vec![back, Instruction::GotoTable(GUARD)]);
@@ -201,14 +205,15 @@ impl Compiler<'_> {
         let (key, numbers) = (self.numbers.key, self.numbers);
         for (waypoint, place, mac, instance) in self.chains.waypoints() {
             let step = metadata::step(key, step_of(waypoint.numbers.key), waypoint.direction);
-            let on_its_way = || [Oxm::Metadata(step, Some(metadata::TENANT | metadata::STEP))];
+            let FlowKey { table, priority, matching } = steered(key, waypoint);
             let mode = Mode::Waypoint(waypoint);
             let hops = self.hops.get(&place.bridge).cloned().unwrap_or_default();
             let links: BTreeSet<Link> = hops.values().map(|(link, _)| *link).chain(self.held.clone()).collect();
             for (at, (link, distance)) in hops.into_iter().filter(|(_, (link, _))| links::carries(link.carrier, mode)) {
                 if let (Some(builder), Some((here, _))) = (self.at(at), link.at(at)) {
                     let onward = apply(links::send(here.port, link.carrier, numbers, mode));
-                    builder.about(&instance.origin).flow(STEER, 10, on_its_way(), onward).hops = distance;
+                    let fields = matching.fields().iter().cloned();
+                    builder.about(&instance.origin).flow(table, priority, fields, onward).hops = distance;
                 }
             }
             for link in links.into_iter().filter(|link| links::carries(link.carrier, mode)) {
@@ -222,7 +227,12 @@ impl Compiler<'_> {
                 let mut actions: Vec<Action> =
                     mac.map(|mac| Action::SetField(Oxm::EthDst(mac, None))).into_iter().collect();
                 actions.push(Action::output(place.port));
-                builder.about(&instance.origin).flow(STEER, 10, on_its_way(), apply(actions));
+                builder.about(&instance.origin).flow(
+                    table,
+                    priority,
+                    matching.fields().iter().cloned(),
+                    apply(actions),
+                );
             }
         }
     }

@@ -5,6 +5,7 @@ mod bridge;
 mod counting;
 mod documents;
 mod fabric;
+mod health;
 mod hosts;
 mod known;
 mod messages;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::snapshot::PolicyStatus;
 use bridge::Bridge;
+use health::Health;
 use hosts::HostTable;
 use notices::Notices;
 use rounds::Rounds;
@@ -147,6 +149,7 @@ pub struct Core {
     bridges: BTreeMap<DatapathId, Bridge>,
     sessions: BTreeMap<SessionId, DatapathId>,
     topology: Topology,
+    health: Health,
     hosts: HostTable,
     /// Links at bridges that don't answer.
     held: BTreeMap<(Endpoint, Endpoint), Held>,
@@ -166,6 +169,8 @@ pub struct Core {
     settle_check: Instant,
     /// Has the policy rate limits?
     limited: bool,
+    /// Has it chains?
+    chained: bool,
     /// When limits were last asked for what they did.
     counted: Instant,
     notices: Notices,
@@ -181,6 +186,7 @@ impl Core {
             probe_key: settings.probe_key,
             bridges_max: settings.bridges_max,
             topology: Topology::new(now, policy.fabric.probe_interval),
+            health: Health::new(now),
             policy,
             policy_status: PolicyStatus::default(),
             memory: settings.memory,
@@ -198,6 +204,7 @@ impl Core {
             settling: (!awaited.is_empty()).then_some((awaited, now + SETTLE)),
             settle_check: now,
             limited: false,
+            chained: false,
             counted: now,
             notices: Notices::default(),
             effects: Vec::new(),
@@ -221,6 +228,7 @@ impl Core {
                 }
                 self.start_rounds(now);
                 self.send_probes(now);
+                self.probe_functions(now);
                 self.count(now);
             }
         }
@@ -237,6 +245,7 @@ impl Core {
         self.topology
             .deadline()
             .into_iter()
+            .chain(self.health.deadline())
             .chain(self.overdue_at())
             .chain(self.count_at())
             .chain(rounds)
@@ -269,6 +278,7 @@ impl Core {
         }
         self.topology.set_interval(now, policy.fabric.probe_interval);
         self.limited = policy.has_rate_limits();
+        self.chained = policy.tenants.iter().any(|tenant| !tenant.chains.is_empty());
         self.policy = policy;
         self.policy_status = status;
         self.refresh(now);
