@@ -55,6 +55,13 @@ impl Allocations {
         self.0.get(tenant).copied()
     }
 
+    /// The numbers of all instances that a tenant has, or had as far as nobody else got theirs.
+    pub(crate) fn instances(&self, tenant: &str) -> impl Iterator<Item = Numbers> {
+        let begin = format!("{tenant} instance ");
+        let all = self.0.range(begin.clone()..).take_while(move |(name, _)| name.starts_with(&begin));
+        all.map(|(_, numbers)| *numbers)
+    }
+
     /// The numbers for a new policy: who has some keeps them as far as the policy's own keys allow, who is new gets the
     /// key it names, else the lowest free one, and the VLAN id that equals its key if it can. Who is gone keeps its numbers
     /// as long as there are others: a bridge that nobody reaches may still use them.

@@ -76,6 +76,11 @@ impl Attachments {
         if let PortUse::Tenant(attached) = self.of(place) { Some(attached) } else { None }
     }
 
+    /// The service function whose port it is.
+    pub fn service(&self, place: Endpoint) -> Option<&ServicePort> {
+        if let PortUse::Function(port) = self.of(place) { Some(port) } else { None }
+    }
+
     /// The ports of one tenant.
     pub fn of_tenant<'a>(&'a self, tenant: &'a str) -> impl Iterator<Item = (Endpoint, &'a PortSelector)> {
         self.ports.iter().filter_map(move |(place, used)| match used {

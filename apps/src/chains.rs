@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use openflow::action::{Action, BitRange, HashFields, Multipath, MultipathAlgorithm, Nested};
 use openflow::instruction::Instruction;
+use openflow::matching::Match;
 use openflow::oxm::{FieldId, Oxm};
 use openflow::types::{DatapathId, MacAddr, PortNo};
 
@@ -15,7 +16,7 @@ use crate::allocation::{self, Allocations, Numbers};
 use crate::attachment::{Attachments, PortUse};
 use crate::balance::{SLOTS, share};
 use crate::classifiers::expand;
-use crate::desired::{Draft, SectionBuilder, go};
+use crate::desired::{Draft, FlowKey, SectionBuilder, go};
 use crate::marks::{Direction, Mode, Waypoint, chain_limit, metadata, step_of, vlan_id};
 use crate::pipeline::{BALANCE, CLASSIFY, FORWARD, STEER};
 use crate::policy::{Chain, Function, FunctionKind, Instance, OnFailure, Tenant};
@@ -77,6 +78,13 @@ impl Service<'_> {
     fn side(&self, direction: Direction) -> Direction {
         if self.has_two_ports() { direction } else { Direction::Forward }
     }
+}
+
+/// What tells frames on their way to a waypoint, in the table that steers them.
+pub fn steered(key: u32, waypoint: Waypoint) -> FlowKey {
+    let step = metadata::step(key, step_of(waypoint.numbers.key), waypoint.direction);
+    let matching = Match::new([Oxm::Metadata(step, Some(metadata::TENANT | metadata::STEP))]);
+    FlowKey { table: STEER, priority: 10, matching }
 }
 
 /// The bridges from which a tenant's frames get to a bridge.
@@ -169,6 +177,12 @@ impl<'a> Chains<'a> {
             }
         }
         returns
+    }
+
+    /// The ports of functions at a bridge.
+    pub(crate) fn ports(&self, at: DatapathId) -> BTreeSet<PortNo> {
+        let placed = self.services.values().flat_map(|service| &service.instances);
+        placed.flat_map(|it| it.ports.values()).filter(|place| place.bridge == at).map(|place| place.port).collect()
     }
 
     /// The bridges that frames may come back from.
@@ -290,7 +304,7 @@ impl<'a> Chains<'a> {
         drafts
     }
 
-    fn matches(&self, chain: &Chain, direction: Direction) -> BTreeSet<openflow::matching::Match> {
+    fn matches(&self, chain: &Chain, direction: Direction) -> BTreeSet<Match> {
         match direction {
             Direction::Forward => expand(&chain.classifiers, chain.broadcast),
             Direction::Reverse => {
@@ -362,13 +376,15 @@ impl<'a> Chains<'a> {
         }
     }
 
-    /// VLAN ids that mark frames on their way to the tenant's functions. Its own frames can't bear them.
+    /// VLAN ids that mark frames on their way to the tenant's functions, those that it had included: as long as some bridge
+    /// may send frames so marked, none may take them for the tenant's own.
     pub(crate) fn marks(&self) -> BTreeSet<u16> {
-        let placed = self.services.values().flat_map(|service| &service.instances);
-        let vlans = placed.filter_map(|placed| Some((placed, placed.numbers.vlan?)));
-        vlans
-            .flat_map(|(placed, vlan)| Direction::ALL.map(|to| vlan_id(vlan, Mode::Waypoint(placed.waypoint(to)))))
-            .collect()
+        let instances = self.allocations.instances(&self.tenant.name);
+        let vlans = instances.filter_map(|numbers| Some((numbers, numbers.vlan?)));
+        let both = |(numbers, vlan)| {
+            Direction::ALL.map(|direction| vlan_id(vlan, Mode::Waypoint(Waypoint { numbers, direction })))
+        };
+        vlans.flat_map(both).collect()
     }
 }
 
@@ -380,7 +396,7 @@ pub(crate) fn unchained(tenant: &Tenant) -> Draft {
     Draft {
         table: CLASSIFY,
         priority: 1,
-        matching: openflow::matching::Match::default(),
+        matching: Match::default(),
         instructions: go(FORWARD),
         origin: tenant.origin.clone(),
     }

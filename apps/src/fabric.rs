@@ -18,6 +18,12 @@ use crate::view::{Endpoint, View};
 /// Ethernet type of LLDP (IEEE 802.1AB §8.3).
 pub const LLDP: u16 = 0x88cc;
 
+/// Ethernet type of the probes that service functions have to let through: one for experiments (IEEE 802 §9.2.4).
+pub const HEALTH: u16 = 0x88b5;
+
+/// Where those are addressed to. Nobody has this address.
+pub const HEALTH_DESTINATION: MacAddr = MacAddr([0x02, 0xe5, 0xa1, 0, 0, 1]);
+
 /// Copies of frames that one port may send to the controller.
 const COPIES: RateLimit = RateLimit { unit: RateUnit::Packets, rate: 100, burst: 100 };
 
@@ -36,6 +42,12 @@ pub(crate) fn probe_fields() -> [Oxm; 2] {
 /// Hands the probes that come in at a port to the controller, and nothing else of them.
 pub(crate) fn report_probes(builder: &mut SectionBuilder, port: PortNo) {
     let fields = probe_fields().into_iter().chain([Oxm::InPort(port, None)]);
+    builder.flow(ADMIT, 40, fields, apply(vec![Action::metered_copy(port_meter(port))]));
+}
+
+/// Hands the probes that come out of a service function to the controller, and nothing else of them.
+pub(crate) fn report_health(builder: &mut SectionBuilder, port: PortNo) {
+    let fields = [Oxm::InPort(port, None), Oxm::EthDst(HEALTH_DESTINATION, None), Oxm::EthType(HEALTH, None)];
     builder.flow(ADMIT, 40, fields, apply(vec![Action::metered_copy(port_meter(port))]));
 }
 

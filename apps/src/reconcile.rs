@@ -72,7 +72,9 @@ pub type Plan = BTreeMap<u16, Vec<Change>>;
 const REMOVE: u16 = 0;
 const ADD: u16 = 1;
 /// When all that is new is there on all bridges, frames are sent its way.
-const FLIP: u16 = u16::MAX - 1;
+const FLIP: u16 = u16::MAX - 2;
+/// When no frame is sent the old way any more, those that come back from functions may go on otherwise than before.
+const GO_ON: u16 = u16::MAX - 1;
 const CLEAN_UP: u16 = u16::MAX;
 
 /// The changes that turn `installed` into `desired`, for these owners.
@@ -117,24 +119,27 @@ impl Default for Planner {
 impl Planner {
     fn flows(&mut self, owner: Owner, old: &Section, new: &Section) {
         let gentle = self.style == Style::Gentle;
-        // Functions' ports at which frames go on otherwise than before.
-        let returns: BTreeSet<PortNo> = new.flows.keys().filter_map(returns).collect();
+        let changed = changed_returns(old, new);
+        let changes = |key: &FlowKey| returns(key).is_some_and(|port| changed.contains(&port));
         for (key, flow) in &old.flows {
-            let stays = is_way(key, flow) || (is_step(key) && !returns_at(key, &returns));
             let phase = match new.flows.get(key) {
+                _ if changes(key) => REMOVE,
                 Some(wanted) if wanted == flow || replaces(key) => continue,
                 Some(wanted) if gentle && (flips(key, flow) || (is_way(key, flow) && wanted.hops > 0)) => continue,
-                None if gentle && stays => CLEAN_UP,
+                None if gentle && (is_way(key, flow) || is_step(key)) => CLEAN_UP,
                 _ => REMOVE,
             };
             let change = Change { owner, edit: Edit::RemoveFlow(key.clone()) };
             self.removed.entry(phase).or_default().push(change);
         }
-        for (key, flow) in new.flows.iter().filter(|(key, flow)| old.flows.get(key) != Some(flow)) {
+        for (key, flow) in new.flows.iter().filter(|(key, flow)| old.flows.get(key) != Some(flow) || changes(key)) {
             let phase = match self.style {
-                Style::Gentle if flips(key, flow) && old.flows.contains_key(key) => FLIP,
-                Style::Gentle => ADD.saturating_add(flow.hops).min(FLIP - 1),
+                // Marks have to be known as such where they arrive before anybody bears them.
+                Style::Strict if key.table == STEER && flow.hops > 0 => ADD + 1,
                 Style::Strict => ADD,
+                Style::Gentle if flips(key, flow) && old.flows.contains_key(key) => FLIP,
+                Style::Gentle if changes(key) => GO_ON,
+                Style::Gentle => ADD.saturating_add(flow.hops).min(FLIP - 1),
             };
             let change = Change { owner, edit: Edit::SetFlow(key.clone(), flow.clone()) };
             self.added.entry(phase).or_default().push(change);
@@ -235,8 +240,21 @@ fn returns(key: &FlowKey) -> Option<PortNo> {
     key.matching.in_port().filter(|_| key.table == CLASSIFY)
 }
 
-fn returns_at(key: &FlowKey, ports: &BTreeSet<PortNo>) -> bool {
-    returns(key).is_some_and(|port| ports.contains(&port))
+/// Functions' ports at which frames go on, before and after, but not all in the same way. There all entries go first, and
+/// come when no frame is sent the old way any more: one that went in by the old policy must not go on by the new one.
+fn changed_returns(old: &Section, new: &Section) -> BTreeSet<PortNo> {
+    let by_port = |section: &Section| {
+        let mut ports: BTreeMap<PortNo, Vec<(FlowKey, Flow)>> = BTreeMap::new();
+        for (key, flow) in &section.flows {
+            if let Some(port) = returns(key) {
+                ports.entry(port).or_default().push((key.clone(), flow.clone()));
+            }
+        }
+        ports
+    };
+    let new = by_port(new);
+    let old = by_port(old).into_iter();
+    old.filter(|(port, entries)| new.get(port).is_some_and(|other| other != entries)).map(|(port, _)| port).collect()
 }
 
 /// May an entry be replaced where it stands?

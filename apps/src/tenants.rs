@@ -11,9 +11,9 @@ use openflow::types::{DatapathId, GroupId, MacAddr, PortNo, TableId};
 
 use crate::allocation::{Allocations, Numbers};
 use crate::attachment::Attachments;
-use crate::chains::{Chains, unchained};
-use crate::desired::{Section, SectionBuilder, apply, go, version};
-use crate::fabric::report_probes;
+use crate::chains::{Chains, steered, unchained};
+use crate::desired::{FlowKey, Section, SectionBuilder, apply, drop, go, version};
+use crate::fabric::{report_health, report_probes};
 use crate::guard;
 use crate::limits;
 use crate::links;
@@ -22,7 +22,7 @@ use crate::pipeline::{ADMIT, CLASSIFY, FLOOD, FORWARD, GUARD, LEARN, RULES, STEE
 use crate::policy::{PortSelector, Tenant, UnknownUnicast};
 use crate::rules;
 use crate::trees::{Paths, Tree};
-use crate::view::{Endpoint, Host, Hosts, Link, View};
+use crate::view::{Carrier, Endpoint, Host, Hosts, Link, View};
 
 /// Seconds after which a source that sends nothing is no longer taken as known.
 pub const LEARN_IDLE: u16 = 300;
@@ -179,6 +179,10 @@ impl Compiler<'_> {
         for dpid in local {
             let Some(builder) = self.at(dpid) else { continue };
             chains.balance(builder, dpid, &reach);
+            for port in chains.ports(dpid) {
+                builder.about(&tenant.origin);
+                report_health(builder, port);
+            }
             for port in chains.go_on(builder, dpid, &reach) {
                 let back = Instruction::WriteMetadata { metadata: metadata::link(key), mask: u64::MAX };
                 builder.flow(ADMIT, 10, [Oxm::InPort(port, None)], vec![back, Instruction::GotoTable(GUARD)]);
@@ -201,28 +205,34 @@ impl Compiler<'_> {
         let (key, numbers) = (self.numbers.key, self.numbers);
         for (waypoint, place, mac, instance) in self.chains.waypoints() {
             let step = metadata::step(key, step_of(waypoint.numbers.key), waypoint.direction);
-            let on_its_way = || [Oxm::Metadata(step, Some(metadata::TENANT | metadata::STEP))];
+            let FlowKey { table, priority, matching } = steered(key, waypoint);
             let mode = Mode::Waypoint(waypoint);
             let hops = self.hops.get(&place.bridge).cloned().unwrap_or_default();
             let links: BTreeSet<Link> = hops.values().map(|(link, _)| *link).chain(self.held.clone()).collect();
             for (at, (link, distance)) in hops.into_iter().filter(|(_, (link, _))| links::carries(link.carrier, mode)) {
                 if let (Some(builder), Some((here, _))) = (self.at(at), link.at(at)) {
                     let onward = apply(links::send(here.port, link.carrier, numbers, mode));
-                    builder.about(&instance.origin).flow(STEER, 10, on_its_way(), onward).hops = distance;
+                    let fields = matching.fields().iter().cloned();
+                    builder.about(&instance.origin).flow(table, priority, fields, onward).hops = distance;
                 }
             }
             for link in links.into_iter().filter(|link| links::carries(link.carrier, mode)) {
                 for end in [link.a, link.b] {
                     let Some(builder) = self.at(end.bridge) else { continue };
                     let (fields, actions) = links::receive(end.port, link.carrier, numbers, mode);
-                    builder.about(&instance.origin).flow(ADMIT, 11, fields, arrive(actions, step, STEER));
+                    builder.about(&instance.origin).flow(ADMIT, 12, fields, arrive(actions, step, STEER));
                 }
             }
             if let Some(builder) = self.at(place.bridge) {
                 let mut actions: Vec<Action> =
                     mac.map(|mac| Action::SetField(Oxm::EthDst(mac, None))).into_iter().collect();
                 actions.push(Action::output(place.port));
-                builder.about(&instance.origin).flow(STEER, 10, on_its_way(), apply(actions));
+                builder.about(&instance.origin).flow(
+                    table,
+                    priority,
+                    matching.fields().iter().cloned(),
+                    apply(actions),
+                );
             }
         }
     }
@@ -233,12 +243,19 @@ impl Compiler<'_> {
         let passed = self.hops.values().flat_map(BTreeMap::values).map(|(link, _)| link);
         let in_use: BTreeSet<Link> = passed.chain(&tree.edges).chain(&self.held).copied().collect();
         let numbers = self.numbers;
+        let marks = self.chains.marks();
         for link in in_use {
             for end in [link.a, link.b] {
                 let Some(builder) = self.at(end.bridge) else { continue };
+                // Where all that comes through a tunnel is the tenant's, a mark that isn't in use is still none of its tags.
+                for vlan in marks.iter().filter(|_| matches!(link.carrier, Carrier::Dedicated(_))) {
+                    let (mut fields, _) = links::receive(end.port, link.carrier, numbers, Mode::Normal);
+                    fields.push(Oxm::VlanVid(links::tagged(*vlan), None));
+                    builder.flow(ADMIT, 11, fields, drop());
+                }
                 for mode in Mode::PLAIN {
                     let (fields, actions) = links::receive(end.port, link.carrier, numbers, mode);
-                    let (priority, table) = if mode == Mode::Flood { (11, FLOOD) } else { (10, FORWARD) };
+                    let (priority, table) = if mode == Mode::Flood { (12, FLOOD) } else { (10, FORWARD) };
                     builder.flow(ADMIT, priority, fields, arrive(actions, metadata::link(numbers.key), table));
                 }
             }

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use crate::hub::{Input, Published};
 use crate::metrics::Exposition;
 use crate::problems::Problems;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Chain, Snapshot};
 
 use problem::Problem;
 pub use serve::serve;
@@ -61,6 +61,8 @@ impl Api {
             .route("/v1/tenants/{tenant}", get(tenant))
             .route("/v1/hosts", get(hosts))
             .route("/v1/limits", get(limits))
+            .route("/v1/chains", get(chains))
+            .route("/v1/chains/{tenant}/{chain}", get(chain))
             .route("/v1/trace", post(trace::trace))
             .fallback(unknown)
             .method_not_allowed_fallback(wrong_method)
@@ -139,6 +141,21 @@ async fn hosts(State(api): State<Api>) -> Response {
 
 async fn limits(State(api): State<Api>) -> Response {
     json(&api.snapshot().limits)
+}
+
+async fn chains(State(api): State<Api>) -> Response {
+    json(&api.snapshot().chains)
+}
+
+async fn chain(
+    State(api): State<Api>,
+    names: Result<Path<(String, String)>, PathRejection>,
+) -> Result<Response, Problem> {
+    let Path((tenant, name)) = names?;
+    let snapshot = api.snapshot();
+    let is = |chain: &&Chain| chain.tenant.eq_ignore_ascii_case(&tenant) && chain.name.eq_ignore_ascii_case(&name);
+    let found = snapshot.chains.iter().find(is);
+    found.map(json).ok_or_else(|| Problem::not_found(&format!("chain \"{name}\" of a tenant \"{tenant}\"")))
 }
 
 async fn unknown(uri: Uri) -> Problem {

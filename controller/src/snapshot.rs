@@ -17,6 +17,8 @@ pub struct Snapshot {
     pub hosts: Vec<Host>,
     /// `/v1/limits`, in order of bridges, ports first.
     pub limits: Vec<Limit>,
+    /// `/v1/chains`, in order of tenants, then as they are held against frames.
+    pub chains: Vec<Chain>,
 }
 
 /// `/v1/status`.
@@ -230,6 +232,56 @@ pub struct Limit {
     pub dropped: Traffic,
 }
 
+/// One service chain.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Chain {
+    /// Whose.
+    pub tenant: String,
+    /// Its name.
+    pub name: String,
+    /// Do replies pass it in reverse?
+    pub symmetric: bool,
+    /// Its functions, in order.
+    pub hops: Vec<Hop>,
+}
+
+/// A service function in a chain.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Hop {
+    /// The function's name.
+    pub function: String,
+    /// `wire`, `hairpin`, `routed` or `tap`.
+    pub kind: String,
+    /// What becomes of frames while no instance works: `drop` or `bypass`.
+    pub on_failure: String,
+    /// Its instances.
+    pub instances: Vec<Instance>,
+}
+
+/// An instance of a service function. Its counts are those of all chains that pass it; they begin anew when the bridge
+/// connects or the entries that count change.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Its name.
+    pub name: String,
+    /// Its bridge, as the policy names it.
+    pub bridge: String,
+    /// The port that frames go in by.
+    pub ingress: String,
+    /// The port that they come out of.
+    pub egress: String,
+    /// Its share.
+    pub weight: u16,
+    /// `working`; `silent`: its bridge doesn't answer; `failed`: a port is missing or down, or nothing comes through.
+    pub health: String,
+    /// Do probes come through? Only those of kind `wire` and `hairpin` are probed.
+    pub probes_pass: bool,
+    /// What was sent into it.
+    pub received: Traffic,
+    /// What came back. The two differ where a function drops frames, or sends its own.
+    pub returned: Traffic,
+}
+
 /// Frames and their octets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
@@ -237,4 +289,11 @@ pub struct Traffic {
     pub packets: u64,
     /// Octets.
     pub bytes: u64,
+}
+
+impl std::ops::Add for Traffic {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self { packets: self.packets.saturating_add(other.packets), bytes: self.bytes.saturating_add(other.bytes) }
+    }
 }

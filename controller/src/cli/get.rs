@@ -15,7 +15,8 @@ pub(super) struct Get {
     #[arg(value_enum)]
     what: What,
     /// Only this one: a bridge (by name or datapath id), a tenant; of links those at a bridge; of hosts those of a
-    /// tenant or bridge, or with a MAC or IP address; of limits those of a tenant, at a bridge or port
+    /// tenant or bridge, or with a MAC or IP address; of limits those of a tenant, at a bridge or port; of chains those of
+    /// a tenant, or with a name
     name: Option<String>,
     /// How to show it
     #[arg(short, long, value_enum, default_value = "table")]
@@ -32,6 +33,7 @@ pub(super) enum What {
     Hosts,
     Tenants,
     Tree,
+    Chains,
     Limits,
 }
 
@@ -48,6 +50,7 @@ pub(super) fn run(get: &Get) -> ExitCode {
         What::Links => "links",
         What::Hosts => "hosts",
         What::Limits => "limits",
+        What::Chains => "chains",
         What::Tenants | What::Tree => "tenants",
     };
     let path = match (&get.name, get.what) {
@@ -60,7 +63,7 @@ pub(super) fn run(get: &Get) -> ExitCode {
         Err(Failure::NotFound(text) | Failure::Refused(text)) => return fail(NO, &text),
         Err(Failure::Unreachable(text)) => return fail(UNREACHABLE, &text),
     };
-    if let (Some(name), What::Links | What::Hosts | What::Limits, Value::Array(rows)) =
+    if let (Some(name), What::Links | What::Hosts | What::Limits | What::Chains, Value::Array(rows)) =
         (&get.name, get.what, &mut document)
     {
         rows.retain(|row| concerns(row, name));
@@ -82,9 +85,17 @@ pub(super) fn run(get: &Get) -> ExitCode {
 fn concerns(row: &Value, name: &str) -> bool {
     let is = |value: &Value| value.as_str().is_some_and(|text| text.eq_ignore_ascii_case(name));
     let ips = row["ips"].as_array().is_some_and(|ips| ips.iter().any(is));
-    ips || [&row["a"]["bridge"], &row["b"]["bridge"], &row["tenant"], &row["mac"], &row["bridge"], &row["port"]]
-        .into_iter()
-        .any(is)
+    ips || [
+        &row["a"]["bridge"],
+        &row["b"]["bridge"],
+        &row["tenant"],
+        &row["mac"],
+        &row["bridge"],
+        &row["port"],
+        &row["name"],
+    ]
+    .into_iter()
+    .any(is)
 }
 
 fn escape(name: &str) -> String {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Error, Value};
 
 use super::get::What;
-use crate::snapshot::{self, Bridge, Edge, Host, Limit, Link, Status, TableCount, Tenant};
+use crate::snapshot::{self, Bridge, Chain, Edge, Host, Limit, Link, Status, TableCount, Tenant};
 
 /// Shows a document: a list, or one of its items.
 pub(super) fn show(what: What, document: Value) -> Result<String, Error> {
@@ -18,6 +18,7 @@ pub(super) fn show(what: What, document: Value) -> Result<String, Error> {
         What::Links => links(&rows(document)?),
         What::Hosts => hosts(&rows(document)?),
         What::Limits => limits(&rows(document)?),
+        What::Chains => chains(&rows(document)?),
         What::Tenants => tenants(&rows(document)?),
         What::Tree => rows(document)?.iter().map(tree).collect(),
     })
@@ -60,12 +61,41 @@ fn count(desired: TableCount, installed: TableCount) -> String {
 
 fn limits(limits: &[Limit]) -> String {
     let rows = limits.iter().map(|limit| {
-        let place = limit.port.as_ref().map_or_else(|| limit.bridge.clone(), |port| format!("{}/{port}", limit.bridge));
+        let place = match (&limit.port, &limit.chain) {
+            (Some(port), _) => format!("{}/{port}", limit.bridge),
+            (None, Some(chain)) => format!("{} (chain {chain})", limit.bridge),
+            (None, None) => limit.bridge.clone(),
+        };
         let packets = |traffic: snapshot::Traffic| format!("{} packets, {} bytes", traffic.packets, traffic.bytes);
         let rate = format!("{} {}", limit.rate, limit.unit);
         [limit.tenant.clone(), place, rate, packets(limit.passed), packets(limit.dropped)]
     });
     table(["TENANT", "AT", "RATE", "PASSED", "DROPPED"], rows)
+}
+
+fn chains(chains: &[Chain]) -> String {
+    let mut table_rows = Vec::new();
+    for chain in chains {
+        for (hop, number) in chain.hops.iter().zip(1..) {
+            for instance in &hop.instances {
+                let ports = if instance.ingress == instance.egress {
+                    instance.ingress.clone()
+                } else {
+                    format!("{} → {}", instance.ingress, instance.egress)
+                };
+                table_rows.push([
+                    format!("{}/{}", chain.tenant, chain.name),
+                    format!("{number} {} ({})", hop.function, hop.kind),
+                    format!("{} at {}", instance.name, instance.bridge),
+                    ports,
+                    instance.health.clone(),
+                    format!("{} packets", instance.received.packets),
+                    format!("{} packets", instance.returned.packets),
+                ]);
+            }
+        }
+    }
+    table(["CHAIN", "HOP", "INSTANCE", "PORTS", "HEALTH", "IN", "BACK"], table_rows)
 }
 
 fn status(status: &Status) -> String {

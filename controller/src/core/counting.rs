@@ -1,16 +1,22 @@
-//! What rate limits let through and what they dropped: asked of the bridges' meters once a second, where there are limits.
+//! What rate limits let through and what they dropped, and what went into service functions and came back: asked of the
+//! bridges' meters and flow entries once a second, where there are limits or functions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use apps::attachment::PortUse;
+use apps::chains::{Chains, Health, Placed, Service, steered};
+use apps::desired::FlowKey;
 use apps::limits::{self, Limited};
-use apps::marks::{self, Owner};
-use apps::policy::RateUnit;
+use apps::marks::{self, Direction, Owner};
+use apps::pipeline::{CLASSIFY, STEER};
+use apps::policy::{FunctionKind, OnFailure, RateUnit};
 use apps::view::Endpoint;
+use openflow::flow::{FlowStats, FlowStatsRequest};
 use openflow::message::Message;
 use openflow::meter::{MeterRequest, MeterStats};
 use openflow::multipart::{MultipartRequest, Part};
-use openflow::types::{DatapathId, MeterId, PortNo, Xid};
+use openflow::types::{DatapathId, MeterId, PortNo, TableId, Xid};
 
 use super::bridge::Bridge;
 use super::{Core, Effect};
@@ -28,6 +34,12 @@ pub(crate) struct Counting {
     /// The question that isn't answered yet, and when it was asked.
     asked: Option<(Xid, Instant)>,
     counts: BTreeMap<MeterId, (Traffic, Traffic)>,
+    /// The questions about tables that aren't answered yet.
+    asked_flows: BTreeMap<Xid, (TableId, Instant)>,
+    /// What hit the entries of tables that were asked for.
+    flows: BTreeMap<FlowKey, Traffic>,
+    /// Parts of answers that aren't whole.
+    coming: BTreeMap<Xid, Vec<FlowStats>>,
 }
 
 impl Counting {
@@ -48,6 +60,34 @@ impl Counting {
             self.asked = None;
         }
     }
+
+    /// Takes in a part of an answer about a table, if that is what it is.
+    pub(crate) fn told_flows(&mut self, xid: Xid, flows: Vec<FlowStats>, more: bool) -> Result<(), Vec<FlowStats>> {
+        let Some((table, _)) = self.asked_flows.get(&xid).copied() else { return Err(flows) };
+        self.coming.entry(xid).or_default().extend(flows);
+        if !more {
+            self.asked_flows.remove(&xid);
+            self.flows.retain(|key, _| key.table != table);
+            let told = self.coming.remove(&xid).into_iter().flatten().filter(|entry| entry.table == table);
+            self.flows.extend(told.map(|entry| {
+                let FlowStats { table, priority, matching, packet_count, byte_count, .. } = entry;
+                let traffic = Traffic { packets: packet_count, bytes: byte_count };
+                (FlowKey { table, priority, matching }, traffic)
+            }));
+        }
+        Ok(())
+    }
+
+    /// What hit an entry.
+    fn of(&self, key: &FlowKey) -> Traffic {
+        self.flows.get(key).copied().unwrap_or_default()
+    }
+
+    /// What came back from a function by a port.
+    fn returned(&self, port: PortNo) -> Traffic {
+        let here = self.flows.iter().filter(|(key, _)| key.table == CLASSIFY && key.matching.in_port() == Some(port));
+        here.fold(Traffic::default(), |sum, (_, traffic)| sum + *traffic)
+    }
 }
 
 impl Bridge {
@@ -65,25 +105,109 @@ impl Bridge {
 impl Core {
     /// When [`Core::count`] has something to do.
     pub(super) fn count_at(&self) -> Option<Instant> {
-        self.limited.then_some(self.counted + INTERVAL)
+        (self.limited || self.chained).then_some(self.counted + INTERVAL)
     }
 
-    /// Asks for what the limits did, if it is time.
+    /// Asks for what limits did and functions got, if it is time.
     pub(super) fn count(&mut self, now: Instant) {
         if self.count_at().is_none_or(|due| now < due) {
             return;
         }
         self.counted = now;
-        for bridge in self.bridges.values_mut().filter(|bridge| bridge.counts()) {
-            let xid = bridge.next_xid();
+        let served = self.attachments.ports.iter().filter(|(_, used)| matches!(used, PortUse::Function(_)));
+        let served: BTreeSet<DatapathId> = served.map(|(place, _)| place.bridge).collect();
+        for (dpid, bridge) in &mut self.bridges {
+            let (has_limits, serves) = (bridge.counts(), bridge.is_responsive() && served.contains(dpid));
+            let xids = [bridge.next_xid(), bridge.next_xid(), bridge.next_xid()];
             let Some(connection) = &mut bridge.connection else { continue };
             let counting = &mut connection.counting;
-            if counting.asked.is_some_and(|(_, asked)| now < asked + ANSWER) {
-                continue;
+            let mut messages = Vec::new();
+            let mut ask = |xid, request| messages.push((xid, Message::MultipartRequest(Part::whole(request))));
+            if has_limits && counting.asked.is_none_or(|(_, asked)| now >= asked + ANSWER) {
+                counting.asked = Some((xids[0], now));
+                ask(xids[0], MultipartRequest::Meter(MeterRequest::all()));
             }
-            counting.asked = Some((xid, now));
-            let question = Message::MultipartRequest(Part::whole(MultipartRequest::Meter(MeterRequest::all())));
-            self.effects.push(Effect::Send { session: connection.session, messages: vec![(xid, question)] });
+            let late = counting.asked_flows.values().any(|(_, asked)| now >= *asked + ANSWER);
+            if serves && (late || counting.asked_flows.is_empty()) {
+                counting.coming.clear();
+                counting.asked_flows = [(xids[1], (STEER, now)), (xids[2], (CLASSIFY, now))].into();
+                for (xid, (table, _)) in &counting.asked_flows {
+                    ask(*xid, MultipartRequest::Flow(FlowStatsRequest { table: *table, ..FlowStatsRequest::all() }));
+                }
+            }
+            if !messages.is_empty() {
+                self.effects.push(Effect::Send { session: connection.session, messages });
+            }
+        }
+    }
+
+    /// All chains, with their functions and what passed them.
+    pub(super) fn chains(&self) -> Vec<snapshot::Chain> {
+        let mut all = Vec::new();
+        for tenant in self.policy.tenants.iter().filter(|tenant| !tenant.chains.is_empty()) {
+            let Some(numbers) = self.memory.allocations.of(&tenant.name) else { continue };
+            let allocations = &self.memory.allocations;
+            let chains = Chains::new(tenant, numbers.key, allocations, &self.attachments, &self.view);
+            for chain in &tenant.chains {
+                let services = chain.through.iter().filter_map(|name| chains.services().get(name.as_str()));
+                all.push(snapshot::Chain {
+                    tenant: tenant.name.clone(),
+                    name: chain.name.clone(),
+                    symmetric: chain.symmetric,
+                    hops: services.map(|service| self.hop(numbers.key, service)).collect(),
+                });
+            }
+        }
+        all
+    }
+
+    fn hop(&self, key: u32, service: &Service<'_>) -> snapshot::Hop {
+        let function = service.function;
+        let kind = match function.kind {
+            FunctionKind::Wire => "wire",
+            FunctionKind::Hairpin => "hairpin",
+            FunctionKind::Routed => "routed",
+            FunctionKind::Tap => "tap",
+        };
+        let on_failure = match function.on_failure {
+            OnFailure::Drop => "drop",
+            OnFailure::Bypass => "bypass",
+        };
+        snapshot::Hop {
+            function: function.name.clone(),
+            kind: kind.to_owned(),
+            on_failure: on_failure.to_owned(),
+            instances: service.instances.iter().map(|placed| self.instance(key, placed)).collect(),
+        }
+    }
+
+    fn instance(&self, key: u32, placed: &Placed<'_>) -> snapshot::Instance {
+        let ports: BTreeSet<Endpoint> =
+            Direction::ALL.into_iter().filter_map(|direction| placed.ingress(direction)).collect();
+        let (mut received, mut returned) = (Traffic::default(), Traffic::default());
+        for place in &ports {
+            let connection = self.bridges.get(&place.bridge).and_then(|bridge| bridge.connection.as_ref());
+            let Some(counting) = connection.map(|connection| &connection.counting) else { continue };
+            returned = returned + counting.returned(place.port);
+            for direction in Direction::ALL.into_iter().filter(|it| placed.ingress(*it) == Some(*place)) {
+                received = received + counting.of(&steered(key, placed.waypoint(direction)));
+            }
+        }
+        let health = match placed.health {
+            Health::Working => "working",
+            Health::Silent => "silent",
+            Health::Failed => "failed",
+        };
+        snapshot::Instance {
+            name: placed.instance.name.clone(),
+            bridge: placed.instance.bridge.clone(),
+            ingress: placed.instance.ingress.clone(),
+            egress: placed.instance.egress.clone(),
+            weight: placed.instance.weight,
+            health: health.to_owned(),
+            probes_pass: placed.ingress(Direction::Forward).is_some_and(|ingress| self.health.passes(ingress)),
+            received,
+            returned,
         }
     }
 

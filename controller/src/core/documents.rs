@@ -38,7 +38,8 @@ impl Core {
             ..Status::default()
         };
         let limits = self.limits();
-        Snapshot { status, bridges, links, tenants: self.tenants(&limits), hosts, limits }
+        let (tenants, chains) = (self.tenants(&limits), self.chains());
+        Snapshot { status, bridges, links, tenants, hosts, limits, chains }
     }
 
     fn problems(&self, now: Instant) -> Vec<String> {

@@ -211,6 +211,7 @@ impl Core {
             **used == PortUse::Candidate && up && bridge.is_some_and(|bridge| bridge.responsive)
         });
         self.topology.set_senders(now, &candidates.map(|(place, _)| *place).collect());
+        self.refresh_health(now);
         // Hosts stay while their port is the tenant's and isn't known to be down.
         let (attachments, view) = (&self.attachments, &self.view);
         self.hosts.retain(|tenant, learnt| {

@@ -31,6 +31,15 @@ impl Core {
                     connection.counting.told(xid, meters, flags.contains(MultipartFlags::MORE));
                 }
             }
+            Message::MultipartReply(Part { flags, body: MultipartReply::Flow(flows) }) => {
+                let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
+                let Some(connection) = &mut bridge.connection else { return };
+                let more = flags.contains(MultipartFlags::MORE);
+                let Err(flows) = connection.counting.told_flows(xid, flows, more) else { return };
+                if bridge.read(xid, Part { flags, body: MultipartReply::Flow(flows) }) {
+                    self.tables_read(now, dpid);
+                }
+            }
             Message::MultipartReply(part) => {
                 let complete = self.bridges.get_mut(&dpid).is_some_and(|bridge| bridge.read(xid, part));
                 if complete {
@@ -61,6 +70,9 @@ impl Core {
     }
 
     fn probe_in(&mut self, now: Instant, at: Endpoint, packet: &PacketIn) {
+        if self.attachments.service(at).is_some() {
+            return self.function_probe_in(now, at, &packet.data);
+        }
         let probe = Probe::decode(&self.probe_key, &packet.data);
         let here = self.port_name(at);
         let (Some(probe), PortUse::Candidate) = (probe, self.attachments.of(at)) else {

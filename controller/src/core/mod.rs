@@ -5,6 +5,7 @@ mod bridge;
 mod counting;
 mod documents;
 mod fabric;
+mod health;
 mod hosts;
 mod known;
 mod messages;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::snapshot::PolicyStatus;
 use bridge::Bridge;
+use health::Health;
 use hosts::HostTable;
 use notices::Notices;
 use rounds::Rounds;
@@ -148,6 +150,7 @@ pub struct Core {
     bridges: BTreeMap<DatapathId, Bridge>,
     sessions: BTreeMap<SessionId, DatapathId>,
     topology: Topology,
+    health: Health,
     hosts: HostTable,
     /// Links at bridges that don't answer.
     held: BTreeMap<(Endpoint, Endpoint), Held>,
@@ -167,6 +170,8 @@ pub struct Core {
     settle_check: Instant,
     /// Has the policy rate limits?
     limited: bool,
+    /// Has it chains?
+    chained: bool,
     /// When limits were last asked for what they did.
     counted: Instant,
     notices: Notices,
@@ -182,6 +187,7 @@ impl Core {
             probe_key: settings.probe_key,
             bridges_max: settings.bridges_max,
             topology: Topology::new(now, policy.fabric.probe_interval),
+            health: Health::new(now),
             policy,
             policy_status: PolicyStatus::default(),
             memory: settings.memory,
@@ -199,6 +205,7 @@ impl Core {
             settling: (!awaited.is_empty()).then_some((awaited, now + SETTLE)),
             settle_check: now,
             limited: false,
+            chained: false,
             counted: now,
             notices: Notices::default(),
             effects: Vec::new(),
@@ -222,6 +229,7 @@ impl Core {
                 }
                 self.start_rounds(now);
                 self.send_probes(now);
+                self.probe_functions(now);
                 self.count(now);
             }
         }
@@ -238,6 +246,7 @@ impl Core {
         self.topology
             .deadline()
             .into_iter()
+            .chain(self.health.deadline())
             .chain(self.overdue_at())
             .chain(self.count_at())
             .chain(rounds)
@@ -270,6 +279,7 @@ impl Core {
         }
         self.topology.set_interval(now, policy.fabric.probe_interval);
         self.limited = policy.has_rate_limits();
+        self.chained = policy.tenants.iter().any(|tenant| !tenant.chains.is_empty());
         self.policy = policy;
         self.policy_status = status;
         self.refresh(now);

@@ -3,8 +3,6 @@
 //! destination is known. Method: fabrics, tenants and changes are drawn from seeds, the compiled tables are walked frame
 //! by frame, and the outcome is compared with what follows from the drawing alone.
 
-mod world;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use apps::desired::BridgeState;
@@ -15,12 +13,8 @@ use bytes::BytesMut;
 use openflow::message::Message;
 use openflow::types::{DatapathId, MacAddr, Xid};
 
-use world::{Draw, Fabric, UNKNOWN, frame};
-
-/// How many seeds; `ESPALIER_SEEDS` asks for more.
-fn seeds() -> u64 {
-    std::env::var("ESPALIER_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(250)
-}
+use crate::world::{Draw, Fabric, UNKNOWN, frame};
+use crate::{advance, seeds};
 
 #[test]
 fn everybody_gets_what_they_should_exactly_once_and_nobody_else() {
@@ -106,22 +100,6 @@ fn arrives(
     (from, mac, to): &(Endpoint, MacAddr, Endpoint),
 ) -> bool {
     fabric.send(states, *from, &frame(*mac, 0)).copies.contains_key(to)
-}
-
-/// Applies a part of each bridge's changes of a phase, as if messages arrived at different speeds.
-fn advance(
-    states: &BTreeMap<DatapathId, BridgeState>,
-    plans: &BTreeMap<DatapathId, Plan>,
-    phase: u16,
-    mut part: impl FnMut(usize) -> usize,
-) -> BTreeMap<DatapathId, BridgeState> {
-    let mut states = states.clone();
-    for (dpid, plan) in plans {
-        let Some(changes) = plan.get(&phase) else { continue };
-        let state = states.entry(*dpid).or_default();
-        changes[..part(changes.len())].iter().for_each(|change| change.apply(state));
-    }
-    states
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Fabrics drawn from a seed, and what becomes of a frame in them.
 
+pub(crate) mod services;
+
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -9,7 +11,9 @@ use apps::compile::{Desired, compile};
 use apps::desired::BridgeState;
 use apps::interpreter::{Frame, Journey, follow};
 use apps::links;
-use apps::policy::{Glob, Origin, Policy, PortSelector, RateLimit, RateUnit, Tenant, UnknownUnicast, Verdict};
+use apps::policy::{
+    Function, Glob, Instance, Origin, Policy, PortSelector, RateLimit, RateUnit, Tenant, UnknownUnicast, Verdict,
+};
 use apps::trees::Tree;
 use apps::view::{Bridge, Carrier, Endpoint, Held, Host, Hosts, Link, PortView, View};
 use openflow::types::{DatapathId, MacAddr, PortNo};
@@ -49,6 +53,8 @@ pub(crate) struct Fabric {
     /// Every wire that ever was; one that the controller takes for dead may still carry frames.
     wires: BTreeMap<Endpoint, (Endpoint, Carrier)>,
     hosts: BTreeMap<String, Hosts>,
+    /// Ports of all service functions that ever were, with the tenant: what is cabled stays when the policy changes.
+    functions: BTreeMap<Endpoint, (String, Function, Instance)>,
 }
 
 impl Fabric {
@@ -123,7 +129,7 @@ impl Fabric {
             ..Policy::default()
         };
         let allocations = Allocations::default().updated(&policy);
-        Self { policy, allocations, view, wires, hosts }
+        Self { policy, allocations, view, wires, hosts, functions: BTreeMap::new() }
     }
 
     pub(crate) fn desired(&self) -> Desired {
@@ -149,6 +155,11 @@ impl Fabric {
             .iter()
             .flat_map(|(dpid, bridge)| bridge.ports.keys().map(|port| Endpoint { bridge: *dpid, port: *port }));
         ends.filter(|end| !self.wires.contains_key(end)).collect()
+    }
+
+    /// Names of all tenants.
+    pub(crate) fn tenants(&self) -> Vec<String> {
+        self.policy.tenants.iter().map(|tenant| tenant.name.clone()).collect()
     }
 
     /// The tenant of a port, read off its name.
@@ -196,21 +207,7 @@ impl Fabric {
     /// Something changes: what it was is the answer. `trees` are those in force before.
     pub(crate) fn change(&mut self, draw: &mut Draw, trees: &BTreeMap<String, Tree>) -> String {
         match draw.below(6) {
-            0 if !self.view.links.is_empty() => {
-                let link = self.view.links.remove(draw.below(self.view.links.len()));
-                format!("{} – {} dies", link.a, link.b)
-            }
-            1 => {
-                let bridges = self.view.bridges.len() as u64;
-                let (a, b) = (1 + draw.below(bridges as usize) as u64, 1 + draw.below(bridges as usize) as u64);
-                let answers = |dpid| self.view.bridges[&DatapathId(dpid)].responsive;
-                if a == b || !answers(a) || !answers(b) {
-                    return "nothing".into();
-                }
-                let link = add_link(&mut self.view, a.min(b), a.max(b), Carrier::Tunnel);
-                self.wires.extend([(link.a, (link.b, link.carrier)), (link.b, (link.a, link.carrier))]);
-                format!("{} – {} comes", link.a, link.b)
-            }
+            0 | 1 => self.change_link(draw),
             2 => self.move_host(draw),
             3 => {
                 let dpid = DatapathId(1 + draw.below(self.view.bridges.len()) as u64);
@@ -239,6 +236,23 @@ impl Fabric {
                 format!("t{tenant} gets another policy")
             }
         }
+    }
+
+    /// A link dies, or one more comes.
+    pub(crate) fn change_link(&mut self, draw: &mut Draw) -> String {
+        if draw.chance(50) && !self.view.links.is_empty() {
+            let link = self.view.links.remove(draw.below(self.view.links.len()));
+            return format!("{} – {} dies", link.a, link.b);
+        }
+        let bridges = self.view.bridges.len() as u64;
+        let (a, b) = (1 + draw.below(bridges as usize) as u64, 1 + draw.below(bridges as usize) as u64);
+        let answers = |dpid| self.view.bridges[&DatapathId(dpid)].responsive;
+        if a == b || !answers(a) || !answers(b) {
+            return "nothing".into();
+        }
+        let link = add_link(&mut self.view, a.min(b), a.max(b), Carrier::Tunnel);
+        self.wires.extend([(link.a, (link.b, link.carrier)), (link.b, (link.a, link.carrier))]);
+        format!("{} – {} comes", link.a, link.b)
     }
 
     fn move_host(&mut self, draw: &mut Draw) -> String {

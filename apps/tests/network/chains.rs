@@ -1,0 +1,155 @@
+//! Goal: a packet passes exactly the functions that the policy says, in order, once, and nothing but what the policy lets
+//! pass is delivered, also while the policy, functions and links change. Method: fabrics with functions, chains and rules are
+//! drawn from seeds; packets are walked through the compiled tables and through functions, and the outcome is compared
+//! with a direct reading of the policy.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use apps::interpreter::{Frame, protocol};
+use apps::reconcile::{self, Plan, Style};
+use apps::view::Endpoint;
+use openflow::types::DatapathId;
+
+use crate::world::services::{Expected, Passage, packet, reply};
+use crate::world::{Draw, Fabric};
+use crate::{advance, seeds};
+
+/// Packets between hosts of a tenant: from which port, to which, and what.
+fn packets(fabric: &Fabric, tenant: &str, draw: &mut Draw) -> Vec<(Endpoint, Endpoint, Frame)> {
+    let hosts = fabric.hosts(tenant);
+    let mut packets = Vec::new();
+    for (from, sender) in &hosts {
+        for (to, receiver) in &hosts {
+            if from == to || sender.place == receiver.place {
+                continue;
+            }
+            let kind = [protocol::TCP, protocol::UDP, protocol::ICMP][draw.below(3)];
+            let ports = ([40_000, 40_001, 80][draw.below(3)], [80, 1003, 1007, 22][draw.below(4)]);
+            packets.push((sender.place, receiver.place, packet(*from, *to, kind, ports)));
+        }
+    }
+    packets
+}
+
+fn names(passed: &[(String, String)]) -> Vec<String> {
+    passed.iter().map(|(function, _)| function.clone()).collect()
+}
+
+#[test]
+fn packets_pass_the_functions_that_the_policy_says() {
+    let (mut chained, mut symmetric, mut ended) = (0, 0, 0);
+    for seed in 0..seeds() {
+        let mut draw = Draw::new(seed ^ 0xc4a1);
+        let mut fabric = Fabric::draw(&mut draw);
+        fabric.draw_services(&mut draw);
+        for _ in 0..draw.below(3) {
+            fabric.change_services(&mut draw);
+        }
+        let states = fabric.desired().bridges;
+        for tenant in fabric.tenants().into_iter().filter(|tenant| fabric.is_whole(tenant)) {
+            for (from, to, sent) in packets(&fabric, &tenant, &mut draw) {
+                let told = fabric.pass(&states, from, &sent);
+                let what = format!("seed {seed}: {sent:?} of {tenant} from {from} to {to}");
+                assert!(told.strayed.is_empty(), "{what}: {told:?}");
+                let Some((passed, tapped)) = fabric.expected(&tenant, &sent) else {
+                    assert!(told.delivered.is_empty(), "{what}: {told:?}");
+                    ended += 1;
+                    continue;
+                };
+                let [(place, functions)] = told.delivered.as_slice() else {
+                    panic!("{what}: {told:?}, not {passed:?}")
+                };
+                assert_eq!((*place, names(functions), &told.tapped), (to, passed.clone(), &tapped), "{what}");
+                chained += usize::from(!passed.is_empty());
+                // Its reply, if it is chained by the same chain, passes the same instances.
+                let back = fabric.pass(&states, to, &reply(&sent));
+                let mut reversed: Vec<_> = functions.clone();
+                reversed.reverse();
+                if let [(_, functions)] = back.delivered.as_slice()
+                    && names(functions) == names(&reversed)
+                    && !passed.is_empty()
+                {
+                    assert_eq!(*functions, reversed, "{what}");
+                    symmetric += 1;
+                }
+            }
+        }
+    }
+    assert!(chained > 200 && symmetric > 50 && ended > 100, "too little was drawn: {chained} {symmetric} {ended}");
+}
+
+/// Is that what an expectation allows? Nothing delivered always is: frames may be lost, never led astray.
+fn allowed(told: &Passage, to: Endpoint, expected: &Expected) -> bool {
+    let delivered = |(place, functions): &(Endpoint, Vec<(String, String)>)| {
+        expected.as_ref().is_some_and(|(passed, _)| *place == to && names(functions) == *passed)
+    };
+    told.strayed.is_empty() && told.delivered.len() <= 1 && told.delivered.iter().all(delivered)
+}
+
+#[test]
+fn while_things_change_packets_pass_what_the_old_or_the_new_policy_says() {
+    let (mut delivered, mut lost, mut halves) = (0, 0, 0);
+    for seed in 0..seeds() {
+        let mut draw = Draw::new(seed ^ 0x5e41);
+        let mut fabric = Fabric::draw(&mut draw);
+        fabric.draw_services(&mut draw);
+        let mut states = fabric.desired().bridges;
+        for step in 0..4 {
+            let (before, allocations) = (fabric.all_owners(), fabric.allocations());
+            let tenants: Vec<String> = fabric.tenants();
+            let packets: Vec<_> = tenants
+                .iter()
+                .flat_map(|tenant| {
+                    packets(&fabric, tenant, &mut draw).into_iter().map(|it| (tenant.clone(), it)).collect::<Vec<_>>()
+                })
+                .collect();
+            let whole: Vec<String> = tenants.iter().filter(|tenant| fabric.is_whole(tenant)).cloned().collect();
+            let old: Vec<Expected> = packets.iter().map(|(tenant, (.., sent))| fabric.expected(tenant, sent)).collect();
+            let change =
+                if draw.below(4) == 0 { fabric.change_link(&mut draw) } else { fabric.change_services(&mut draw) };
+            let new: Vec<Expected> = packets.iter().map(|(tenant, (.., sent))| fabric.expected(tenant, sent)).collect();
+            let after = fabric.all_owners();
+            let handed_over = after.iter().any(|(place, owner)| before.get(place).is_none_or(|had| had != owner));
+            let style = if handed_over || fabric.has_moved(&allocations) { Style::Strict } else { Style::Gentle };
+            let desired = fabric.desired().bridges;
+            let plans: BTreeMap<DatapathId, Plan> = desired
+                .iter()
+                .map(|(dpid, wanted)| {
+                    let installed = states.get(dpid).cloned().unwrap_or_default();
+                    let owners = installed.keys().chain(wanted.keys()).copied().collect();
+                    (*dpid, reconcile::plan(&installed, wanted, &owners, style))
+                })
+                .collect();
+            let phases: BTreeSet<u16> = plans.values().flat_map(BTreeMap::keys).copied().collect();
+            for phase in phases {
+                for _ in 0..2 {
+                    let halfway = advance(&states, &plans, phase, |all| draw.below(all + 1));
+                    for (((tenant, (from, to, sent)), old), new) in packets.iter().zip(&old).zip(&new) {
+                        let told = fabric.pass(&halfway, *from, sent);
+                        halves += 1;
+                        assert!(told.strayed.is_empty(), "seed {seed}, step {step} ({change}): {told:?}");
+                        // Where a function can't be reached is no matter of the policy's words.
+                        if !whole.contains(tenant) || !fabric.is_whole(tenant) {
+                            continue;
+                        }
+                        if old.is_some() && new.is_some() && !told.delivered.is_empty() {
+                            delivered += 1;
+                        } else {
+                            lost += 1;
+                        }
+                        assert!(
+                            allowed(&told, *to, old) || allowed(&told, *to, new),
+                            "seed {seed}, step {step} ({change}, {style:?}), phase {phase}: {sent:?} of {tenant} from {from}: \
+                             {told:?}, neither {old:?} nor {new:?}"
+                        );
+                    }
+                }
+                states = advance(&states, &plans, phase, |all| all);
+            }
+            for (dpid, wanted) in &desired {
+                assert!(reconcile::same(&states[dpid], wanted), "seed {seed}, step {step} ({change})");
+            }
+        }
+    }
+    assert!(halves > 10_000 && delivered > lost / 4, "{halves} {delivered} {lost}");
+}

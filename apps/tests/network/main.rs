@@ -1,0 +1,33 @@
+//! Whole networks, drawn from seeds: the compiled tables are walked frame by frame, in each state and on the way from one to
+//! the next.
+
+mod chains;
+mod plain;
+mod world;
+
+use std::collections::BTreeMap;
+
+use apps::desired::BridgeState;
+use apps::reconcile::Plan;
+use openflow::types::DatapathId;
+
+/// How many seeds; `ESPALIER_SEEDS` asks for more.
+fn seeds() -> u64 {
+    std::env::var("ESPALIER_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(250)
+}
+
+/// Applies a part of each bridge's changes of a phase, as if messages arrived at different speeds.
+fn advance(
+    states: &BTreeMap<DatapathId, BridgeState>,
+    plans: &BTreeMap<DatapathId, Plan>,
+    phase: u16,
+    mut part: impl FnMut(usize) -> usize,
+) -> BTreeMap<DatapathId, BridgeState> {
+    let mut states = states.clone();
+    for (dpid, plan) in plans {
+        let Some(changes) = plan.get(&phase) else { continue };
+        let state = states.entry(*dpid).or_default();
+        changes[..part(changes.len())].iter().for_each(|change| change.apply(state));
+    }
+    states
+}

@@ -1,0 +1,383 @@
+//! Service functions, chains and rules drawn from a seed, what follows from them by reading the policy as it is written, and
+//! what becomes of a frame that passes functions.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+
+use apps::desired::BridgeState;
+use apps::interpreter::{Frame, Network, Output, Transport, protocol, walk};
+use apps::marks::Direction;
+use apps::policy::{
+    Address, Chain, Classifier, Function, FunctionKind, Instance, OnFailure, Prefix, Protocol, Rule, Tenant, Verdict,
+};
+use apps::view::Endpoint;
+use openflow::types::{DatapathId, MacAddr};
+
+use super::{Draw, Fabric, next, port};
+
+/// What became of a frame that may pass functions.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Passage {
+    /// Where it was delivered, each time with the functions that it had passed, in order, with the instance.
+    pub(crate) delivered: Vec<(Endpoint, Vec<(String, String)>)>,
+    /// The taps that got a copy.
+    pub(crate) tapped: Vec<String>,
+    /// Ports of functions of other tenants, or that nothing should go in by.
+    pub(crate) strayed: Vec<Endpoint>,
+}
+
+/// What should become of a frame: the functions that it passes and the taps that see it; `None`: it ends somewhere.
+pub(crate) type Expected = Option<(Vec<String>, Vec<String>)>;
+
+pub(crate) fn mac(bridge: u8, host: u8) -> MacAddr {
+    MacAddr([2, 0, 0, 0, bridge, host])
+}
+
+fn ip(mac: MacAddr) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, mac.0[4], mac.0[5])
+}
+
+/// A packet between two hosts.
+pub(crate) fn packet(from: MacAddr, to: MacAddr, protocol: u8, ports: (u16, u16)) -> Frame {
+    let transport = match protocol {
+        protocol::ICMP => Transport::Icmp { kind: 8, target: None },
+        _ => Transport::Ports { source: ports.0, destination: ports.1 },
+    };
+    let network = Network::Ipv4 { source: ip(from), destination: ip(to), protocol, transport };
+    Frame { source: from, destination: to, ethertype: 0x0800, network, ..Frame::default() }
+}
+
+/// The packet that answers another.
+pub(crate) fn reply(frame: &Frame) -> Frame {
+    let Network::Ipv4 { protocol, transport, .. } = frame.network else { panic!("{frame:?}") };
+    let ports = match transport {
+        Transport::Ports { source, destination } => (destination, source),
+        _ => (0, 0),
+    };
+    packet(frame.destination, frame.source, protocol, ports)
+}
+
+fn matches(classifier: &Classifier, frame: &Frame) -> bool {
+    let Network::Ipv4 { source, destination, protocol, transport } = frame.network else { return false };
+    let protocol_fits = match classifier.protocol {
+        Protocol::Any => true,
+        Protocol::Ethertype(ethertype) => ethertype == 0x0800,
+        Protocol::Ip(number) => number == protocol,
+        Protocol::Icmp => protocol == protocol::ICMP,
+    };
+    let address = |wanted: &[Address], mac: MacAddr, ip: Ipv4Addr| {
+        wanted.is_empty()
+            || wanted.iter().any(|wanted| match wanted {
+                Address::Mac(wanted) => *wanted == mac,
+                Address::Ip(Prefix { address: IpAddr::V4(first), length }) => {
+                    let bits = |ip: Ipv4Addr| u64::from(u32::from(ip)) >> (32 - length);
+                    bits(*first) == bits(ip)
+                }
+                Address::Ip(_) => false,
+            })
+    };
+    let (from, to) = match transport {
+        Transport::Ports { source, destination } => (Some(source), Some(destination)),
+        _ => (None, None),
+    };
+    let port = |wanted: &[std::ops::RangeInclusive<u16>], port: Option<u16>| {
+        wanted.is_empty() || port.is_some_and(|port| wanted.iter().any(|range| range.contains(&port)))
+    };
+    protocol_fits
+        && address(&classifier.source, frame.source, source)
+        && address(&classifier.destination, frame.destination, destination)
+        && port(&classifier.source_port, from)
+        && port(&classifier.destination_port, to)
+}
+
+impl Fabric {
+    /// Gives every tenant functions, chains and rules.
+    pub(crate) fn draw_services(&mut self, draw: &mut Draw) {
+        for tenant in 0..self.policy.tenants.len() {
+            for number in 0..1 + draw.below(4) {
+                self.draw_function(tenant, number, draw);
+            }
+            self.draw_chains(tenant, draw);
+        }
+        self.renumber();
+    }
+
+    fn renumber(&mut self) {
+        self.allocations = self.allocations.updated(&self.policy);
+    }
+
+    fn draw_function(&mut self, tenant: usize, number: usize, draw: &mut Draw) {
+        let origin = self.policy.tenants[tenant].origin.clone();
+        let kind = match draw.below(6) {
+            0 => FunctionKind::Hairpin,
+            1 => FunctionKind::Routed,
+            2 => FunctionKind::Tap,
+            _ => FunctionKind::Wire,
+        };
+        let count = 1 + draw.below(3);
+        let instances = (0..count).map(|instance| {
+            let dpid = 1 + draw.below(self.view.bridges.len()) as u64;
+            let bridge = self.view.bridges.get_mut(&DatapathId(dpid)).unwrap();
+            let mut add = |side: &str| {
+                let (number_of_port, name) = (next(&bridge.ports), format!("f{tenant}{number}{instance}{side}"));
+                bridge.ports.insert(number_of_port, port(&name));
+                name
+            };
+            let ingress = add("i");
+            let egress = if kind == FunctionKind::Wire { add("o") } else { ingress.clone() };
+            Instance {
+                name: format!("i{instance}"),
+                bridge: format!("b{dpid}"),
+                ingress,
+                egress,
+                mac: (kind == FunctionKind::Routed).then_some(MacAddr([
+                    2,
+                    1,
+                    tenant as u8,
+                    (number >> 8) as u8,
+                    number as u8,
+                    instance as u8,
+                ])),
+                weight: 1 + draw.below(3) as u16,
+                origin: origin.clone(),
+            }
+        });
+        let instances = instances.collect();
+        let on_failure = if draw.chance(50) { OnFailure::Bypass } else { OnFailure::Drop };
+        let function = Function { name: format!("f{number}"), kind, on_failure, instances, origin };
+        for instance in &function.instances {
+            for port in [&instance.ingress, &instance.egress] {
+                let owner = self.policy.tenants[tenant].name.clone();
+                self.functions.insert(self.find(&instance.bridge, port), (owner, function.clone(), instance.clone()));
+            }
+        }
+        self.policy.tenants[tenant].functions.push(function);
+    }
+
+    /// Draws a tenant's chains and rules anew.
+    fn draw_chains(&mut self, tenant: usize, draw: &mut Draw) {
+        let Tenant { functions, origin, .. } = self.policy.tenants[tenant].clone();
+        let chains = (0..draw.below(4)).map(|number| {
+            let mut names: Vec<String> = functions.iter().map(|function| function.name.clone()).collect();
+            let wanted = 1 + draw.below(names.len());
+            let through = (0..wanted).map(|_| names.remove(draw.below(names.len()))).collect();
+            Chain {
+                name: format!("c{number}"),
+                priority: 10 - number as u16,
+                through,
+                symmetric: draw.chance(50),
+                broadcast: false,
+                classifiers: (0..1 + draw.below(2)).map(|_| self.draw_classifier(tenant, draw)).collect(),
+                rate_limit: None,
+                origin: origin.clone(),
+            }
+        });
+        let chains = chains.collect();
+        let rules = (0..draw.below(3)).map(|number| Rule {
+            name: format!("r{number}"),
+            priority: 0,
+            classifiers: vec![self.draw_classifier(tenant, draw)],
+            action: if draw.chance(50) { Verdict::Allow } else { Verdict::Drop },
+            origin: origin.clone(),
+        });
+        let rules = rules.collect();
+        let it = &mut self.policy.tenants[tenant];
+        (it.chains, it.rules) = (chains, rules);
+        it.default = if draw.chance(25) { Verdict::Drop } else { Verdict::Allow };
+    }
+
+    fn draw_classifier(&self, tenant: usize, draw: &mut Draw) -> Classifier {
+        let bridge = 1 + draw.below(self.view.bridges.len()) as u8;
+        let routed = self.policy.tenants[tenant].functions.iter().any(|it| it.kind == FunctionKind::Routed);
+        let prefix = |length| Address::Ip(Prefix { address: Ipv4Addr::new(10, 0, bridge, 0).into(), length });
+        let some = match draw.below(4) {
+            0 => vec![],
+            // A function that routes changes Ethernet addresses.
+            1 if !routed => vec![Address::Mac(mac(bridge, 0))],
+            2 => vec![prefix(32), prefix(31)],
+            _ => vec![prefix(24)],
+        };
+        let (source, destination) = if draw.chance(30) { (some, vec![]) } else { (vec![], some) };
+        let protocol = [Protocol::Any, Protocol::TCP, Protocol::UDP, Protocol::Icmp][draw.below(4)];
+        let ports = match protocol {
+            Protocol::TCP | Protocol::UDP if draw.chance(60) => vec![80..=80, 1000..=1006],
+            _ => vec![],
+        };
+        let (source_port, destination_port) = (vec![], ports);
+        let origin = self.policy.tenants[tenant].origin.clone();
+        Classifier { protocol, vlan: None, source, destination, source_port, destination_port, origin }
+    }
+
+    /// Something about functions, chains or rules changes: what it was is the answer.
+    pub(crate) fn change_services(&mut self, draw: &mut Draw) -> String {
+        let tenant = draw.below(self.policy.tenants.len());
+        let all = self.policy.tenants[tenant].functions.clone();
+        let function = &all[draw.below(all.len())];
+        let instance = function.instances[draw.below(function.instances.len())].clone();
+        let what = match draw.below(6) {
+            0 | 1 => {
+                self.draw_chains(tenant, draw);
+                "gets other chains and rules".to_owned()
+            }
+            2 => {
+                let place = self.find(&instance.bridge, &instance.ingress);
+                let port = self.view.bridges.get_mut(&place.bridge).unwrap().ports.get_mut(&place.port).unwrap();
+                port.up = !port.up;
+                format!("{}: port of {}/{}", if port.up { "up" } else { "down" }, function.name, instance.name)
+            }
+            3 => {
+                let place = self.find(&instance.bridge, &instance.egress);
+                let ingress = self.find(&instance.bridge, &instance.ingress);
+                if place != ingress && !self.view.failed.remove(&ingress) {
+                    self.view.failed.insert(ingress);
+                }
+                format!("{}/{} hangs or comes back", function.name, instance.name)
+            }
+            4 if function.instances.len() > 1 => {
+                let functions = &mut self.policy.tenants[tenant].functions;
+                let it = functions.iter_mut().find(|it| it.name == function.name).unwrap();
+                it.instances.retain(|it| it.name != instance.name);
+                format!("{}/{} is removed", function.name, instance.name)
+            }
+            _ => {
+                let number = all.len() + draw.below(1000) + 10;
+                self.draw_function(tenant, number, draw);
+                self.draw_chains(tenant, draw);
+                format!("gets f{number} and other chains and rules")
+            }
+        };
+        self.renumber();
+        format!("t{tenant} {what}")
+    }
+
+    fn find(&self, bridge: &str, port: &str) -> Endpoint {
+        let (dpid, view) = self.view.bridges.iter().find(|(_, view)| view.name == bridge).unwrap();
+        let (number, _) = view.ports.iter().find(|(_, view)| view.name == port).unwrap();
+        Endpoint { bridge: *dpid, port: *number }
+    }
+
+    fn is_healthy(&self, instance: &Instance) -> bool {
+        let up = |port: &str| {
+            let place = self.find(&instance.bridge, port);
+            self.view.bridges[&place.bridge].ports[&place.port].up && !self.view.failed.contains(&place)
+        };
+        up(&instance.ingress) && up(&instance.egress)
+    }
+
+    /// Can all bridges of a tenant reach each other?
+    pub(crate) fn is_whole(&self, tenant: &str) -> bool {
+        let bridges: Vec<DatapathId> = self.view.bridges.keys().copied().collect();
+        bridges.iter().all(|to| self.distance(bridges[0], *to, tenant).is_some())
+    }
+
+    /// What should become of a packet that enters at a port of a tenant, by the policy's words alone.
+    pub(crate) fn expected(&self, tenant: &str, frame: &Frame) -> Expected {
+        let tenant = self.policy.tenants.iter().find(|it| it.name == tenant).unwrap();
+        let rule = tenant.rules.iter().find(|rule| rule.classifiers.iter().any(|it| matches(it, frame)));
+        if rule.map_or(tenant.default, |rule| rule.action) == Verdict::Drop {
+            return None;
+        }
+        let mut ranked: Vec<(&Chain, Direction)> =
+            tenant.chains.iter().flat_map(|chain| Direction::ALL.map(|direction| (chain, direction))).collect();
+        ranked.retain(|(chain, direction)| chain.symmetric || *direction == Direction::Forward);
+        ranked.sort_by_key(|(chain, direction)| (Reverse(chain.priority), *direction));
+        let hit = |(chain, direction): &&(&Chain, Direction)| {
+            chain.classifiers.iter().any(|it| match direction {
+                Direction::Forward => matches(it, frame),
+                Direction::Reverse => matches(it, &reply(frame)),
+            })
+        };
+        let Some((chain, direction)) = ranked.iter().find(hit) else { return Some((vec![], vec![])) };
+        let mut names = chain.through.clone();
+        if *direction == Direction::Reverse {
+            names.reverse();
+        }
+        let (mut passed, mut tapped) = (vec![], vec![]);
+        for name in names {
+            let function = tenant.functions.iter().find(|function| function.name == name).unwrap();
+            let works = function.instances.iter().any(|it| self.is_healthy(it));
+            match (function.kind, works, function.on_failure) {
+                (FunctionKind::Tap, true, _) => tapped.push(name),
+                (FunctionKind::Tap, false, _) | (_, false, OnFailure::Bypass) => {}
+                (_, true, _) => passed.push(name),
+                (_, false, OnFailure::Drop) => return None,
+            }
+        }
+        tapped.sort();
+        Some((passed, tapped))
+    }
+
+    /// Follows a packet through bridges and functions until it is delivered or ends.
+    pub(crate) fn pass(&self, states: &BTreeMap<DatapathId, BridgeState>, from: Endpoint, sent: &Frame) -> Passage {
+        let owner = self.owner(from).unwrap();
+        let mut passage = Passage::default();
+        let mut queue = VecDeque::from([(from, sent.clone(), Vec::new())]);
+        for _ in 0..500 {
+            let Some((at, frame, passed)) = queue.pop_front() else { break };
+            let Some(state) = states.get(&at.bridge) else { continue };
+            for output in walk(state, at, &self.down(), frame) {
+                let Output::Port(port, frame) = output else { continue };
+                let here = Endpoint { bridge: at.bridge, port };
+                if let Some((there, carrier)) = self.wires.get(&here) {
+                    queue.push_back((*there, frame.carried(*carrier), passed.clone()));
+                } else if let Some((tenant, function, instance)) = self.functions.get(&here) {
+                    let bare = Frame { tunnel: None, ..frame };
+                    assert_eq!(bare.network, sent.network, "changed on its way to {}", function.name);
+                    let mut passed = passed.clone();
+                    passed.push((function.name.clone(), instance.name.clone()));
+                    match function.kind {
+                        _ if *tenant != owner => passage.strayed.push(here),
+                        FunctionKind::Tap => passage.tapped.push(function.name.clone()),
+                        FunctionKind::Routed => {
+                            let mac = instance.mac.unwrap();
+                            assert_eq!(bare.destination, mac);
+                            let Network::Ipv4 { destination, .. } = bare.network else { panic!("{bare:?}") };
+                            let [_, _, bridge, host] = destination.octets();
+                            let routed = Frame { source: mac, destination: self::mac(bridge, host), ..bare };
+                            queue.push_back((here, routed, passed));
+                        }
+                        FunctionKind::Wire | FunctionKind::Hairpin => {
+                            let other =
+                                if self.name(here) == instance.ingress { &instance.egress } else { &instance.ingress };
+                            queue.push_back((self.find(&instance.bridge, other), bare, passed));
+                        }
+                    }
+                } else {
+                    passage.delivered.push((here, passed.clone()));
+                }
+            }
+        }
+        passage.tapped.sort();
+        passage
+    }
+
+    fn name(&self, place: Endpoint) -> String {
+        self.view.bridges[&place.bridge].ports[&place.port].name.clone()
+    }
+
+    fn down(&self) -> std::collections::BTreeSet<Endpoint> {
+        let all = self.view.bridges.iter().flat_map(|(dpid, bridge)| {
+            bridge.ports.iter().filter(|(_, port)| !port.up).map(|(port, _)| Endpoint { bridge: *dpid, port: *port })
+        });
+        all.collect()
+    }
+
+    /// All ports, with whose they are: tenants' and those of their functions.
+    pub(crate) fn all_owners(&self) -> BTreeMap<Endpoint, String> {
+        let functions = self.functions.iter();
+        let mut owners: BTreeMap<Endpoint, String> = functions
+            .map(|(place, (tenant, function, it))| (*place, format!("{tenant} {} {}", function.name, it.name)))
+            .collect();
+        owners.extend(self.tenant_ports());
+        owners
+    }
+
+    pub(crate) fn has_moved(&self, before: &apps::allocation::Allocations) -> bool {
+        self.allocations.moved_since(before)
+    }
+
+    pub(crate) fn allocations(&self) -> apps::allocation::Allocations {
+        self.allocations.clone()
+    }
+}
