@@ -370,6 +370,22 @@ fn functions_are_passed_and_frames_followed_from_where_they_come_back() {
 }
 
 #[test]
+fn where_the_bridge_chooses_an_instance_that_is_told() {
+    let told = |instances: usize| {
+        let mut policy = chained(FunctionKind::Wire, "fw-in", "fw-out", Vec::new());
+        let function = &mut policy.tenants[0].functions[0];
+        let first = function.instances[0].clone();
+        let [name, bridge, ingress, egress] = ["fw-2", "h2", "x", "y"].map(str::to_owned);
+        function.instances.push(Instance { name, bridge, ingress, egress, ..first });
+        function.instances.truncate(instances);
+        let trace = ping(&situation(policy, |_| {}), "web-1", "10.0.0.2");
+        assert!(trace.verdict.delivered, "{trace:?}");
+        trace.notes.iter().any(|note| note.contains("several instances"))
+    };
+    assert!(told(2) && !told(1));
+}
+
+#[test]
 fn a_storm_comes_to_an_end_and_that_is_told() {
     let mut storm = plain();
     // Wires that lead back into the same bridge's tables, whatever was compiled for.

@@ -220,7 +220,17 @@ impl Situation {
     pub fn trace(&self, request: &Request) -> Result<Trace, Refusal> {
         let asked = request.resolve(self)?;
         let (steps, verdict) = self.follow(asked.from, asked.frame, asked.to);
-        Ok(Trace { frame: asked.sent, notes: asked.notes, steps, verdict })
+        let mut notes = asked.notes;
+        let chooses = |step: &Step| match &step.what {
+            What::Table { entry: Some(entry), .. } => entry.instructions.contains("multipath("),
+            _ => false,
+        };
+        if steps.iter().any(chooses) {
+            let note = "a function has several instances, and the bridge's own hash chooses among them: it may be another \
+                        one than is shown here";
+            notes.push(note.into());
+        }
+        Ok(Trace { frame: asked.sent, notes, steps, verdict })
     }
 
     /// Follows a frame that enters at a port; `to`: where its destination is, if anybody knows.
