@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::declared::{Declared, TenantPart};
+use super::linked;
 use super::report::{At, Draft, Place, Report};
 use super::text::quote;
 use super::values::{canonical, is_literal};
@@ -23,6 +24,7 @@ pub(super) fn check(declared: &Declared, report: &mut Report) {
         addresses(tenant, report);
     }
     selectors(declared, report);
+    linked::check(declared, report);
 }
 
 fn bridges(declared: &Declared, report: &mut Report) {
@@ -81,11 +83,7 @@ fn addresses(tenant: &TenantPart, report: &mut Report) {
 
 /// Ports that surely are claimed twice. Whether two different patterns meet is only known once ports are there.
 fn selectors(declared: &Declared, report: &mut Report) {
-    let dpids: BTreeMap<&str, String> = declared
-        .bridges
-        .iter()
-        .filter_map(|bridge| Some((bridge.name.as_ref()?.value.as_str(), bridge.dpid.as_ref()?.value.to_string())))
-        .collect();
+    let dpids = declared.dpids();
     let lower: BTreeMap<String, &At<String>> = declared
         .bridges
         .iter()
@@ -133,7 +131,7 @@ fn selectors(declared: &Declared, report: &mut Report) {
 }
 
 /// Reports values that are there more than once.
-fn unique<'a, T: Ord + Clone + 'a>(
+pub(super) fn unique<'a, T: Ord + Clone + 'a>(
     values: impl Iterator<Item = &'a At<T>>,
     message: impl Fn(&T) -> String,
     help: &str,

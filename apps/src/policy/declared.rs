@@ -1,5 +1,7 @@
 //! What policy files say, with the place of everything: read from the tree of TOML, turned into the policy at last.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use super::rate;
 use super::report::{At, Draft, Place, Report};
 use super::schema;
 use super::section::Section;
+use super::services::{ChainPart, FunctionPart, RulePart};
 use super::text::{Lines, quote};
 use super::values;
 
@@ -50,7 +53,7 @@ pub(super) struct FabricPart {
 
 /// `[[tenant]]`.
 pub(super) struct TenantPart {
-    place: Place,
+    pub(super) place: Place,
     /// As messages name it.
     pub(super) object: String,
     pub(super) name: Option<At<String>>,
@@ -59,6 +62,10 @@ pub(super) struct TenantPart {
     max_hosts: u32,
     rate_limit: Option<RateLimit>,
     pub(super) ports: Vec<PortPart>,
+    default: Verdict,
+    pub(super) functions: Vec<FunctionPart>,
+    pub(super) chains: Vec<ChainPart>,
+    pub(super) rules: Vec<RulePart>,
 }
 
 /// An entry of `ports`.
@@ -169,6 +176,13 @@ impl Declared {
             })
         };
         let tenants = self.tenants.into_iter().map(|part| {
+            let chains = part.chains.into_iter().map(|chain| chain.finish(&part.ports, &origin));
+            let mut chains = chains.collect::<Option<Vec<_>>>()?;
+            // Those of equal priority stay in the order of the file.
+            chains.sort_by_key(|chain| Reverse(chain.priority));
+            let rules = part.rules.into_iter().map(|rule| rule.finish(&part.ports, &origin));
+            let mut rules = rules.collect::<Option<Vec<_>>>()?;
+            rules.sort_by_key(|rule| Reverse(rule.priority));
             Some(Tenant {
                 name: part.name?.value,
                 key: part.key.map(|key| key.value),
@@ -176,16 +190,24 @@ impl Declared {
                 max_hosts: part.max_hosts,
                 rate_limit: part.rate_limit,
                 ports: part.ports.into_iter().map(port).collect::<Option<_>>()?,
-                default: Verdict::Allow,
-                functions: Vec::new(),
-                chains: Vec::new(),
-                rules: Vec::new(),
+                default: part.default,
+                functions: part.functions.into_iter().map(|it| it.finish(&origin)).collect::<Option<_>>()?,
+                chains,
+                rules,
                 origin: origin(&part.place),
             })
         });
         let mut tenants = tenants.collect::<Option<Vec<_>>>()?;
         tenants.sort_by(|a, b| a.name.cmp(&b.name));
         Some(Policy { bridges, fabric, tenants })
+    }
+}
+
+impl Declared {
+    /// Datapath ids of the bridges that have names.
+    pub(super) fn dpids(&self) -> BTreeMap<&str, String> {
+        let named = self.bridges.iter().filter_map(|bridge| Some((bridge.name.as_ref()?, bridge.dpid.as_ref()?)));
+        named.map(|(name, dpid)| (name.value.as_str(), dpid.value.to_string())).collect()
     }
 }
 
@@ -224,15 +246,10 @@ impl TenantPart {
         let key = section.integer("key", report).and_then(|key| tenant_key(&section, &key, report));
         let choices = [("flood", UnknownUnicast::Flood), ("drop", UnknownUnicast::Drop)];
         let unknown_unicast = choice(&section, "unknown_unicast", &choices, report).unwrap_or_default();
-        // Only what is enforced is offered as a choice.
-        if section.string("default", &mut Report::default()).is_some_and(|default| default.value == "drop") {
-            section.refuse(&[("default", "`default = \"drop\"`")], report);
-        } else {
-            choice(&section, "default", &[("allow", ())], report);
-        }
+        let verdicts = [("allow", Verdict::Allow), ("drop", Verdict::Drop)];
+        let default = choice(&section, "default", &verdicts, report).unwrap_or_default();
         let max_hosts = section.integer("max_hosts", report).and_then(|hosts| max_hosts(&section, &hosts, report));
         let rate_limit = rate::limit(&section, report);
-        section.refuse(&[("function", "network functions"), ("chain", "chains"), ("rule", "access rules")], report);
         let tables = section.tables("ports", report);
         if section.is_empty("ports") {
             report.push(
@@ -241,9 +258,20 @@ impl TenantPart {
                     .help(format!("write which ports belong to it, like: {}", schema::TENANT.example("ports"))),
             );
         }
-        let ports = tables.into_iter().map(|port| PortPart::read(port, &section.object, report)).collect();
+        let of = &section.object;
+        let ports = tables.into_iter().map(|port| PortPart::read(port, of, report)).collect();
+        let functions = section.tables("function", report);
+        let functions = functions.into_iter().map(|table| FunctionPart::read(table, of, report)).collect();
+        let chains = section.tables("chain", report);
+        let chains = chains.into_iter().map(|table| ChainPart::read(table, of, report)).collect();
+        let rules = section.tables("rule", report);
+        let rules = rules.into_iter().map(|table| RulePart::read(table, of, report)).collect();
         Self {
             ports,
+            default,
+            functions,
+            chains,
+            rules,
             name,
             key,
             unknown_unicast,
@@ -315,7 +343,7 @@ impl PortPart {
 }
 
 /// How messages name an object: by its name, if it has one.
-fn object(kind: &str, key: &str, table: &DeTable<'_>, of: &str) -> String {
+pub(super) fn object(kind: &str, key: &str, table: &DeTable<'_>, of: &str) -> String {
     match table.get(key).and_then(|name| name.get_ref().as_str()).filter(|name| !name.is_empty()) {
         Some(name) => format!("{kind} {}{of}", quote(name)),
         None => format!("a {kind}{of}"),
@@ -355,7 +383,12 @@ fn max_hosts(section: &Section<'_>, hosts: &At<i64>, report: &mut Report) -> Opt
 }
 
 /// One of a few words.
-fn choice<T: Copy>(section: &Section<'_>, key: &str, choices: &[(&str, T)], report: &mut Report) -> Option<T> {
+pub(super) fn choice<T: Copy>(
+    section: &Section<'_>,
+    key: &str,
+    choices: &[(&str, T)],
+    report: &mut Report,
+) -> Option<T> {
     let text = section.string(key, report)?;
     let chosen = choices.iter().find(|(word, _)| *word == text.value).map(|(_, value)| *value);
     if chosen.is_none() {

@@ -7,12 +7,15 @@ mod between;
 mod chain;
 mod declared;
 mod diagnostic;
+mod linked;
 mod model;
 mod rate;
 mod render;
 mod report;
 mod schema;
 mod section;
+mod services;
+mod space;
 mod text;
 mod values;
 
@@ -136,6 +139,46 @@ mod tests {
         assert_eq!(web.ip, ["50.0.0.1".parse::<std::net::IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]);
         assert_eq!(web.origin.line, 28);
         assert_eq!(green.ports[2].bridge.to_string(), "00000000000000ab");
+    }
+
+    #[test]
+    fn functions_chains_and_rules_arrive_in_the_order_in_which_they_decide() {
+        let text = include_str!("../../tests/policy/valid.toml");
+        let tenants = loaded(&[("valid.toml", text)]).policy.tenants;
+        assert_eq!((tenants[0].default, tenants[1].default), (Verdict::Drop, Verdict::Allow));
+        let Tenant { functions, chains, rules, .. } = &tenants[0];
+        let [firewall, router, ids] = functions.as_slice() else { panic!("{functions:?}") };
+        assert_eq!((firewall.kind, firewall.on_failure), (FunctionKind::Wire, OnFailure::Bypass));
+        let [one, two] = firewall.instances.as_slice() else { panic!("{firewall:?}") };
+        assert_eq!((one.bridge.as_str(), one.egress.as_str(), one.weight), ("host1", "fw1-out", 2));
+        assert_eq!((two.bridge.as_str(), two.ingress.as_str(), two.weight), ("0000000000000002", "fw2-in", 1));
+        assert_eq!(router.instances[0].mac, Some(MacAddr([2, 0, 0x32, 0, 0, 0xfe])));
+        assert_eq!(
+            (ids.kind, ids.on_failure, ids.instances[0].egress.as_str()),
+            (FunctionKind::Tap, OnFailure::Drop, "ids1")
+        );
+
+        let [web, rest] = chains.as_slice() else { panic!("{chains:?}") };
+        assert_eq!((web.name.as_str(), web.priority, web.symmetric, web.broadcast), ("web", 100, true, false));
+        assert_eq!(web.through, ["firewall", "router", "ids"]);
+        assert_eq!(web.rate_limit.map(|limit| limit.rate), Some(100_000));
+        let classifier = &web.classifiers[0];
+        let texts: Vec<String> = classifier
+            .destination
+            .iter()
+            .map(|address| if let Address::Ip(prefix) = address { prefix.to_string() } else { panic!("{address:?}") })
+            .collect();
+        assert_eq!(texts, ["50.0.0.1/32", "2001:db8::1/128", "10.0.0.0/24"], "a port stands for its IP addresses");
+        assert_eq!(
+            (classifier.protocol, classifier.destination_port.as_slice()),
+            (Protocol::TCP, &[80..=90, 443..=443][..])
+        );
+        assert_eq!((rest.name.as_str(), rest.classifiers[0].protocol), ("rest", Protocol::Icmp));
+
+        let [telnet, arp] = rules.as_slice() else { panic!("{rules:?}") };
+        assert_eq!((telnet.action, arp.action), (Verdict::Drop, Verdict::Allow));
+        assert_eq!(arp.classifiers[0].source, [Address::Mac(MacAddr([2, 0, 0x32, 0, 0, 1]))], "or for its MAC address");
+        assert_eq!((arp.classifiers[0].vlan, arp.classifiers[0].protocol), (Some(5), Protocol::ARP));
     }
 
     #[test]

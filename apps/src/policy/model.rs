@@ -25,7 +25,8 @@ impl Policy {
     /// Is anything limited in its rate?
     pub fn has_rate_limits(&self) -> bool {
         let of_port = |tenant: &Tenant| tenant.ports.iter().any(|port| port.rate_limit.is_some());
-        self.tenants.iter().any(|tenant| tenant.rate_limit.is_some() || of_port(tenant))
+        let of_chain = |tenant: &Tenant| tenant.chains.iter().any(|chain| chain.rate_limit.is_some());
+        self.tenants.iter().any(|tenant| tenant.rate_limit.is_some() || of_port(tenant) || of_chain(tenant))
     }
 }
 

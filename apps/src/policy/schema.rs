@@ -58,9 +58,9 @@ pub(super) const TENANT: Schema = Schema {
         key("max_hosts", "max_hosts = 1024"),
         key("rate_limit", "rate_limit = \"200 Mbit/s\""),
         key("ports", "ports = [{ bridge = \"*\", port = \"green-*\" }]"),
-        later("function", "[[tenant.function]]"),
-        later("chain", "[[tenant.chain]]"),
-        later("rule", "[[tenant.rule]]"),
+        key("function", "[[tenant.function]]"),
+        key("chain", "[[tenant.chain]]"),
+        key("rule", "[[tenant.rule]]"),
     ],
 };
 
@@ -77,6 +77,73 @@ pub(super) const PORT: Schema = Schema {
     ],
 };
 
+/// `[[tenant.function]]`.
+pub(super) const FUNCTION: Schema = Schema {
+    header: "[[tenant.function]]",
+    keys: &[
+        key("name", "name = \"firewall\""),
+        key("kind", "kind = \"wire\""),
+        key("on_failure", "on_failure = \"drop\""),
+        key(
+            "instances",
+            "instances = [{ name = \"fw-1\", bridge = \"host1\", ingress = \"fw1-in\", egress = \"fw1-out\" }]",
+        ),
+    ],
+};
+
+/// An entry of a function's `instances`.
+pub(super) const INSTANCE: Schema = Schema {
+    header: "an entry of `instances`",
+    keys: &[
+        key("name", "name = \"fw-1\""),
+        key("bridge", "bridge = \"host1\""),
+        key("ingress", "ingress = \"fw1-in\""),
+        key("egress", "egress = \"fw1-out\""),
+        key("mac", "mac = \"02:00:32:00:00:fe\""),
+        key("weight", "weight = 2"),
+        later("drain", "drain = true"),
+    ],
+};
+
+/// `[[tenant.chain]]`.
+pub(super) const CHAIN: Schema = Schema {
+    header: "[[tenant.chain]]",
+    keys: &[
+        key("name", "name = \"web\""),
+        key("priority", "priority = 100"),
+        key("through", "through = [\"firewall\", \"ids\"]"),
+        key("symmetric", "symmetric = true"),
+        key("broadcast", "broadcast = false"),
+        key("match", "match = [{ protocol = \"tcp\", destination = \"web-1\", destination_port = [80, 443] }]"),
+        key("rate_limit", "rate_limit = \"100 Mbit/s\""),
+    ],
+};
+
+/// `[[tenant.rule]]`.
+pub(super) const RULE: Schema = Schema {
+    header: "[[tenant.rule]]",
+    keys: &[
+        key("name", "name = \"no-telnet\""),
+        key("priority", "priority = 100"),
+        key("match", "match = { protocol = \"tcp\", destination_port = 23 }"),
+        key("action", "action = \"drop\""),
+    ],
+};
+
+/// A table of a `match`.
+pub(super) const MATCH: Schema = Schema {
+    header: "a `match`",
+    keys: &[
+        key("protocol", "protocol = \"tcp\""),
+        key("ethertype", "ethertype = 0x88b5"),
+        key("vlan", "vlan = 5"),
+        key("source", "source = \"10.0.0.0/24\""),
+        key("destination", "destination = \"web-1\""),
+        key("source_port", "source_port = 5060"),
+        key("destination_port", "destination_port = [80, \"8000-8010\"]"),
+    ],
+};
+
 /// `rate_limit`, where a text doesn't say enough.
 pub(super) const RATE_LIMIT: Schema = Schema {
     header: "a `rate_limit`",
@@ -85,7 +152,8 @@ pub(super) const RATE_LIMIT: Schema = Schema {
 
 impl Schema {
     /// All tables that have keys.
-    const ALL: [&'static Self; 6] = [&FILE, &BRIDGE, &FABRIC, &TENANT, &PORT, &RATE_LIMIT];
+    const ALL: [&'static Self; 11] =
+        [&FILE, &BRIDGE, &FABRIC, &TENANT, &PORT, &FUNCTION, &INSTANCE, &CHAIN, &RULE, &MATCH, &RATE_LIMIT];
 
     /// The names of the keys.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + use<> {

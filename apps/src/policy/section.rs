@@ -91,6 +91,46 @@ impl<'t> Section<'t> {
         None
     }
 
+    /// Is a key not there?
+    pub(super) fn is_absent(&self, key: &str) -> bool {
+        self.get(key).is_none()
+    }
+
+    /// Whatever a key says.
+    pub(super) fn value(&self, key: &str) -> Option<(&'t DeValue<'t>, Place)> {
+        self.get(key)
+    }
+
+    /// True or false.
+    pub(super) fn boolean(&self, key: &str, report: &mut Report) -> Option<bool> {
+        let (value, place) = self.get(key)?;
+        if let DeValue::Boolean(value) = value {
+            return Some(*value);
+        }
+        report.push(self.wrong(key, place, "true or false", kind(value)));
+        None
+    }
+
+    /// The items of a list, or the one value that stands in its place. An empty list means nothing.
+    pub(super) fn one_or_more(&self, key: &str, report: &mut Report) -> Vec<(&'t DeValue<'t>, Place)> {
+        let Some((value, place)) = self.get(key) else { return Vec::new() };
+        let DeValue::Array(list) = value else { return vec![(value, place)] };
+        if list.is_empty() {
+            let title = format!("{} of {} is empty", quote(key), self.object);
+            let help = format!("write at least one, like: {}; or remove the key", self.schema.example(key));
+            report.push(Draft::error(title).at(place, "nothing").help(help));
+        }
+        list.iter().map(|item| (item.get_ref(), self.place_of(item))).collect()
+    }
+
+    /// The tables of a list, or the one table that stands in its place.
+    pub(super) fn one_or_more_tables(&self, key: &str, report: &mut Report) -> Vec<At<&'t DeTable<'t>>> {
+        match self.get(key) {
+            Some((DeValue::Table(table), place)) => vec![At { value: table, place }],
+            _ => self.tables(key, report),
+        }
+    }
+
     /// Is there a text, or anything else that isn't a table?
     pub(super) fn is_text(&self, key: &str) -> bool {
         self.get(key).is_some_and(|(value, _)| value.as_table().is_none())
@@ -191,7 +231,7 @@ impl<'t> Section<'t> {
 }
 
 /// What a value is, as messages name it.
-fn kind(value: &DeValue<'_>) -> &'static str {
+pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "a whole number",
