@@ -8,7 +8,7 @@ mod network;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use anyhow::{Context, Result, ensure};
-use lab::{Carrier, Layout, Spec};
+use lab::{Carrier, ControllerSpec, Function, Lab, Layout, Spec};
 use serde_json::{Value, json};
 
 use network::{MS, Network, POLICY, spec};
@@ -76,7 +76,7 @@ fn ours(trace: &Value) -> Result<Vec<(String, String, Pass)>> {
                 pass.entries.push((table, step["entry"]["priority"].as_u64(), words));
             }
             Some("controller") => pass.copies += 1,
-            Some("link" | "leaves") => pass.ports.push(text(&step["port"])),
+            Some("link" | "leaves" | "function") => pass.ports.push(text(&step["port"])),
             _ => {}
         }
     }
@@ -170,9 +170,29 @@ fn ask(network: &Network, question: &Value) -> Result<Value> {
     Ok(trace)
 }
 
-/// Holds one trace against Open vSwitch's. Gives how many bridges it passed.
-fn compare(network: &Network, tenant: &str, question: &Value) -> Result<usize> {
+/// What traces passed.
+#[derive(Debug, Default, PartialEq)]
+struct Passed {
+    /// Bridges, each counted as often.
+    bridges: usize,
+    /// Functions.
+    functions: usize,
+    /// How many ended at a rule.
+    ruled: usize,
+}
+
+/// Holds one trace against Open vSwitch's.
+fn compare(
+    network: &Network,
+    function: Option<&Function>,
+    tenant: &str,
+    question: &Value,
+    passed: &mut Passed,
+) -> Result<()> {
     let trace = ask(network, question)?;
+    let steps = trace["steps"].as_array().into_iter().flatten();
+    passed.functions += steps.filter(|step| step["step"] == "function").count();
+    passed.ruled += usize::from(trace["verdict"]["ended"][0]["table"] == 5);
     let ours = ours(&trace)?;
     let flow = flow(&trace)?;
     let bridge = network.lab.spec().bridge_of(tenant)?.to_owned();
@@ -220,19 +240,29 @@ fn compare(network: &Network, tenant: &str, question: &Value) -> Result<usize> {
                 let key = if fixed { ",tun_id=0x64" } else { "" };
                 queue.push_back((to.host, to.port.clone(), format!("{marks}{key}")));
             }
+            if let Some(function) = function.filter(|function| function.host == host) {
+                let ends = [(&function.ingress, &function.egress), (&function.egress, &function.ingress)];
+                let through = ends.iter().filter(|(into, _)| *into == port);
+                queue.extend(through.map(|(_, back)| (host, (*back).clone(), String::new())));
+            }
         }
     }
     ensure!(queue.is_empty(), "{question}: Open vSwitch goes on at {queue:?}");
-    Ok(ours.len())
+    passed.bridges += ours.len();
+    Ok(())
 }
 
-/// Holds traces of all kinds against Open vSwitch's. Gives how many bridges they passed, each counted as often.
-fn agree(spec: &Spec, policy: &str) -> Result<usize> {
-    let network = Network::with_policy(spec, policy)?;
+/// Holds traces of all kinds against Open vSwitch's, with a function on the second host if there is to be one.
+fn agree(spec: &Spec, policy: &str, function: bool) -> Result<Passed> {
+    let lab = Lab::start(spec)?;
+    let function = function.then(|| lab.add_function(2, "br0", "fw-in", "fw-out")).transpose()?;
+    let controller = lab.start_controller(&ControllerSpec::policy(policy))?;
+    let network = Network { controller, lab };
+    network.settle()?;
     network.meet("green")?;
     let container = |host| network.lab.container(host, "green-1");
     let unknown = "02:00:00:ff:ff:fe".to_owned();
-    let mut passed = 0;
+    let mut passed = Passed::default();
     for from in 1..=spec.hosts {
         let others = (1..=spec.hosts).filter(|to| *to != from);
         let known = others.map(|to| container(to).map(|to| to.mac.to_string())).collect::<Result<Vec<_>>>()?;
@@ -240,7 +270,7 @@ fn agree(spec: &Spec, policy: &str) -> Result<usize> {
         for to in known.into_iter().chain(["broadcast".to_owned(), unknown.clone()]) {
             for (protocol, port) in KINDS {
                 let question = json!({"tenant": "green", "from": from, "to": to, "protocol": protocol, "port": port});
-                passed += compare(&network, "green", &question)?;
+                compare(&network, function.as_ref(), "green", &question, &mut passed)?;
             }
         }
     }
@@ -259,8 +289,8 @@ fn passes(unknown: usize) -> usize {
 }
 
 fn all_pass(spec: &Spec) -> Result<()> {
-    let passed = agree(spec, POLICY)?;
-    ensure!(passed == passes(3), "{passed} bridges were passed");
+    let passed = agree(spec, POLICY, false)?;
+    ensure!(passed == Passed { bridges: passes(3), ..Passed::default() }, "{passed:?}");
     Ok(())
 }
 
@@ -289,7 +319,39 @@ fn what_a_policy_restricts() -> Result<()> {
         POLICY.replace("unknown_unicast = \"flood\"", "unknown_unicast = \"drop\"\nrate_limit = \"90 Mbit/s\"");
     let policy = policy.replacen("ports = [\n  { bridge = \"*\", port = \"green-*\" },", pinned, 1);
     ensure!(policy.contains("02:00:00:00:00:01") && policy.contains("90 Mbit/s"), "{policy}");
-    let passed = agree(&spec(Layout::Shared), &policy)?;
-    ensure!(passed == passes(1), "{passed} bridges were passed");
+    let passed = agree(&spec(Layout::Shared), &policy, false)?;
+    ensure!(passed == Passed { bridges: passes(1), ..Passed::default() }, "{passed:?}");
+    Ok(())
+}
+
+const CHAINED: &str = r#"
+[[tenant.function]]
+name = "firewall"
+kind = "wire"
+instances = [{ name = "fw-1", bridge = "h2", ingress = "fw-in", egress = "fw-out" }]
+
+[[tenant.chain]]
+name = "pings"
+through = ["firewall"]
+match = [{ protocol = "icmp" }]
+
+[[tenant.rule]]
+name = "no-telnet"
+match = { protocol = "tcp", destination_port = 23 }
+action = "drop"
+
+[[tenant]]
+name = "orange"
+"#;
+
+/// Pings to hosts, known or not, go through the function once, wherever they come from; nobody gets to use telnet.
+#[test]
+fn chains_and_rules() -> Result<()> {
+    let policy = POLICY.replacen("\n[[tenant]]\nname = \"orange\"\n", CHAINED, 1);
+    ensure!(policy.contains("no-telnet"), "{policy}");
+    for carrier in [Carrier::Vxlan, Carrier::Veth] {
+        let passed = agree(&Spec { carrier, ..spec(Layout::Shared) }, &policy, true)?;
+        ensure!((passed.functions, passed.ruled) == (3 * 3, 3 * 4), "{carrier:?}: {passed:?}");
+    }
     Ok(())
 }
