@@ -20,6 +20,7 @@ use crate::desired::{Draft, FlowKey, SectionBuilder, go};
 use crate::marks::{Direction, Mode, Waypoint, chain_limit, metadata, step_of, vlan_id};
 use crate::pipeline::{BALANCE, CLASSIFY, FORWARD, STEER};
 use crate::policy::{Chain, Function, FunctionKind, Instance, OnFailure, Tenant};
+use crate::rules::discovery;
 use crate::tenants::GROUP_BIT;
 use crate::view::{Endpoint, View};
 
@@ -159,6 +160,13 @@ impl<'a> Chains<'a> {
         waypoints
     }
 
+    /// Functions that route are stations among the tenant's others: they are asked for addresses, and ask.
+    pub(crate) fn stations(&self) -> BTreeMap<MacAddr, Endpoint> {
+        let routed = self.services.values().filter(|service| service.function.kind == FunctionKind::Routed);
+        let placed = routed.flat_map(|service| &service.instances).filter(|placed| placed.health != Health::Failed);
+        placed.filter_map(|placed| Some((placed.instance.mac?, placed.ingress(Direction::Forward)?))).collect()
+    }
+
     /// The ports that frames come back from at a bridge.
     fn returns(&self, at: DatapathId) -> Vec<(PortNo, &Service<'a>, &'a Instance, Vec<Direction>)> {
         let mut returns = Vec::new();
@@ -266,18 +274,22 @@ impl<'a> Chains<'a> {
             copy.push(Action::Resubmit { in_port: IN_PORT, table });
             actions.push(Action::Clone(Nested(copy)));
         }
-        let (more, metadata, table) = match next.then.and_then(|name| self.services.get(name)) {
-            Some(service) => self.enter(service, direction),
-            None => (Vec::new(), metadata::edge(self.key), FORWARD),
-        };
-        actions.extend(more);
-        let mut instructions = Vec::new();
-        if !actions.is_empty() {
-            instructions.push(Instruction::ApplyActions(actions));
+        let mut instructions = self.leave();
+        if let Some(service) = next.then.and_then(|name| self.services.get(name)) {
+            let (more, metadata, table) = self.enter(service, direction);
+            actions.extend(more);
+            instructions = vec![Instruction::WriteMetadata { metadata, mask: u64::MAX }, Instruction::GotoTable(table)];
         }
-        instructions.push(Instruction::WriteMetadata { metadata, mask: u64::MAX });
-        instructions.push(Instruction::GotoTable(table));
+        if !actions.is_empty() {
+            instructions.insert(0, Instruction::ApplyActions(actions));
+        }
         instructions
+    }
+
+    /// What sends a frame to its destination, as if it entered here.
+    fn leave(&self) -> Vec<Instruction> {
+        let metadata = metadata::edge(self.key);
+        vec![Instruction::WriteMetadata { metadata, mask: u64::MAX }, Instruction::GotoTable(FORWARD)]
     }
 
     /// The entries that find the chain of a frame that enters at a bridge.
@@ -331,6 +343,12 @@ impl<'a> Chains<'a> {
             let Some((.., first)) = ways.first() else { continue };
             ports.push(port);
             let here = Oxm::InPort(port, None);
+            if service.function.kind == FunctionKind::Routed {
+                for fields in discovery() {
+                    let fields = fields.into_iter().chain([here.clone()]);
+                    builder.about(&instance.origin).flow(CLASSIFY, FIRST + 1, fields, self.leave());
+                }
+            }
             if ways.iter().all(|(.., instructions)| instructions == first) {
                 let mut fields = vec![here];
                 if !ways.iter().any(|(chain, ..)| chain.broadcast) {

@@ -10,12 +10,18 @@ use crate::desired::{Draft, drop, go};
 use crate::pipeline::{CLASSIFY, RULES};
 use crate::policy::{Tenant, Verdict};
 
-/// Requests and answers without which no station finds another: ARP, and neighbour discovery of IPv6 (RFC 4861 §4), router
-/// solicitations and advertisements included. They pass unless a rule says otherwise.
 const ARP: u16 = 0x0806;
 const IPV6: u16 = 0x86dd;
 const ICMPV6: u8 = 58;
 const DISCOVERY: [u8; 4] = [133, 134, 135, 136];
+
+/// Requests and answers without which no station finds another: ARP, and neighbour discovery of IPv6 (RFC 4861 §4), router
+/// solicitations and advertisements included. They pass unless a rule says otherwise.
+pub(crate) fn discovery() -> Vec<Vec<Oxm>> {
+    let of_ipv6 =
+        DISCOVERY.map(|kind| vec![Oxm::EthType(IPV6, None), Oxm::IpProto(ICMPV6, None), Oxm::Icmpv6Type(kind, None)]);
+    [vec![Oxm::EthType(ARP, None)]].into_iter().chain(of_ipv6).collect()
+}
 
 /// The entries of a tenant's rules, the same at each bridge where it has ports.
 pub(crate) fn compile(tenant: &Tenant) -> Vec<Draft> {
@@ -37,11 +43,7 @@ pub(crate) fn compile(tenant: &Tenant) -> Vec<Draft> {
         drafts.push(Draft { table: RULES, priority, matching, instructions: then(verdict), origin });
     };
     if tenant.default == Verdict::Drop {
-        otherwise(2, vec![Oxm::EthType(ARP, None)], Verdict::Allow);
-        for kind in DISCOVERY {
-            let fields = [Oxm::EthType(IPV6, None), Oxm::IpProto(ICMPV6, None), Oxm::Icmpv6Type(kind, None)];
-            otherwise(2, fields.to_vec(), Verdict::Allow);
-        }
+        discovery().into_iter().for_each(|fields| otherwise(2, fields, Verdict::Allow));
     }
     otherwise(1, Vec::new(), tenant.default);
     drafts

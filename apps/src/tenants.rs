@@ -60,7 +60,8 @@ pub fn compile(
     }
     let terminals: BTreeSet<DatapathId> = ports.keys().copied().chain(chains.bridges()).collect();
     let paths = Paths::new(view, numbers.key, |link| links::usable(link.carrier, numbers));
-    let fixed = pinned(&tenant.name, attachments);
+    let mut fixed = pinned(&tenant.name, attachments);
+    fixed.extend(chains.stations().into_iter().map(|(mac, place)| (mac, Host { place, fresh: false })));
     let mut network = Compiler {
         tenant,
         numbers,
@@ -268,6 +269,7 @@ impl Compiler<'_> {
         let numbers = self.numbers;
         let mask = Some(metadata::TENANT | metadata::EDGE);
         let local: BTreeSet<DatapathId> = self.ports.keys().copied().chain(self.chains.bridges()).collect();
+        let stations = self.chains.stations();
         for &dpid in local.union(&tree.bridges) {
             let ports = self.ports.get(&dpid).cloned().unwrap_or_default();
             let Some(builder) = self.at(dpid) else { continue };
@@ -275,8 +277,9 @@ impl Compiler<'_> {
             let mut add = |port, actions| {
                 groups.entry(flood_group(numbers.key, port)).or_default().push(Bucket::new(actions));
             };
-            for (port, _) in &ports {
-                add(*port, vec![Action::output(*port)]);
+            let stations = stations.values().filter(|place| place.bridge == dpid).map(|place| place.port);
+            for port in ports.iter().map(|(port, _)| *port).chain(stations) {
+                add(port, vec![Action::output(port)]);
             }
             for (here, link) in tree.at(dpid) {
                 add(here.port, links::send(here.port, link.carrier, numbers, Mode::Flood));
@@ -300,7 +303,8 @@ impl Compiler<'_> {
         let Host { place: Endpoint { bridge, port }, fresh } = host;
         let numbers = self.numbers;
         let to = || [Oxm::Metadata(metadata::link(numbers.key), Some(metadata::TENANT)), Oxm::EthDst(mac, None)];
-        if !self.ports.get(&bridge).is_some_and(|ports| ports.iter().any(|(mine, _)| *mine == port)) {
+        let own = self.ports.get(&bridge).is_some_and(|ports| ports.iter().any(|(mine, _)| *mine == port));
+        if !own && !self.chains.stations().contains_key(&mac) {
             return;
         }
         for (at, (link, hops)) in self.hops.get(&bridge).cloned().unwrap_or_default() {

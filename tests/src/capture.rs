@@ -51,9 +51,14 @@ pub struct Sender {
 impl Sender {
     /// A sender at a container's interface; gone with the interface when the container moves.
     pub fn new(from: &Container) -> Result<Self> {
-        from.netns.run(|| {
+        Self::inside(&from.netns, INTERFACE)
+    }
+
+    /// A sender at an interface of a namespace.
+    pub(crate) fn inside(netns: &Netns, interface: &str) -> Result<Self> {
+        netns.run(|| {
             let socket = packet_socket(None)?;
-            bind(socket.as_raw_fd(), &link_address(INTERFACE)?).context("binding a packet socket failed")?;
+            bind(socket.as_raw_fd(), &link_address(interface)?).context("binding a packet socket failed")?;
             Ok(Self { socket })
         })
     }
@@ -210,9 +215,10 @@ impl Drop for Capture {
     }
 }
 
+/// `PACKET_OUTGOING` in the kernel's if_packet.h.
+const OUTGOING: u8 = 4;
+
 fn record(socket: &OwnedFd, direction: Direction, shared: &Shared) -> Result<()> {
-    /// `PACKET_OUTGOING` in the kernel's if_packet.h.
-    const OUTGOING: u8 = 4;
     let start = Instant::now();
     let mut buffer = vec![0; 1 << 16];
     let mut stopped: Option<Instant> = None;
@@ -249,6 +255,45 @@ fn record(socket: &OwnedFd, direction: Direction, shared: &Shared) -> Result<()>
         if captured.frames.len() < KEPT {
             captured.frames.push((start.elapsed(), bytes.to_vec()));
         }
+    }
+}
+
+/// Sends frames back by the interface that they came in by, until it is dropped.
+#[derive(Debug)]
+pub struct Reflector {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+impl Reflector {
+    pub(crate) fn start(netns: &Netns, interface: &str) -> Result<Self> {
+        let stop = Arc::<AtomicBool>::default();
+        let (ended, interface) = (Arc::clone(&stop), interface.to_owned());
+        let socket = netns.run(|| {
+            let socket = packet_socket(Some(SockProtocol::EthAll))?;
+            bind(socket.as_raw_fd(), &link_address(&interface)?).context("binding a packet socket failed")?;
+            setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(0, 10_000))
+                .context("setting a timeout failed")?;
+            Ok(socket)
+        })?;
+        let thread = netns.spawn("reflector", move || {
+            let mut buffer = vec![0; 1 << 16];
+            while !ended.load(Ordering::Relaxed) {
+                let Ok((count, from)) = recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer) else { continue };
+                if from.is_some_and(|from| from.pkttype() != OUTGOING) {
+                    send(socket.as_raw_fd(), &buffer[..count], MsgFlags::empty()).context("sending a frame failed")?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Reflector {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        drop(self.thread.take().map(JoinHandle::join));
     }
 }
 

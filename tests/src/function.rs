@@ -1,16 +1,19 @@
-//! Service functions: namespaces that frames pass through, by one port in and by another out.
+//! Service functions: namespaces that frames pass through, by one port in and by another out, or by one port both ways.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::capture::{Capture, Direction};
+use crate::capture::{Capture, Direction, Reflector, Sender};
+use crate::frame::{Frame, Mac};
 use crate::netns::Netns;
 use crate::process;
 use crate::topology::{Lab, no_offload, words};
 
-/// A function with two ports on one bridge that passes frames on untouched (a `wire` in policies). Inside, the two
-/// interfaces `in` and `out` are joined, so that a test can also look at or cut what passes.
+/// A function with two ports on one bridge that passes frames on untouched (a `wire` in policies), or with one port. Inside,
+/// the interfaces are `in` and, where there are two, `out`, so that a test can also look at or cut what passes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
     /// Its namespace.
@@ -58,17 +61,66 @@ impl Lab {
         Ok(Function { netns, host, bridge, ingress, egress })
     }
 
+    /// Attaches a function with one port, which does nothing yet: see [`Function::hairpin`] and [`Function::route`]. It is
+    /// given this MAC address.
+    pub fn add_function_with_one_port(&self, host: usize, bridge: &str, port: &str, mac: Mac) -> Result<Function> {
+        let on = self.host(host)?;
+        let netns = Netns::named(format!("{}-h{host}-{port}", self.id));
+        process::output(Command::new("ip").args(["netns", "add", netns.name()]))?;
+        let ((near, far), there) = (self.indexes(), netns.name());
+        on.netns.ip_batch(&format!(
+            "link add name {port} index {near} type veth peer name in index {far} netns {there}\nlink set {port} up\n"
+        ))?;
+        on.netns.run(|| no_offload(port))?;
+        netns.run(|| {
+            std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").context("switching IPv6 off failed")?;
+            no_offload("in")
+        })?;
+        netns.ip_batch(&format!("link set in address {mac} addrgenmode none up\n"))?;
+        on.vsctl(&words(&format!("add-port {bridge} {port}")))?;
+        let (bridge, port) = (bridge.to_owned(), port.to_owned());
+        Ok(Function { netns, host, bridge, ingress: port.clone(), egress: port })
+    }
+
     /// Removes a function, its ports and all.
     pub fn remove_function(&self, function: &Function) -> Result<()> {
         let host = self.host(function.host)?;
         let Function { bridge, ingress, egress, netns, .. } = function;
-        host.vsctl(&words(&format!("del-port {bridge} {ingress} -- del-port {bridge} {egress}")))?;
-        host.netns.ip_batch(&format!("link del {ingress}\nlink del {egress}\n"))?;
+        for port in BTreeSet::from([ingress, egress]) {
+            host.vsctl(&words(&format!("del-port {bridge} {port}")))?;
+            host.netns.ip_batch(&format!("link del {port}\n"))?;
+        }
         process::output(Command::new("ip").args(["netns", "del", netns.name()])).map(drop)
     }
 }
 
 impl Function {
+    /// Makes the function send every frame back as it came (a `hairpin` in policies), but for its outermost tag, which the
+    /// kernel takes off. It does so until the answer is dropped.
+    pub fn hairpin(&self) -> Result<Reflector> {
+        Reflector::start(&self.netns, "in")
+    }
+
+    /// From now on the function has an address and routes (a `routed` in policies): of TCP only connections that it saw the
+    /// beginning of and both directions of, of all else nothing.
+    pub fn route(&self, address: Ipv4Addr) -> Result<()> {
+        self.netns.ip_batch(&format!("addr add {address}/24 dev in\n"))?;
+        self.netns.run(|| {
+            for (file, value) in
+                [("ip_forward", "1"), ("conf/all/send_redirects", "0"), ("conf/in/send_redirects", "0")]
+            {
+                std::fs::write(format!("/proc/sys/net/ipv4/{file}"), value)
+                    .with_context(|| format!("setting {file} failed"))?;
+            }
+            Ok(())
+        })?;
+        let rules = "add table ip firewall
+            add chain ip firewall forward { type filter hook forward priority 0; policy drop; }
+            add rule ip firewall forward ct state established accept
+            add rule ip firewall forward tcp flags & (syn | ack) == syn ct state new accept";
+        self.netns.run(|| process::feed(Command::new("nft").args(["-f", "-"]), rules))
+    }
+
     /// Records what comes in by the ingress port.
     pub fn capture_ingress(&self) -> Result<Capture> {
         Capture::inside(&self.netns, "in", Direction::Received)
@@ -77,6 +129,11 @@ impl Function {
     /// Records what comes in by the egress port, which replies do.
     pub fn capture_egress(&self) -> Result<Capture> {
         Capture::inside(&self.netns, "out", Direction::Received)
+    }
+
+    /// Sends a frame of the function's own by its ingress port.
+    pub fn send(&self, frame: &Frame) -> Result<()> {
+        Sender::inside(&self.netns, "in")?.send(frame)
     }
 
     /// Breaks the function silently: its ports stay up, nothing comes through.

@@ -32,7 +32,7 @@ mod signals;
 mod spec;
 mod topology;
 
-pub use capture::{Capture, Captured, Direction, Sender};
+pub use capture::{Capture, Captured, Direction, Reflector, Sender};
 pub use container::Container;
 pub use controller::{Controller, ControllerSpec, Response};
 pub use frame::{BROADCAST, Frame, Mac, Marker};

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use lab::Layout;
 use serde_json::Value;
 
-use network::{Network, spec};
+use network::{MS, Network, spec};
 
 /// The document, or the first of a list, has exactly these keys; keys of inner objects are written with a dot.
 fn has_keys(document: &Value, keys: &[&str]) -> Result<()> {
@@ -80,7 +80,7 @@ fn documents_have_the_keys_of_the_contract_and_agree_with_the_switch() -> Result
 
     // One of a list is the same as alone, by either name.
     ensure!(get("/v1/tenants/green")? == tenants[0]);
-    lab::wait_until("what is told to be what the switches hold", network::MS(5000), || {
+    lab::wait_until("what is told to be what the switches hold", MS(5000), || {
         let bridges = network.controller.get("/v1/bridges")?;
         let flows = (1..=3).map(|host| Ok(network.lab.host(host)?.flows("br0")?.len())).collect::<Result<Vec<_>>>()?;
         let told = bridges.as_array().into_iter().flatten().map(|bridge| bridge["installed"]["flows"].clone());
@@ -129,7 +129,12 @@ fn the_command_line_shows_the_same_as_tables() -> Result<()> {
 fn metrics_agree_with_the_documents_and_with_the_switch() -> Result<()> {
     let network = Network::start(&spec(Layout::Shared))?;
     network.meet("green")?;
-    let text = network.controller.request("GET", "/metrics", None)?.body;
+    let mut text = String::new();
+    // Hosts may show up a little later, too.
+    lab::wait_until("convergence in the metrics", MS(5000), || {
+        text = network.controller.request("GET", "/metrics", None)?.body;
+        Ok(text.contains("\nespalier_converged 1\n"))
+    })?;
     let value = |row: &str| -> Result<u64> {
         let line = text.lines().find(|line| line.strip_prefix(row).is_some_and(|rest| rest.starts_with(' ')));
         Ok(line.and_then(|line| line.rsplit(' ').next()).with_context(|| format!("no {row} in:\n{text}"))?.parse()?)

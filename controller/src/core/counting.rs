@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use apps::attachment::PortUse;
-use apps::chains::{Chains, Health, Placed, Service, steered};
 use apps::desired::FlowKey;
 use apps::limits::{self, Limited};
-use apps::marks::{self, Direction, Owner};
+use apps::marks::{self, Owner};
 use apps::pipeline::{CLASSIFY, STEER};
-use apps::policy::{FunctionKind, OnFailure, RateUnit};
+use apps::policy::RateUnit;
 use apps::view::Endpoint;
 use openflow::flow::{FlowStats, FlowStatsRequest};
 use openflow::message::Message;
@@ -79,12 +78,12 @@ impl Counting {
     }
 
     /// What hit an entry.
-    fn of(&self, key: &FlowKey) -> Traffic {
+    pub(crate) fn of(&self, key: &FlowKey) -> Traffic {
         self.flows.get(key).copied().unwrap_or_default()
     }
 
     /// What came back from a function by a port.
-    fn returned(&self, port: PortNo) -> Traffic {
+    pub(crate) fn returned(&self, port: PortNo) -> Traffic {
         let here = self.flows.iter().filter(|(key, _)| key.table == CLASSIFY && key.matching.in_port() == Some(port));
         here.fold(Traffic::default(), |sum, (_, traffic)| sum + *traffic)
     }
@@ -138,76 +137,6 @@ impl Core {
             if !messages.is_empty() {
                 self.effects.push(Effect::Send { session: connection.session, messages });
             }
-        }
-    }
-
-    /// All chains, with their functions and what passed them.
-    pub(super) fn chains(&self) -> Vec<snapshot::Chain> {
-        let mut all = Vec::new();
-        for tenant in self.policy.tenants.iter().filter(|tenant| !tenant.chains.is_empty()) {
-            let Some(numbers) = self.memory.allocations.of(&tenant.name) else { continue };
-            let allocations = &self.memory.allocations;
-            let chains = Chains::new(tenant, numbers.key, allocations, &self.attachments, &self.view);
-            for chain in &tenant.chains {
-                let services = chain.through.iter().filter_map(|name| chains.services().get(name.as_str()));
-                all.push(snapshot::Chain {
-                    tenant: tenant.name.clone(),
-                    name: chain.name.clone(),
-                    symmetric: chain.symmetric,
-                    hops: services.map(|service| self.hop(numbers.key, service)).collect(),
-                });
-            }
-        }
-        all
-    }
-
-    fn hop(&self, key: u32, service: &Service<'_>) -> snapshot::Hop {
-        let function = service.function;
-        let kind = match function.kind {
-            FunctionKind::Wire => "wire",
-            FunctionKind::Hairpin => "hairpin",
-            FunctionKind::Routed => "routed",
-            FunctionKind::Tap => "tap",
-        };
-        let on_failure = match function.on_failure {
-            OnFailure::Drop => "drop",
-            OnFailure::Bypass => "bypass",
-        };
-        snapshot::Hop {
-            function: function.name.clone(),
-            kind: kind.to_owned(),
-            on_failure: on_failure.to_owned(),
-            instances: service.instances.iter().map(|placed| self.instance(key, placed)).collect(),
-        }
-    }
-
-    fn instance(&self, key: u32, placed: &Placed<'_>) -> snapshot::Instance {
-        let ports: BTreeSet<Endpoint> =
-            Direction::ALL.into_iter().filter_map(|direction| placed.ingress(direction)).collect();
-        let (mut received, mut returned) = (Traffic::default(), Traffic::default());
-        for place in &ports {
-            let connection = self.bridges.get(&place.bridge).and_then(|bridge| bridge.connection.as_ref());
-            let Some(counting) = connection.map(|connection| &connection.counting) else { continue };
-            returned = returned + counting.returned(place.port);
-            for direction in Direction::ALL.into_iter().filter(|it| placed.ingress(*it) == Some(*place)) {
-                received = received + counting.of(&steered(key, placed.waypoint(direction)));
-            }
-        }
-        let health = match placed.health {
-            Health::Working => "working",
-            Health::Silent => "silent",
-            Health::Failed => "failed",
-        };
-        snapshot::Instance {
-            name: placed.instance.name.clone(),
-            bridge: placed.instance.bridge.clone(),
-            ingress: placed.instance.ingress.clone(),
-            egress: placed.instance.egress.clone(),
-            weight: placed.instance.weight,
-            health: health.to_owned(),
-            probes_pass: placed.ingress(Direction::Forward).is_some_and(|ingress| self.health.passes(ingress)),
-            received,
-            returned,
         }
     }
 

@@ -57,6 +57,7 @@ impl Core {
                 problems.push(format!("tenant {} has no VLAN id left for links without tunnel", tenant.name));
             }
         }
+        problems.extend(self.service_problems());
         problems.extend(self.notices.problems(now).map(str::to_owned));
         problems
     }

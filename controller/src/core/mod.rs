@@ -12,6 +12,7 @@ mod messages;
 mod notices;
 mod probe;
 mod rounds;
+mod services;
 mod situation;
 mod topology;
 

@@ -324,6 +324,10 @@ impl Fabric {
                 } else if let Some((tenant, function, instance)) = self.functions.get(&here) {
                     let bare = Frame { tunnel: None, ..frame };
                     assert_eq!(bare.network, sent.network, "changed on its way to {}", function.name);
+                    // A station doesn't look at what is flooded to others.
+                    if instance.mac.is_some_and(|mac| mac != bare.destination) {
+                        continue;
+                    }
                     let mut passed = passed.clone();
                     passed.push((function.name.clone(), instance.name.clone()));
                     match function.kind {
@@ -331,7 +335,6 @@ impl Fabric {
                         FunctionKind::Tap => passage.tapped.push(function.name.clone()),
                         FunctionKind::Routed => {
                             let mac = instance.mac.unwrap();
-                            assert_eq!(bare.destination, mac);
                             let Network::Ipv4 { destination, .. } = bare.network else { panic!("{bare:?}") };
                             let [_, _, bridge, host] = destination.octets();
                             let routed = Frame { source: mac, destination: self::mac(bridge, host), ..bare };
