@@ -9,7 +9,7 @@ use crate::attachment::{Attachments, PortUse};
 use crate::desired::{Section, SectionBuilder, apply, drop};
 use crate::limits;
 use crate::links::tagged;
-use crate::marks::{DEDICATED_FLOOD_VLAN, Owner, port_meter};
+use crate::marks::{DEDICATED_FLOOD_VLAN, Owner, flood_limit, port_meter};
 use crate::pipeline::{ADMIT, GUARD};
 use crate::policy::{Policy, RateLimit, RateUnit};
 use crate::tenants::GROUP_BIT;
@@ -69,6 +69,10 @@ pub fn compile(
         let used = attachments.of(Endpoint { bridge: dpid, port });
         if *used != PortUse::Unused {
             builder.meter(port_meter(port), COPIES);
+        }
+        let place = Endpoint { bridge: dpid, port };
+        if let (Some(meter), Some(limit)) = (flood_limit(port), limits::of_floods(place, policy, attachments)) {
+            builder.meter(meter, limit);
         }
         if *used == PortUse::Candidate {
             report_probes(&mut builder, port);

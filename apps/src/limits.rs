@@ -10,8 +10,8 @@ use openflow::types::{DatapathId, MeterId, PortNo};
 use crate::allocation::{self, Allocations};
 use crate::attachment::{Attachments, PortUse};
 use crate::desired::{SectionBuilder, go};
-use crate::marks::{chain_limit, metadata, port_limit, step_of, tenant_limit};
-use crate::pipeline::{LEARN, LIMIT_PORT, LIMIT_TENANT};
+use crate::marks::{chain_limit, flood_limit, metadata, port_limit, step_of, tenant_limit};
+use crate::pipeline::{FLOOD, FORWARD, LEARN, LIMIT_PORT, LIMIT_TENANT};
 use crate::policy::{Policy, PortSelector, RateLimit, Tenant};
 use crate::view::{Endpoint, View};
 
@@ -69,6 +69,24 @@ pub fn at<'a>(
         }
     }
     limits
+}
+
+/// How much a port may send to everybody at a bridge; `None`: it isn't limited.
+pub fn of_floods(place: Endpoint, policy: &Policy, attachments: &Attachments) -> Option<RateLimit> {
+    let name = match attachments.of(place) {
+        PortUse::Tenant(attached) => &attached.tenant,
+        PortUse::Function(port) => &port.tenant,
+        _ => return None,
+    };
+    policy.tenant(name)?.flood_limit
+}
+
+/// What goes to everybody, from one port: metered, if there is a limit, and on.
+pub(crate) fn flood(builder: &mut SectionBuilder, tenant: &Tenant, port: PortNo, flooded: Vec<Oxm>) {
+    if let (Some(meter), Some(_)) = (flood_limit(port), tenant.flood_limit) {
+        let fields = flooded.into_iter().chain([Oxm::InPort(port, None)]);
+        builder.flow(FORWARD, 2, fields, vec![Instruction::Meter(meter), Instruction::GotoTable(FLOOD)]);
+    }
 }
 
 /// Where there is no limit, frames go on.

@@ -180,6 +180,17 @@ pub const fn tenant_limit(port: PortNo) -> MeterId {
     MeterId(0x2_0000 | port_meter(port).0)
 }
 
+/// The meter of what a port may send to everybody; `None`: its number is too high for one.
+pub fn flood_limit(port: PortNo) -> Option<MeterId> {
+    let number = port_meter(port).0;
+    (number < 0x8000).then_some(MeterId(0x3_0000 | number))
+}
+
+/// The port whose flood limit a meter is.
+pub fn flood_limited(meter: MeterId) -> Option<PortNo> {
+    (meter.0 & !0x7fff == 0x3_0000).then_some(PortNo(meter.0 & 0x7fff))
+}
+
 /// The meter of what may enter a chain at a bridge.
 pub const fn chain_limit(step: u16) -> MeterId {
     MeterId(0x3_8000 | step as u32)

@@ -178,6 +178,7 @@ impl Compiler<'_> {
         let reach = move |from, to| hops.get(&to).is_some_and(|hops| hops.contains_key(&from));
         let local: BTreeSet<DatapathId> = self.ports.keys().copied().chain(chains.bridges()).collect();
         for dpid in local {
+            let ports = self.ports.get(&dpid).cloned();
             let Some(builder) = self.at(dpid) else { continue };
             chains.balance(builder, dpid, &reach);
             for port in chains.ports(dpid) {
@@ -191,13 +192,14 @@ impl Compiler<'_> {
             }
             builder.about(&tenant.origin);
             guard::marks(builder, key, chains.marks());
-            let entered = Oxm::Metadata(metadata::edge(key), Some(metadata::TENANT | metadata::EDGE));
-            match tenant.unknown_unicast {
-                UnknownUnicast::Flood => builder.flow(FORWARD, 1, [entered], go(FLOOD)),
-                UnknownUnicast::Drop => {
-                    builder.flow(FORWARD, 1, [entered, Oxm::EthDst(GROUP_BIT, Some(GROUP_BIT))], go(FLOOD))
-                }
-            };
+            let mut flooded = vec![Oxm::Metadata(metadata::edge(key), Some(metadata::TENANT | metadata::EDGE))];
+            if tenant.unknown_unicast == UnknownUnicast::Drop {
+                flooded.push(Oxm::EthDst(GROUP_BIT, Some(GROUP_BIT)));
+            }
+            for port in ports.iter().flatten().map(|(port, _)| *port).chain(chains.ports(dpid)) {
+                limits::flood(builder, tenant, port, flooded.clone());
+            }
+            builder.flow(FORWARD, 1, flooded, go(FLOOD));
         }
     }
 

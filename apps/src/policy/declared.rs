@@ -10,7 +10,9 @@ use openflow::types::{DatapathId, MacAddr};
 use toml::de::DeTable;
 
 use super::chain::Verdict;
-use super::model::{BridgeName, Fabric, Glob, Origin, Policy, PortSelector, RateLimit, Tenant, UnknownUnicast};
+use super::model::{
+    BridgeName, Fabric, Glob, Origin, Policy, PortSelector, RateLimit, RateUnit, Tenant, UnknownUnicast,
+};
 use super::rate;
 use super::report::{At, Draft, Place, Report};
 use super::schema;
@@ -28,6 +30,7 @@ const DUPLICATE_KEY: &str = "duplicate key";
 /// What holds where the files say nothing.
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 const MAX_HOSTS: u32 = 1_024;
+const FLOOD_LIMIT: RateLimit = RateLimit { unit: RateUnit::Packets, rate: 2_000, burst: 2_000 };
 const MAX_HOSTS_MAX: u32 = 65_536;
 
 /// All files' declarations. A value that was reported as wrong is left out.
@@ -61,6 +64,7 @@ pub(super) struct TenantPart {
     unknown_unicast: UnknownUnicast,
     max_hosts: u32,
     rate_limit: Option<RateLimit>,
+    flood_limit: Option<RateLimit>,
     pub(super) ports: Vec<PortPart>,
     default: Verdict,
     pub(super) functions: Vec<FunctionPart>,
@@ -189,6 +193,7 @@ impl Declared {
                 unknown_unicast: part.unknown_unicast,
                 max_hosts: part.max_hosts,
                 rate_limit: part.rate_limit,
+                flood_limit: part.flood_limit,
                 ports: part.ports.into_iter().map(port).collect::<Option<_>>()?,
                 default: part.default,
                 functions: part.functions.into_iter().map(|it| it.finish(&origin)).collect::<Option<_>>()?,
@@ -249,7 +254,13 @@ impl TenantPart {
         let verdicts = [("allow", Verdict::Allow), ("drop", Verdict::Drop)];
         let default = choice(&section, "default", &verdicts, report).unwrap_or_default();
         let max_hosts = section.integer("max_hosts", report).and_then(|hosts| max_hosts(&section, &hosts, report));
-        let rate_limit = rate::limit(&section, report);
+        let rate_limit = rate::limit(&section, "rate_limit", report);
+        let off = section.string("flood_limit", &mut Report::default()).is_some_and(|text| text.value == "off");
+        let flood_limit = match section.is_absent("flood_limit") {
+            true => Some(FLOOD_LIMIT),
+            false if off => None,
+            false => rate::limit(&section, "flood_limit", report),
+        };
         let tables = section.tables("ports", report);
         if section.is_empty("ports") {
             report.push(
@@ -277,6 +288,7 @@ impl TenantPart {
             unknown_unicast,
             max_hosts: max_hosts.unwrap_or(MAX_HOSTS),
             rate_limit,
+            flood_limit,
             place: section.place,
             object: section.object,
         }
@@ -295,7 +307,7 @@ impl PortPart {
         let name = section.string("name", report);
         let mac = section.string("mac", report);
         let ip = section.strings("ip", report);
-        let rate_limit = rate::limit(&section, report);
+        let rate_limit = rate::limit(&section, "rate_limit", report);
 
         // What is said of one port can't hold for several.
         let wide = [("bridge", &bridge), ("port", &port)].into_iter().find_map(|(key, pattern)| {

@@ -123,7 +123,7 @@ mod tests {
         let [green, orange] = tenants.as_slice() else { panic!("{tenants:?}") };
         assert_eq!((green.name.as_str(), green.key, green.max_hosts), ("green", Some(100), 1024));
         assert_eq!(green.unknown_unicast, UnknownUnicast::Flood);
-        assert_eq!(green.origin.to_string(), "valid.toml:23");
+        assert_eq!(green.origin.to_string(), "valid.toml:24");
         assert_eq!((orange.name.as_str(), orange.key, orange.max_hosts), ("orange", None, 65_536));
         assert_eq!(orange.unknown_unicast, UnknownUnicast::Drop);
         assert!(!orange.ports[0].is_pinned());
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(web.name.as_deref(), Some("web-1"));
         assert_eq!(web.mac, Some(MacAddr([2, 0, 0x32, 0, 0, 1])));
         assert_eq!(web.ip, ["50.0.0.1".parse::<std::net::IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]);
-        assert_eq!(web.origin.line, 28);
+        assert_eq!(web.origin.line, 29);
         assert_eq!(green.ports[2].bridge.to_string(), "00000000000000ab");
     }
 
@@ -145,6 +145,7 @@ mod tests {
     fn functions_chains_and_rules_arrive_in_the_order_in_which_they_decide() {
         let text = include_str!("../../tests/policy/valid.toml");
         let tenants = loaded(&[("valid.toml", text)]).policy.tenants;
+        assert_eq!((tenants[0].flood_limit.map(|limit| limit.rate), tenants[1].flood_limit), (Some(2000), None));
         assert_eq!((tenants[0].default, tenants[1].default), (Verdict::Drop, Verdict::Allow));
         let Tenant { functions, chains, rules, .. } = &tenants[0];
         let [firewall, router, ids] = functions.as_slice() else { panic!("{functions:?}") };

@@ -22,6 +22,13 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// A tenant by its name.
+    pub fn tenant(&self, name: &str) -> Option<&Tenant> {
+        // In order of their names.
+        let index = self.tenants.binary_search_by(|tenant| tenant.name.as_str().cmp(name)).ok()?;
+        self.tenants.get(index)
+    }
+
     /// Is anything limited in its rate?
     pub fn has_rate_limits(&self) -> bool {
         let of_port = |tenant: &Tenant| tenant.ports.iter().any(|port| port.rate_limit.is_some());
@@ -67,6 +74,8 @@ pub struct Tenant {
     pub max_hosts: u32,
     /// How much its ports at one bridge may send, together.
     pub rate_limit: Option<RateLimit>,
+    /// How much each of its ports may send that goes to everybody; `None`: as much as it likes.
+    pub flood_limit: Option<RateLimit>,
     /// Which ports are the tenant's.
     pub ports: Vec<PortSelector>,
     /// What becomes of frames that no rule matches.

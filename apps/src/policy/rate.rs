@@ -18,13 +18,13 @@ const UNITS: [(&str, Option<u64>); 5] = [
     ("packet", None),
 ];
 
-/// Reads the `rate_limit` of a tenant or a port.
-pub(super) fn limit(section: &Section<'_>, report: &mut Report) -> Option<RateLimit> {
-    if section.is_text("rate_limit") {
-        let rate = section.string("rate_limit", report)?;
+/// Reads the `rate_limit` of a tenant, a port or a chain, or another limit.
+pub(super) fn limit(section: &Section<'_>, key: &str, report: &mut Report) -> Option<RateLimit> {
+    if section.is_text(key) {
+        let rate = section.string(key, report)?;
         return make(&section.object, &rate, None, report);
     }
-    let table = section.table("rate_limit", report)?;
+    let table = section.table(key, report)?;
     let object = format!("the rate limit of {}", section.object);
     let own = Section::new(table.value, table.place, object, &schema::RATE_LIMIT, report);
     let rate = own.required("rate", report);

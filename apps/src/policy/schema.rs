@@ -57,6 +57,7 @@ pub(super) const TENANT: Schema = Schema {
         key("default", "default = \"allow\""),
         key("max_hosts", "max_hosts = 1024"),
         key("rate_limit", "rate_limit = \"200 Mbit/s\""),
+        key("flood_limit", "flood_limit = \"2000 packet/s\""),
         key("ports", "ports = [{ bridge = \"*\", port = \"green-*\" }]"),
         key("function", "[[tenant.function]]"),
         key("chain", "[[tenant.chain]]"),

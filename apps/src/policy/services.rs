@@ -233,7 +233,7 @@ impl ChainPart {
         let symmetric = section.boolean("symmetric", report).unwrap_or(false);
         let broadcast = section.boolean("broadcast", report).unwrap_or(false);
         let classifiers = classifiers(&section, report);
-        let rate_limit = rate::limit(&section, report);
+        let rate_limit = rate::limit(&section, "rate_limit", report);
         let (place, object) = (section.place, section.object);
         Self { place, object, name, priority, through, symmetric, broadcast, classifiers, rate_limit }
     }

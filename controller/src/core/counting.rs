@@ -24,6 +24,9 @@ use crate::snapshot::{self, Traffic};
 /// Time between two questions.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// The same where nobody wants to see counts: only who floods is looked for.
+const PATROL: Duration = Duration::from_secs(5);
+
 /// After this an answer isn't waited for any more.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -42,10 +45,12 @@ pub(crate) struct Counting {
 }
 
 impl Counting {
-    /// Takes in a part of an answer: what came to each meter, and what of it was dropped.
-    pub(crate) fn told(&mut self, xid: Xid, meters: Vec<MeterStats>, more: bool) {
+    /// Takes in a part of an answer: what came to each meter, and what of it was dropped. Gives the ports that sent more to
+    /// everybody than they may since the last answer.
+    pub(crate) fn told(&mut self, xid: Xid, meters: Vec<MeterStats>, more: bool) -> Vec<PortNo> {
+        let mut storms = Vec::new();
         if self.asked.is_none_or(|(asked, _)| asked != xid) {
-            return;
+            return storms;
         }
         for meter in meters {
             let came = Traffic { packets: meter.packet_in_count, bytes: meter.byte_in_count };
@@ -53,11 +58,15 @@ impl Counting {
                 packets: sum.packets.saturating_add(band.packet_count),
                 bytes: sum.bytes.saturating_add(band.byte_count),
             });
-            self.counts.insert(meter.meter, (came, dropped));
+            let before = self.counts.insert(meter.meter, (came, dropped));
+            if before.is_some_and(|(_, before)| dropped.packets > before.packets) {
+                storms.extend(marks::flood_limited(meter.meter));
+            }
         }
         if !more {
             self.asked = None;
         }
+        storms
     }
 
     /// Takes in a part of an answer about a table, if that is what it is.
@@ -104,7 +113,8 @@ impl Bridge {
 impl Core {
     /// When [`Core::count`] has something to do.
     pub(super) fn count_at(&self) -> Option<Instant> {
-        (self.limited || self.chained).then_some(self.counted + INTERVAL)
+        let pause = if self.limited || self.chained { INTERVAL } else { PATROL };
+        (!self.policy.tenants.is_empty()).then_some(self.counted + pause)
     }
 
     /// Asks for what limits did and functions got, if it is time.

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use apps::attachment::PortUse;
+use apps::limits;
 use apps::marks::{Owner, PROBE_KEY};
 use apps::pipeline::{ADMIT, LEARN};
 use apps::view::{Carrier, Endpoint};
@@ -27,8 +28,10 @@ impl Core {
             Message::PortStatus(status) => self.port_status(now, dpid, status),
             Message::BarrierReply(_) => self.acknowledged(now, dpid, xid),
             Message::MultipartReply(Part { flags, body: MultipartReply::Meter(meters) }) => {
-                if let Some(connection) = self.bridges.get_mut(&dpid).and_then(|bridge| bridge.connection.as_mut()) {
-                    connection.counting.told(xid, meters, flags.contains(MultipartFlags::MORE));
+                let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
+                let Some(connection) = &mut bridge.connection else { return };
+                for port in connection.counting.told(xid, meters, flags.contains(MultipartFlags::MORE)) {
+                    self.floods(now, Endpoint { bridge: dpid, port });
                 }
             }
             Message::MultipartReply(Part { flags, body: MultipartReply::Flow(flows) }) => {
@@ -150,6 +153,17 @@ impl Core {
                 self.problem(now, place.bridge, &text);
             }
         }
+    }
+
+    /// A port sent more to everybody than it may.
+    fn floods(&mut self, now: Instant, place: Endpoint) {
+        let Some(limit) = limits::of_floods(place, &self.policy, &self.attachments) else { return };
+        let text = format!(
+            "{} floods: of what it sends to everybody, all beyond {limit} is dropped; look for a loop or a scanner behind it, \
+             or raise flood_limit if that is right",
+            self.port_name(place)
+        );
+        self.problem(now, place.bridge, &text);
     }
 
     fn flow_removed(&mut self, dpid: DatapathId, gone: &FlowRemoved) {

@@ -339,6 +339,7 @@ fn tenant(number: usize, draw: &mut Draw) -> Tenant {
         unknown_unicast,
         max_hosts: 1024,
         rate_limit: limit(draw.chance(30)),
+        flood_limit: limit(draw.chance(70)),
         ports: vec![selector],
         default: Verdict::Allow,
         functions: Vec::new(),
