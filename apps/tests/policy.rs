@@ -108,6 +108,26 @@ fn colour_is_only_used_when_asked_for() {
     assert!(diagnostics.iter().all(|it| it.severity == Severity::Error));
 }
 
+/// As many rules as a tenant may have, none of which covers another, each compared with each.
+#[test]
+fn the_most_rules_are_accepted() {
+    let rule = |n: usize| {
+        format!(
+            "[[tenant.rule]]\nname = \"r{n}\"\naction = \"drop\"\nmatch = {{ protocol = \"tcp\", source_port = {n}, destination = \"10.0.0.1\" }}\n"
+        )
+    };
+    let rules = |count: usize| {
+        let rules: String = (0..count).map(rule).collect();
+        let text =
+            format!("version = 1\n[[tenant]]\nname = \"green\"\nports = [{{ bridge = \"a\", port = \"b\" }}]\n{rules}");
+        diagnostics(&[Source { name: "large.toml".into(), text }])
+    };
+    let (told, accepted) = rules(5_000);
+    assert!(accepted && told.is_empty(), "{told}");
+    let (told, accepted) = rules(5_001);
+    assert!(!accepted && told.len() == 1, "{told}");
+}
+
 #[test]
 fn a_large_broken_file_makes_a_small_report_soon() {
     let many_keys: String = (0..100_000).map(|n| format!("k{n} = {n}\n")).collect();
@@ -119,7 +139,42 @@ fn a_large_broken_file_makes_a_small_report_soon() {
     let one_line_of_ports = format!("version = 1\n[[tenant]]\nname = \"green\"\nports = [{ports}]\n");
     let valid = load(&[Source { name: "large.toml".into(), text: one_line_of_ports }]).unwrap();
     assert_eq!(valid.policy.tenants[0].ports.len(), 20_000);
-    for text in [many_keys, one_line, nested, dotted, too_large] {
+    let tenant = |rest: &str| format!("version = 1\n[[tenant]]\nname = \"green\"\n{rest}\n");
+    let rule = |name: usize, matches: &str| {
+        format!("[[tenant.rule]]\nname = \"r{name}\"\naction = \"drop\"\nmatch = {matches}\n")
+    };
+    let many_names: String = (0..50_000).map(|n| format!("\"n{n}\",")).collect();
+    let named_ports: String =
+        (0..20_000).map(|n| format!("{{ bridge = \"b\", port = \"p{n}\", name = \"x{n}\" }},")).collect();
+    let unknown_names =
+        tenant(&format!("ports = [{named_ports}]\n{}", rule(0, &format!("{{ source = [{many_names}] }}"))));
+    let many_addresses: String =
+        (0..100_000).map(|n| format!("\"10.{}.{}.{}\",", n >> 16, n >> 8 & 255, n & 255)).collect();
+    let pairs = tenant(&rule(0, &format!("{{ source = [{many_addresses}], destination = [{many_addresses}] }}")));
+    let many_ports = "\"1-65534\",0,".repeat(100_000);
+    let ports = tenant(&rule(0, &format!("{{ protocol = \"tcp\", source_port = [{many_ports}1e9] }}")));
+    let many_rules = tenant(&(0..40_000).map(|n| rule(n, "{}")).collect::<String>());
+    let many_tables = tenant(&rule(0, &format!("[{}]", "{vlan=1},".repeat(200_000))));
+    let functions = format!("through = [{}]\n", many_names);
+    let chain = tenant(&format!("[[tenant.chain]]\nname = \"c\"\nmatch = {{}}\n{functions}"));
+    let numbers = tenant(&rule(
+        0,
+        "{ vlan = 0xffffffffffffffffffffff, protocol = -99999999999999999999999, source_port = 1e400 }",
+    ));
+    for text in [
+        unknown_names,
+        pairs,
+        ports,
+        many_rules,
+        many_tables,
+        chain,
+        numbers,
+        many_keys,
+        one_line,
+        nested,
+        dotted,
+        too_large,
+    ] {
         let (diagnostics, accepted) = diagnostics(&[Source { name: "large.toml".into(), text }]);
         assert!(!accepted);
         assert!(diagnostics.len() <= 1_000);

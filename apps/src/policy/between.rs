@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::between_chains;
 use super::declared::{Declared, TenantPart};
-use super::linked;
 use super::report::{At, Draft, Place, Report};
 use super::text::quote;
 use super::values::{canonical, is_literal};
@@ -22,9 +22,9 @@ pub(super) fn check(declared: &Declared, report: &mut Report) {
     tenants(declared, report);
     for tenant in &declared.tenants {
         addresses(tenant, report);
+        between_chains::check(tenant, report);
     }
     selectors(declared, report);
-    linked::check(declared, report);
 }
 
 fn bridges(declared: &Declared, report: &mut Report) {
@@ -83,7 +83,11 @@ fn addresses(tenant: &TenantPart, report: &mut Report) {
 
 /// Ports that surely are claimed twice. Whether two different patterns meet is only known once ports are there.
 fn selectors(declared: &Declared, report: &mut Report) {
-    let dpids = declared.dpids();
+    let dpids: BTreeMap<&str, String> = declared
+        .bridges
+        .iter()
+        .filter_map(|bridge| Some((bridge.name.as_ref()?.value.as_str(), bridge.dpid.as_ref()?.value.to_string())))
+        .collect();
     let lower: BTreeMap<String, &At<String>> = declared
         .bridges
         .iter()
@@ -91,43 +95,67 @@ fn selectors(declared: &Declared, report: &mut Report) {
         .map(|name| (name.value.clone(), name))
         .collect();
     let mut claims = Vec::new();
+    let mut bridge_of = |object: &str, bridge: &At<String>| {
+        let named = lower.get(&bridge.value.to_lowercase()).filter(|name| name.value != bridge.value);
+        if let Some(name) = named.filter(|_| is_literal(&bridge.value)) {
+            report.push(
+                Draft::error(format!("{object}: there is no bridge {}", quote(&bridge.value)))
+                    .at(bridge.place.clone(), "upper-case letters")
+                    .also(name.place.clone(), "differs in case only")
+                    .help(format!("write: bridge = \"{}\"", name.value)),
+            );
+        }
+        dpids.get(bridge.value.as_str()).cloned().unwrap_or_else(|| canonical(&bridge.value))
+    };
     for tenant in &declared.tenants {
         for entry in &tenant.ports {
             let (Some(bridge), Some(port)) = (&entry.bridge, &entry.port) else { continue };
-            let named = lower.get(&bridge.value.to_lowercase()).filter(|name| name.value != bridge.value);
-            if let Some(name) = named.filter(|_| is_literal(&bridge.value)) {
-                report.push(
-                    Draft::error(format!("{}: there is no bridge {}", entry.object, quote(&bridge.value)))
-                        .at(bridge.place.clone(), "upper-case letters")
-                        .also(name.place.clone(), "differs in case only")
-                        .help(format!("write: bridge = \"{}\"", name.value)),
-                );
+            let port_key = (bridge_of(&entry.object, bridge), canonical(&port.value));
+            claims.push((port_key, &port.place, Owner { object: &tenant.object, is_instance: false }));
+        }
+        for instance in tenant.functions.iter().flat_map(|function| &function.instances) {
+            let Some(bridge) = &instance.bridge else { continue };
+            let bridge = bridge_of(&instance.object, bridge);
+            for port in instance.ports() {
+                let port_key = (bridge.clone(), port.value.clone());
+                claims.push((port_key, &port.place, Owner { object: &instance.object, is_instance: true }));
             }
-            let bridge = dpids.get(bridge.value.as_str()).cloned().unwrap_or_else(|| canonical(&bridge.value));
-            claims.push(((bridge, canonical(&port.value)), &port.place, tenant.object.as_str()));
         }
     }
-    let mut owners: BTreeMap<(String, String), &str> = BTreeMap::new();
-    for (claim, _, tenant) in &claims {
-        owners.entry(claim.clone()).or_insert(tenant);
+    let mut owners: BTreeMap<(String, String), Owner<'_>> = BTreeMap::new();
+    for (claim, _, owner) in &claims {
+        owners.entry(claim.clone()).or_insert(*owner);
     }
-    let claims = claims.into_iter().map(|(claim, place, tenant)| (claim.clone(), place, (claim, tenant)));
-    for (first, again, (claim, tenant)) in repeated(claims) {
-        let owner = owners.get(&claim).copied().unwrap_or(tenant);
+    let claims = claims.into_iter().map(|(claim, place, owner)| (claim.clone(), place, (claim, owner)));
+    for (first, again, (claim, claimant)) in repeated(claims) {
+        let owner = owners.get(&claim).copied().unwrap_or(claimant);
         let port = quote(&claim.1);
-        let (message, help) = if owner == tenant {
-            (format!("{tenant} selects port {port} of the same bridge twice"), "remove one of the two entries")
+        let (one, other) = (claimant.object, owner.object);
+        let (message, help) = if claimant.is_instance || owner.is_instance {
+            let help =
+                "a port belongs to one instance of one function, and to no tenant's `ports`: correct one of the two";
+            (format!("{one} and {other} have the same port {port}"), help)
+        } else if one == other {
+            (format!("{one} selects port {port} of the same bridge twice"), "remove one of the two entries")
         } else {
             let help = "a port belongs to one tenant: remove one of the two entries, or narrow its pattern";
-            (format!("{tenant} and {owner} select the same port {port}"), help)
+            (format!("{one} and {other} select the same port {port}"), help)
         };
+        let what = if owner.is_instance { format!("port of {other}") } else { format!("selected by {other}") };
         report.push(
             Draft::error(message)
-                .at(again.clone(), "selected again")
-                .also(first.clone(), format!("selected by {owner}"))
+                .at(again.clone(), if claimant.is_instance { "the same port" } else { "selected again" })
+                .also(first.clone(), what)
                 .help(help),
         );
     }
+}
+
+/// What has a port.
+#[derive(Clone, Copy)]
+struct Owner<'a> {
+    object: &'a str,
+    is_instance: bool,
 }
 
 /// Reports values that are there more than once.

@@ -226,10 +226,9 @@ pub fn port_masks(range: &RangeInclusive<u16>) -> Vec<(u16, u16)> {
 }
 
 /// A protocol by which frames are told apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// Whatever it is; IPv4 or IPv6 where an address is an IP address.
-    #[default]
     Any,
     /// By Ethernet type.
     Ethertype(u16),
@@ -272,6 +271,28 @@ pub struct Prefix {
     pub address: IpAddr,
     /// How many bits are the same: up to 32, or 128.
     pub length: u8,
+}
+
+impl Address {
+    /// Does it stand for several stations at once: only group addresses, or the broadcast address?
+    pub(super) fn is_group(&self) -> bool {
+        match self {
+            Self::Mac(mac) => mac.is_group(),
+            Self::Ip(Prefix { address: IpAddr::V4(address), length }) => {
+                (address.is_multicast() && *length >= 4) || (address.is_broadcast() && *length == 32)
+            }
+            Self::Ip(Prefix { address: IpAddr::V6(address), length }) => address.is_multicast() && *length >= 8,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mac(mac) => mac.fmt(f),
+            Self::Ip(prefix) => prefix.fmt(f),
+        }
+    }
 }
 
 impl Prefix {

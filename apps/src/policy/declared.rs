@@ -10,14 +10,16 @@ use openflow::types::{DatapathId, MacAddr};
 use toml::de::DeTable;
 
 use super::chain::Verdict;
+use super::chains::{ChainPart, RulePart};
+use super::functions::FunctionPart;
+use super::matches::Ports;
 use super::model::{
     BridgeName, Fabric, Glob, Origin, Policy, PortSelector, RateLimit, RateUnit, Tenant, UnknownUnicast,
 };
 use super::rate;
 use super::report::{At, Draft, Place, Report};
 use super::schema;
-use super::section::Section;
-use super::services::{ChainPart, FunctionPart, RulePart};
+use super::section::{Section, object};
 use super::text::{Lines, quote};
 use super::values;
 
@@ -74,7 +76,7 @@ pub(super) struct TenantPart {
 
 /// An entry of `ports`.
 pub(super) struct PortPart {
-    place: Place,
+    pub(super) place: Place,
     /// As messages name it.
     pub(super) object: String,
     pub(super) bridge: Option<At<String>>,
@@ -82,6 +84,9 @@ pub(super) struct PortPart {
     pub(super) name: Option<At<String>>,
     pub(super) mac: Option<At<MacAddr>>,
     pub(super) ip: Vec<At<IpAddr>>,
+    /// Are the keys there, rightly or wrongly?
+    pub(super) mac_is_written: bool,
+    pub(super) ip_is_written: bool,
     rate_limit: Option<RateLimit>,
 }
 
@@ -168,6 +173,7 @@ impl Declared {
                 .map_or_else(|| vec![Glob::new("*")], |links| links.iter().map(|it| Glob::new(&it.value)).collect()),
             probe_interval: probe_interval.unwrap_or(PROBE_INTERVAL),
         };
+        let origin = &origin;
         let port = |part: PortPart| {
             Some(PortSelector {
                 bridge: Glob::new(&part.bridge?.value),
@@ -180,12 +186,13 @@ impl Declared {
             })
         };
         let tenants = self.tenants.into_iter().map(|part| {
-            let chains = part.chains.into_iter().map(|chain| chain.finish(&part.ports, &origin));
+            let functions = part.functions.into_iter().map(|function| function.into_model(origin));
+            let chains = part.chains.into_iter().map(|chain| chain.into_model(origin));
+            let rules = part.rules.into_iter().map(|rule| rule.into_model(origin));
             let mut chains = chains.collect::<Option<Vec<_>>>()?;
-            // Those of equal priority stay in the order of the file.
-            chains.sort_by_key(|chain| Reverse(chain.priority));
-            let rules = part.rules.into_iter().map(|rule| rule.finish(&part.ports, &origin));
             let mut rules = rules.collect::<Option<Vec<_>>>()?;
+            // In file order where priorities are equal.
+            chains.sort_by_key(|chain| Reverse(chain.priority));
             rules.sort_by_key(|rule| Reverse(rule.priority));
             Some(Tenant {
                 name: part.name?.value,
@@ -196,7 +203,7 @@ impl Declared {
                 flood_limit: part.flood_limit,
                 ports: part.ports.into_iter().map(port).collect::<Option<_>>()?,
                 default: part.default,
-                functions: part.functions.into_iter().map(|it| it.finish(&origin)).collect::<Option<_>>()?,
+                functions: functions.collect::<Option<_>>()?,
                 chains,
                 rules,
                 origin: origin(&part.place),
@@ -205,14 +212,6 @@ impl Declared {
         let mut tenants = tenants.collect::<Option<Vec<_>>>()?;
         tenants.sort_by(|a, b| a.name.cmp(&b.name));
         Some(Policy { bridges, fabric, tenants })
-    }
-}
-
-impl Declared {
-    /// Datapath ids of the bridges that have names.
-    pub(super) fn dpids(&self) -> BTreeMap<&str, String> {
-        let named = self.bridges.iter().filter_map(|bridge| Some((bridge.name.as_ref()?, bridge.dpid.as_ref()?)));
-        named.map(|(name, dpid)| (name.value.as_str(), dpid.value.to_string())).collect()
     }
 }
 
@@ -250,16 +249,16 @@ impl TenantPart {
         let name = section.required("name", report).map(|name| values::name(&name, "a tenant", report));
         let key = section.integer("key", report).and_then(|key| tenant_key(&section, &key, report));
         let choices = [("flood", UnknownUnicast::Flood), ("drop", UnknownUnicast::Drop)];
-        let unknown_unicast = choice(&section, "unknown_unicast", &choices, report).unwrap_or_default();
+        let unknown_unicast = section.choice("unknown_unicast", &choices, report).unwrap_or_default();
         let verdicts = [("allow", Verdict::Allow), ("drop", Verdict::Drop)];
-        let default = choice(&section, "default", &verdicts, report).unwrap_or_default();
+        let default = section.choice("default", &verdicts, report).unwrap_or_default();
         let max_hosts = section.integer("max_hosts", report).and_then(|hosts| max_hosts(&section, &hosts, report));
         let rate_limit = rate::limit(&section, "rate_limit", report);
         let off = section.string("flood_limit", &mut Report::default()).is_some_and(|text| text.value == "off");
-        let flood_limit = match section.is_absent("flood_limit") {
-            true => Some(FLOOD_LIMIT),
-            false if off => None,
-            false => rate::limit(&section, "flood_limit", report),
+        let flood_limit = match section.has("flood_limit") {
+            false => Some(FLOOD_LIMIT),
+            true if off => None,
+            true => rate::limit(&section, "flood_limit", report),
         };
         let tables = section.tables("ports", report);
         if section.is_empty("ports") {
@@ -270,13 +269,19 @@ impl TenantPart {
             );
         }
         let of = &section.object;
-        let ports = tables.into_iter().map(|port| PortPart::read(port, of, report)).collect();
+        let ports: Vec<_> = tables.into_iter().map(|port| PortPart::read(port, of, report)).collect();
         let functions = section.tables("function", report);
-        let functions = functions.into_iter().map(|table| FunctionPart::read(table, of, report)).collect();
-        let chains = section.tables("chain", report);
-        let chains = chains.into_iter().map(|table| ChainPart::read(table, of, report)).collect();
-        let rules = section.tables("rule", report);
-        let rules = rules.into_iter().map(|table| RulePart::read(table, of, report)).collect();
+        let functions: Vec<_> = functions.into_iter().map(|table| FunctionPart::read(table, of, report)).collect();
+        // Of ports with the same name, the first counts.
+        let ports_by_name: Ports<'_> =
+            ports.iter().rev().filter_map(|port| Some((port.name.as_ref()?.value.as_str(), port))).collect();
+        let functions_by_name: BTreeMap<&str, &FunctionPart> =
+            functions.iter().filter_map(|function| Some((function.name.as_ref()?.value.as_str(), function))).collect();
+        let chains = section.tables("chain", report).into_iter();
+        let chains = chains.map(|table| ChainPart::read(table, of, &functions_by_name, &ports_by_name, report));
+        let chains = chains.collect();
+        let rules = section.tables("rule", report).into_iter();
+        let rules = rules.map(|table| RulePart::read(table, of, &ports_by_name, report)).collect();
         Self {
             ports,
             default,
@@ -347,18 +352,12 @@ impl PortPart {
             ip: ip.map_or_else(Vec::new, |list| {
                 list.value.iter().filter_map(|ip| values::ip(ip, &object, report)).collect()
             }),
+            mac_is_written: section.has("mac"),
+            ip_is_written: section.has("ip"),
             rate_limit,
             place: section.place,
             object,
         }
-    }
-}
-
-/// How messages name an object: by its name, if it has one.
-pub(super) fn object(kind: &str, key: &str, table: &DeTable<'_>, of: &str) -> String {
-    match table.get(key).and_then(|name| name.get_ref().as_str()).filter(|name| !name.is_empty()) {
-        Some(name) => format!("{kind} {}{of}", quote(name)),
-        None => format!("a {kind}{of}"),
     }
 }
 
@@ -392,24 +391,4 @@ fn max_hosts(section: &Section<'_>, hosts: &At<i64>, report: &mut Report) -> Opt
         );
     }
     number
-}
-
-/// One of a few words.
-pub(super) fn choice<T: Copy>(
-    section: &Section<'_>,
-    key: &str,
-    choices: &[(&str, T)],
-    report: &mut Report,
-) -> Option<T> {
-    let text = section.string(key, report)?;
-    let chosen = choices.iter().find(|(word, _)| *word == text.value).map(|(_, value)| *value);
-    if chosen.is_none() {
-        let words: Vec<String> = choices.iter().map(|(word, _)| format!("{key} = \"{word}\"")).collect();
-        report.push(
-            Draft::error(format!("{} can't be the `{key}` of {}", quote(text.value), section.object))
-                .at(text.place, "not one of its values")
-                .help(format!("write {}", words.join(" or "))),
-        );
-    }
-    chosen
 }

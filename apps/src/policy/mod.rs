@@ -4,17 +4,19 @@
 //! mistake, so that one reading tells of all of them, each with its place and with what to write instead.
 
 mod between;
+mod between_chains;
 mod chain;
+mod chains;
 mod declared;
 mod diagnostic;
-mod linked;
+mod functions;
+mod matches;
 mod model;
 mod rate;
 mod render;
 mod report;
 mod schema;
 mod section;
-mod services;
 mod space;
 mod text;
 mod values;
@@ -139,47 +141,98 @@ mod tests {
         assert_eq!(web.ip, ["50.0.0.1".parse::<std::net::IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]);
         assert_eq!(web.origin.line, 29);
         assert_eq!(green.ports[2].bridge.to_string(), "00000000000000ab");
+        assert_eq!((orange.default, green.default), (Verdict::Drop, Verdict::Allow));
     }
 
     #[test]
-    fn functions_chains_and_rules_arrive_in_the_order_in_which_they_decide() {
+    fn functions_chains_and_rules_arrive() {
         let text = include_str!("../../tests/policy/valid.toml");
         let tenants = loaded(&[("valid.toml", text)]).policy.tenants;
-        assert_eq!((tenants[0].flood_limit.map(|limit| limit.rate), tenants[1].flood_limit), (Some(2000), None));
-        assert_eq!((tenants[0].default, tenants[1].default), (Verdict::Drop, Verdict::Allow));
         let Tenant { functions, chains, rules, .. } = &tenants[0];
-        let [firewall, router, ids] = functions.as_slice() else { panic!("{functions:?}") };
-        assert_eq!((firewall.kind, firewall.on_failure), (FunctionKind::Wire, OnFailure::Bypass));
-        let [one, two] = firewall.instances.as_slice() else { panic!("{firewall:?}") };
-        assert_eq!((one.bridge.as_str(), one.egress.as_str(), one.weight), ("host1", "fw1-out", 2));
-        assert_eq!((two.bridge.as_str(), two.ingress.as_str(), two.weight), ("0000000000000002", "fw2-in", 1));
-        assert_eq!(router.instances[0].mac, Some(MacAddr([2, 0, 0x32, 0, 0, 0xfe])));
-        assert_eq!(
-            (ids.kind, ids.on_failure, ids.instances[0].egress.as_str()),
-            (FunctionKind::Tap, OnFailure::Drop, "ids1")
-        );
+        assert_eq!((tenants[0].flood_limit.map(|limit| limit.rate), tenants[1].flood_limit), (Some(2000), None));
 
-        let [web, rest] = chains.as_slice() else { panic!("{chains:?}") };
-        assert_eq!((web.name.as_str(), web.priority, web.symmetric, web.broadcast), ("web", 100, true, false));
-        assert_eq!(web.through, ["firewall", "router", "ids"]);
+        let names = ["firewall", "router", "cache", "ids"];
+        assert_eq!(functions.iter().map(|function| function.name.as_str()).collect::<Vec<_>>(), names);
+        let kinds = [FunctionKind::Wire, FunctionKind::Routed, FunctionKind::Hairpin, FunctionKind::Tap];
+        assert_eq!(functions.iter().map(|function| function.kind).collect::<Vec<_>>(), kinds);
+        assert_eq!((functions[0].on_failure, functions[1].on_failure), (OnFailure::Bypass, OnFailure::Drop));
+        let [one, two] = functions[0].instances.as_slice() else { panic!("{functions:?}") };
+        assert_eq!((one.name.as_str(), one.bridge.as_str(), one.weight), ("fw-1", "host1", 2));
+        assert_eq!((one.ingress.as_str(), one.egress.as_str(), one.mac), ("fw1-in", "fw1-out", None));
+        assert_eq!((two.bridge.as_str(), two.weight), ("00000000000000ab", 1));
+        let router = &functions[1].instances[0];
+        assert_eq!((router.ingress.as_str(), router.egress.as_str()), ("r1", "r1"));
+        assert_eq!(router.mac, Some(MacAddr([2, 0, 0, 0, 0, 0xfe])));
+
+        let [web, dns] = chains.as_slice() else { panic!("higher priority first: {chains:?}") };
+        assert_eq!((web.name.as_str(), web.priority, web.symmetric, web.broadcast), ("web", 10_000, true, false));
+        assert_eq!((dns.name.as_str(), dns.priority, dns.symmetric, dns.broadcast), ("dns", 0, false, true));
+        assert_eq!(
+            (web.through.as_slice(), dns.through.as_slice()),
+            (&names.map(String::from)[..], &["ids".into()][..])
+        );
         assert_eq!(web.rate_limit.map(|limit| limit.rate), Some(100_000));
-        let classifier = &web.classifiers[0];
-        let texts: Vec<String> = classifier
-            .destination
-            .iter()
-            .map(|address| if let Address::Ip(prefix) = address { prefix.to_string() } else { panic!("{address:?}") })
-            .collect();
-        assert_eq!(texts, ["50.0.0.1/32", "2001:db8::1/128", "10.0.0.0/24"], "a port stands for its IP addresses");
+        let [tcp, icmp] = web.classifiers.as_slice() else { panic!("{web:?}") };
         assert_eq!(
-            (classifier.protocol, classifier.destination_port.as_slice()),
-            (Protocol::TCP, &[80..=90, 443..=443][..])
+            (tcp.protocol, icmp.protocol, dns.classifiers[0].protocol),
+            (Protocol::TCP, Protocol::Icmp, Protocol::UDP)
         );
-        assert_eq!((rest.name.as_str(), rest.classifiers[0].protocol), ("rest", Protocol::Icmp));
+        assert_eq!((tcp.vlan, icmp.vlan), (None, Some(5)));
+        let shown = |addresses: &[Address]| addresses.iter().map(Address::to_string).collect::<Vec<_>>();
+        // A port's name stands for its IP addresses where the protocol is one over IP.
+        assert_eq!(shown(&tcp.source), ["10.0.0.0/8"]);
+        assert_eq!(shown(&tcp.destination), ["10.1.0.0/16", "50.0.0.1/32", "2001:db8::1/128"]);
+        assert_eq!(
+            (tcp.source_port.as_slice(), tcp.destination_port.as_slice()),
+            (&[1024..=65_535][..], &[80..=80][..])
+        );
+        assert_eq!(dns.classifiers[0].destination_port, [53..=53, 5350..=5353], "in order, apart from each other");
+        assert_eq!(shown(&dns.classifiers[0].destination), ["ff:ff:ff:ff:ff:ff", "224.0.0.0/24"]);
+        assert_eq!((web.origin.line, tcp.origin.line, icmp.origin.line), (63, 69, 70));
 
-        let [telnet, arp] = rules.as_slice() else { panic!("{rules:?}") };
-        assert_eq!((telnet.action, arp.action), (Verdict::Drop, Verdict::Allow));
-        assert_eq!(arp.classifiers[0].source, [Address::Mac(MacAddr([2, 0, 0x32, 0, 0, 1]))], "or for its MAC address");
-        assert_eq!((arp.classifiers[0].vlan, arp.classifiers[0].protocol), (Some(5), Protocol::ARP));
+        assert_eq!(rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(), ["no-telnet", "lab", "same"]);
+        assert_eq!((rules[0].action, rules[1].action), (Verdict::Drop, Verdict::Allow));
+        let lab = &rules[1].classifiers;
+        assert_eq!((lab[0].protocol, lab[1].protocol), (Protocol::Ethertype(0x88b5), Protocol::Ethertype(35_000)));
+        assert_eq!(
+            (shown(&lab[0].source), shown(&lab[1].destination)),
+            (vec!["02:00:32:00:00:01".into()], vec!["02:00:32:00:00:01".into()])
+        );
+        assert_eq!(shown(&rules[2].classifiers[0].source), ["02:00:32:00:00:01"], "once");
+    }
+
+    #[test]
+    fn a_port_without_mac_address_stands_for_its_ip_addresses() {
+        let text = "version = 1\n[[tenant]]\nname = \"green\"\nports = [\
+             { bridge = \"a\", port = \"b\", name = \"ip\", ip = [\"10.0.0.1\", \"10.0.0.2\"] },\
+             { bridge = \"a\", port = \"c\", name = \"mac\", mac = \"02:00:00:00:00:01\" }]\n\
+             [[tenant.rule]]\nname = \"r\"\naction = \"drop\"\n\
+             match = [{ source = \"ip\" }, { protocol = \"tcp\", source = \"mac\" }, { protocol = \"arp\", source = \"mac\" }]";
+        let rule = loaded(&[("a.toml", text)]).policy.tenants.remove(0).rules.remove(0);
+        let sources =
+            rule.classifiers.iter().map(|classifier| classifier.source.iter().map(Address::to_string).collect());
+        let mac = || vec!["02:00:00:00:00:01".to_owned()];
+        assert_eq!(sources.collect::<Vec<Vec<_>>>(), [vec!["10.0.0.1/32".into(), "10.0.0.2/32".into()], mac(), mac()]);
+    }
+
+    #[test]
+    fn every_kind_of_rate_limit_counts() {
+        let limited = |in_tenant: &str, in_port: &str, in_chain: &str| {
+            let limit = "rate_limit = \"1 Mbit/s\"";
+            let put = |what: &str| if what.is_empty() { "" } else { limit };
+            let port = if in_port.is_empty() { "" } else { ", rate_limit = \"1 Mbit/s\"" };
+            let text = format!(
+                "version = 1\n[[tenant]]\nname = \"green\"\n{}\nports = [{{ bridge = \"a\", port = \"b\"{port} }}]\n\
+                 [[tenant.function]]\nname = \"f\"\nkind = \"tap\"\n\
+                 instances = [{{ name = \"i\", bridge = \"a\", ingress = \"c\" }}]\n\
+                 [[tenant.chain]]\nname = \"c\"\nthrough = [\"f\"]\nmatch = {{}}\n{}\n",
+                put(in_tenant),
+                put(in_chain),
+            );
+            loaded(&[("a.toml", &text)]).policy.has_rate_limits()
+        };
+        assert!(!limited("", "", ""));
+        assert!(limited("x", "", "") && limited("", "x", "") && limited("", "", "x"));
     }
 
     #[test]

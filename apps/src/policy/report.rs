@@ -95,6 +95,11 @@ impl Report {
         }
     }
 
+    /// Is there so much to tell that it needn't be told well? Who makes suggestions then would take too long.
+    pub(super) fn is_long(&self) -> bool {
+        self.drafts.len() >= KEPT_MAX
+    }
+
     /// Sorts them, and turns bytes into lines and columns.
     pub(super) fn finish(mut self, names: &[Arc<str>], texts: &[&str], lines: &Lines<'_>) -> Diagnostics {
         let place = |draft: &Draft| (draft.label.0.file, draft.label.0.span.start);

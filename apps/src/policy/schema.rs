@@ -100,7 +100,7 @@ pub(super) const INSTANCE: Schema = Schema {
         key("bridge", "bridge = \"host1\""),
         key("ingress", "ingress = \"fw1-in\""),
         key("egress", "egress = \"fw1-out\""),
-        key("mac", "mac = \"02:00:32:00:00:fe\""),
+        key("mac", "mac = \"02:00:32:00:00:01\""),
         key("weight", "weight = 2"),
         later("drain", "drain = true"),
     ],
@@ -112,10 +112,10 @@ pub(super) const CHAIN: Schema = Schema {
     keys: &[
         key("name", "name = \"web\""),
         key("priority", "priority = 100"),
-        key("through", "through = [\"firewall\", \"ids\"]"),
+        key("through", "through = [\"firewall\"]"),
         key("symmetric", "symmetric = true"),
-        key("broadcast", "broadcast = false"),
-        key("match", "match = [{ protocol = \"tcp\", destination = \"web-1\", destination_port = [80, 443] }]"),
+        key("broadcast", "broadcast = true"),
+        key("match", "match = { protocol = \"tcp\", destination_port = 80 }"),
         key("rate_limit", "rate_limit = \"100 Mbit/s\""),
     ],
 };
@@ -131,7 +131,7 @@ pub(super) const RULE: Schema = Schema {
     ],
 };
 
-/// A table of a `match`.
+/// A `match` of a chain or a rule.
 pub(super) const MATCH: Schema = Schema {
     header: "a `match`",
     keys: &[
@@ -139,9 +139,9 @@ pub(super) const MATCH: Schema = Schema {
         key("ethertype", "ethertype = 0x88b5"),
         key("vlan", "vlan = 5"),
         key("source", "source = \"10.0.0.0/24\""),
-        key("destination", "destination = \"web-1\""),
-        key("source_port", "source_port = 5060"),
-        key("destination_port", "destination_port = [80, \"8000-8010\"]"),
+        key("destination", "destination = [\"web-1\", \"10.0.0.0/24\"]"),
+        key("source_port", "source_port = 1234"),
+        key("destination_port", "destination_port = [80, 443, \"8000-8010\"]"),
     ],
 };
 

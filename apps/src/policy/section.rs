@@ -91,46 +91,6 @@ impl<'t> Section<'t> {
         None
     }
 
-    /// Is a key not there?
-    pub(super) fn is_absent(&self, key: &str) -> bool {
-        self.get(key).is_none()
-    }
-
-    /// Whatever a key says.
-    pub(super) fn value(&self, key: &str) -> Option<(&'t DeValue<'t>, Place)> {
-        self.get(key)
-    }
-
-    /// True or false.
-    pub(super) fn boolean(&self, key: &str, report: &mut Report) -> Option<bool> {
-        let (value, place) = self.get(key)?;
-        if let DeValue::Boolean(value) = value {
-            return Some(*value);
-        }
-        report.push(self.wrong(key, place, "true or false", kind(value)));
-        None
-    }
-
-    /// The items of a list, or the one value that stands in its place. An empty list means nothing.
-    pub(super) fn one_or_more(&self, key: &str, report: &mut Report) -> Vec<(&'t DeValue<'t>, Place)> {
-        let Some((value, place)) = self.get(key) else { return Vec::new() };
-        let DeValue::Array(list) = value else { return vec![(value, place)] };
-        if list.is_empty() {
-            let title = format!("{} of {} is empty", quote(key), self.object);
-            let help = format!("write at least one, like: {}; or remove the key", self.schema.example(key));
-            report.push(Draft::error(title).at(place, "nothing").help(help));
-        }
-        list.iter().map(|item| (item.get_ref(), self.place_of(item))).collect()
-    }
-
-    /// The tables of a list, or the one table that stands in its place.
-    pub(super) fn one_or_more_tables(&self, key: &str, report: &mut Report) -> Vec<At<&'t DeTable<'t>>> {
-        match self.get(key) {
-            Some((DeValue::Table(table), place)) => vec![At { value: table, place }],
-            _ => self.tables(key, report),
-        }
-    }
-
     /// Is there a text, or anything else that isn't a table?
     pub(super) fn is_text(&self, key: &str) -> bool {
         self.get(key).is_some_and(|(value, _)| value.as_table().is_none())
@@ -147,13 +107,92 @@ impl<'t> Section<'t> {
     /// A whole number. What is too large for any key here becomes the largest number.
     pub(super) fn integer(&self, key: &str, report: &mut Report) -> Option<At<i64>> {
         let (value, place) = self.get(key)?;
-        if let DeValue::Integer(number) = value {
-            let beyond = if number.as_str().starts_with('-') { i64::MIN } else { i64::MAX };
-            let value = i64::from_str_radix(number.as_str(), number.radix()).unwrap_or(beyond);
+        if let Some(Scalar::Number(value)) = scalar(value) {
             return Some(At { value, place });
         }
         report.push(self.wrong(key, place, "a whole number", kind(value)));
         None
+    }
+
+    /// A whole number between bounds.
+    pub(super) fn bounded(&self, key: &str, [least, most]: [u16; 2], report: &mut Report) -> Option<u16> {
+        let number = self.integer(key, report)?;
+        let within = u16::try_from(number.value).ok().filter(|value| (least..=most).contains(value));
+        if within.is_none() {
+            report.push(
+                Draft::error(format!("{} of {} is out of range", quote(key), self.object))
+                    .at(number.place, "out of range")
+                    .help(format!("write a number from {least} to {most}")),
+            );
+        }
+        within
+    }
+
+    /// Yes or no.
+    pub(super) fn boolean(&self, key: &str, report: &mut Report) -> Option<bool> {
+        let (value, place) = self.get(key)?;
+        let told = value.as_bool();
+        if told.is_none() {
+            report.push(self.wrong(key, place, "true or false, without quotes", kind(value)));
+        }
+        told
+    }
+
+    /// One of a few words.
+    pub(super) fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)], report: &mut Report) -> Option<T> {
+        let text = self.string(key, report)?;
+        let chosen = choices.iter().find(|(word, _)| *word == text.value).map(|(_, value)| *value);
+        if chosen.is_none() {
+            let words: Vec<String> = choices.iter().map(|(word, _)| format!("{key} = \"{word}\"")).collect();
+            report.push(
+                Draft::error(format!("{} can't be the `{key}` of {}", quote(text.value), self.object))
+                    .at(text.place, "not one of its values")
+                    .help(format!("write {}", words.join(" or "))),
+            );
+        }
+        chosen
+    }
+
+    /// A text or a whole number.
+    pub(super) fn scalar(&self, key: &str, report: &mut Report) -> Option<At<Scalar<'t>>> {
+        let (value, place) = self.get(key)?;
+        if let Some(value) = scalar(value) {
+            return Some(At { value, place });
+        }
+        report.push(self.wrong(key, place, "a text in quotes or a whole number", kind(value)));
+        None
+    }
+
+    /// One text or whole number, or a list of them that isn't empty; without those items that are neither, and whether
+    /// there were none of these.
+    pub(super) fn scalars(&self, key: &str, report: &mut Report) -> Option<(Vec<At<Scalar<'t>>>, bool)> {
+        let (value, place) = self.get(key)?;
+        let DeValue::Array(list) = value else { return self.scalar(key, report).map(|one| (vec![one], true)) };
+        if list.is_empty() {
+            report.push(
+                Draft::error(format!("{} of {} is empty", quote(key), self.object))
+                    .at(place, "nothing is in it")
+                    .help(format!("write it like: {}; or remove it if anything will do", self.schema.example(key))),
+            );
+            return None;
+        }
+        let mut scalars = Vec::new();
+        for item in list.iter() {
+            match scalar(item.get_ref()) {
+                Some(value) => scalars.push(At { value, place: self.place_of(item) }),
+                None => {
+                    let found = kind(item.get_ref());
+                    report.push(self.wrong(key, self.place_of(item), "texts in quotes or whole numbers", found));
+                }
+            }
+        }
+        let whole = scalars.len() == list.len();
+        Some((scalars, whole))
+    }
+
+    /// Is the key there?
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
     }
 
     /// A list.
@@ -196,6 +235,26 @@ impl<'t> Section<'t> {
         tables
     }
 
+    /// One table, or a list of tables; one at least, or that is reported.
+    pub(super) fn tables_or_one(&self, key: &str, report: &mut Report) -> Vec<At<&'t DeTable<'t>>> {
+        match self.get(key) {
+            Some((DeValue::Table(table), place)) => vec![At { value: table, place }],
+            Some((DeValue::Array(list), place)) if list.is_empty() => {
+                report.push(
+                    Draft::error(format!("{} of {} is empty", quote(key), self.object))
+                        .at(place, "nothing is in it")
+                        .help(format!("write one table at least, like: {}", self.schema.example(key))),
+                );
+                Vec::new()
+            }
+            Some(_) => self.tables(key, report),
+            None => {
+                report.push(self.missing(key));
+                Vec::new()
+            }
+        }
+    }
+
     /// One table.
     pub(super) fn table(&self, key: &str, report: &mut Report) -> Option<At<&'t DeTable<'t>>> {
         let (value, place) = self.get(key)?;
@@ -230,8 +289,35 @@ impl<'t> Section<'t> {
     }
 }
 
+/// How messages name an object: by its name, if it has one.
+pub(super) fn object(kind: &str, key: &str, table: &DeTable<'_>, of: &str) -> String {
+    let article = if kind.starts_with('i') { "an" } else { "a" };
+    match table.get(key).and_then(|name| name.get_ref().as_str()).filter(|name| !name.is_empty()) {
+        Some(name) => format!("{kind} {}{of}", quote(name)),
+        None => format!("{article} {kind}{of}"),
+    }
+}
+
+/// A value that may be a text or a number.
+#[derive(Clone, Copy)]
+pub(super) enum Scalar<'t> {
+    Text(&'t str),
+    Number(i64),
+}
+
+fn scalar<'t>(value: &'t DeValue<'t>) -> Option<Scalar<'t>> {
+    match value {
+        DeValue::String(text) => Some(Scalar::Text(text)),
+        DeValue::Integer(number) => {
+            let beyond = if number.as_str().starts_with('-') { i64::MIN } else { i64::MAX };
+            Some(Scalar::Number(i64::from_str_radix(number.as_str(), number.radix()).unwrap_or(beyond)))
+        }
+        _ => None,
+    }
+}
+
 /// What a value is, as messages name it.
-pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
+fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "a whole number",

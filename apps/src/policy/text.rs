@@ -1,5 +1,7 @@
 //! Lines and columns of a text, names as messages show them, and what somebody may have meant.
 
+use super::report::Report;
+
 /// Where the lines of each file begin.
 pub(super) struct Lines<'a> {
     files: Vec<(&'a str, Vec<usize>)>,
@@ -67,10 +69,16 @@ pub(super) fn nearest<'a>(wrong: &str, candidates: impl Iterator<Item = &'a str>
     }
     let wrong = wrong.to_lowercase().replace('-', "_");
     candidates
-        .map(|candidate| (distance(&wrong, candidate), candidate))
+        .map(|candidate| (distance(&wrong, &candidate.replace('-', "_")), candidate))
         .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).clamp(1, 3))
         .min()
         .map(|(_, candidate)| candidate)
+}
+
+/// The name that somebody may have meant, as long as looking for it pays.
+pub(super) fn suggestion<'a>(wrong: &str, names: impl Iterator<Item = &'a str>, report: &Report) -> Option<&'a str> {
+    const NAMES_MAX: usize = 1_000;
+    if report.is_long() { None } else { nearest(wrong, names.take(NAMES_MAX)) }
 }
 
 /// How many characters must be put in, left out, replaced or swapped with the next to make one text of the other.
@@ -107,6 +115,9 @@ mod tests {
         assert_eq!(near("keys"), Some("key"));
         assert_eq!(near("vlan"), None);
         assert_eq!(near(""), None);
+        let names = ["web-1", "ids-north"];
+        assert_eq!(nearest("ids-nroth", names.into_iter()), Some("ids-north"));
+        assert_eq!(nearest("Web-1", names.into_iter()), Some("web-1"));
     }
 
     #[test]

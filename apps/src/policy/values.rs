@@ -99,11 +99,35 @@ pub(super) fn port_pattern(text: &At<&str>, of: &str, report: &mut Report) -> Op
             Draft::warning(format!("{} matches no port: it needs {least} characters", quote(text.value)))
                 .at(text.place.clone(), "too long")
                 .help(format!(
-                    "a bridge tells {PORT_NAME_MAX} characters of a port's name; shorten it or end it with `*`"
+                    "a bridge tells {PORT_NAME_MAX} characters of a port's name; shorten it, or end a pattern with `*`"
                 )),
         );
     }
     Some(pattern)
+}
+
+/// The name of one port.
+pub(super) fn port_name(text: &At<&str>, of: &str, report: &mut Report) -> Option<At<String>> {
+    if is_one(text, of, report) { port_pattern(text, of, report) } else { None }
+}
+
+/// The name of one bridge; a datapath id in any form becomes 16 hex digits.
+pub(super) fn bridge_name(text: &At<&str>, of: &str, report: &mut Report) -> Option<At<String>> {
+    if is_one(text, of, report) { bridge_pattern(text, of, report) } else { None }
+}
+
+fn is_one(text: &At<&str>, of: &str, report: &mut Report) -> bool {
+    let why = match text.value {
+        "" => "empty",
+        pattern if !is_literal(pattern) => "may stand for several",
+        _ => return true,
+    };
+    report.push(
+        Draft::error(format!("{} can't be {of}", quote(text.value)))
+            .at(text.place.clone(), why)
+            .help("write the one name that is meant; several instances are several entries"),
+    );
+    false
 }
 
 /// A pattern of bridge names; a datapath id in any form becomes 16 hex digits.
