@@ -6,6 +6,7 @@ mod network;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread::sleep;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use lab::{BROADCAST, Capture, Carrier, ContinuousPing, Direction, Frame, Layout, Mac, Sender, Spec};
@@ -273,5 +274,35 @@ fn a_bad_policy_changes_nothing_and_a_good_one_comes_into_force() -> Result<()> 
     seen.expect(&frame, &[], "from a port that is nobody's again")?;
     let report = ping.stop()?;
     ensure!(report.received == report.sent && report.duplicates == 0, "green: {report:?}");
+    Ok(())
+}
+
+/// A container that floods doesn't fill the network with it, is named, and costs nobody anything.
+#[test]
+fn storms_end_at_the_port_that_sends_them() -> Result<()> {
+    let limit = "key = 100\nflood_limit = { rate = \"500 packet/s\", burst = \"100 packet\" }";
+    let network = Network::with_policy(&spec(Layout::Shared), &POLICY.replacen("key = 100", limit, 1))?;
+    network.meet("green")?;
+    let (one, two, three) = (
+        network.lab.container(1, "green-1")?,
+        network.lab.container(2, "green-1")?,
+        network.lab.container(3, "green-1")?,
+    );
+    let ping = ContinuousPing::start(&two, three.ipv4)?;
+    let capture = Capture::start(&two)?;
+    let (storm, sender) = (Frame::broadcast(one.mac), Sender::new(&one)?);
+    let start = Instant::now();
+    // The meter is asked every few seconds.
+    while start.elapsed() < MS(6000) {
+        (0..20).try_for_each(|_| sender.send(&storm))?;
+        sleep(MS(10));
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    network.wait_problem("h1/green-1 floods")?;
+    let copies = capture.stop()?.copies(&storm) as f64;
+    ensure!((copies / seconds) > 350.0 && (copies / seconds) < 600.0, "{copies} copies in {seconds:.1} s");
+    let report = ping.stop()?;
+    ensure!(report.received == report.sent, "others lost packets: {report:?}");
+    ensure!(network.lab.ping(&one, two.ipv4)?, "it may still send to those it knows");
     Ok(())
 }
