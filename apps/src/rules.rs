@@ -1,16 +1,19 @@
 //! Access rules: what may enter. A rule holds where a frame enters, for all its ways.
 
+use openflow::action::{Action, Conntrack, ConntrackFlags, Nested};
 use openflow::instruction::Instruction;
 use openflow::matching::Match;
 use openflow::oxm::Oxm;
+use openflow::types::TableId;
 
 use crate::chains::FIRST;
 use crate::classifiers::expand;
-use crate::desired::{Draft, drop, go};
+use crate::desired::{Draft, apply, drop, go};
 use crate::pipeline::{CLASSIFY, RULES};
-use crate::policy::{Tenant, Verdict};
+use crate::policy::{RuleAction, Tenant, Verdict};
 
 const ARP: u16 = 0x0806;
+const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
 const ICMPV6: u8 = 58;
 const DISCOVERY: [u8; 4] = [133, 134, 135, 136];
@@ -23,8 +26,24 @@ pub(crate) fn discovery() -> Vec<Vec<Oxm>> {
     [vec![Oxm::EthType(ARP, None)]].into_iter().chain(of_ipv6).collect()
 }
 
-/// The entries of a tenant's rules, the same at each bridge where it has ports.
-pub(crate) fn compile(tenant: &Tenant) -> Vec<Draft> {
+/// Bits of `ct_state` (ovs-fields(7)): a connection of which both directions were seen; one that an error message is about;
+/// in the direction of replies; looked up at all.
+const ESTABLISHED: u32 = 0x02;
+const RELATED: u32 = 0x04;
+const REPLY: u32 = 0x08;
+const TRACKED: u32 = 0x20;
+
+/// Looks up, or remembers, which connection a packet belongs to, among those of a tenant; `zone` tells tenants apart.
+pub(crate) fn track(zone: u16, flags: ConntrackFlags, table: TableId) -> Action {
+    Action::Ct(Conntrack { flags, zone_source: 0, zone, table, helper: 0, actions: Nested::default() })
+}
+
+/// The two versions of IP.
+pub(crate) const VERSIONS: [u16; 2] = [IPV4, IPV6];
+
+/// The entries of a tenant's rules, the same at each bridge where it has ports. Connections are remembered where their
+/// first packets are delivered (`tenants.rs`), so it is there that their replies are known.
+pub(crate) fn compile(tenant: &Tenant, zone: Option<u16>) -> Vec<Draft> {
     let then = |verdict: Verdict| -> Vec<Instruction> {
         match verdict {
             Verdict::Allow => go(CLASSIFY),
@@ -32,10 +51,32 @@ pub(crate) fn compile(tenant: &Tenant) -> Vec<Draft> {
         }
     };
     let mut drafts = Vec::new();
+    if let Some(zone) = zone.filter(|_| tenant.tracks_connections()) {
+        for version in VERSIONS {
+            // It comes back to this table, and is looked up no second time.
+            let matching = Match::new([Oxm::EthType(version, None), Oxm::CtState(0, Some(TRACKED))]);
+            let instructions = apply(vec![track(zone, ConntrackFlags::empty(), RULES)]);
+            drafts.push(Draft {
+                table: RULES,
+                priority: FIRST + 1,
+                matching,
+                instructions,
+                origin: tenant.origin.clone(),
+            });
+        }
+    }
     for (rank, rule) in (0..).zip(&tenant.rules) {
+        let (priority, origin) = (FIRST - rank, rule.origin.clone());
         for matching in expand(&rule.classifiers, true) {
-            let (priority, origin) = (FIRST - rank, rule.origin.clone());
-            drafts.push(Draft { table: RULES, priority, matching, instructions: then(rule.action), origin });
+            let (matches, verdict) = match rule.action {
+                RuleAction::Allow => (vec![matching], Verdict::Allow),
+                RuleAction::Drop => (vec![matching], Verdict::Drop),
+                RuleAction::AllowEstablished => (established(&matching), Verdict::Allow),
+            };
+            for matching in matches {
+                let origin = origin.clone();
+                drafts.push(Draft { table: RULES, priority, matching, instructions: then(verdict), origin });
+            }
         }
     }
     let mut otherwise = |priority, fields: Vec<Oxm>, verdict| {
@@ -47,4 +88,20 @@ pub(crate) fn compile(tenant: &Tenant) -> Vec<Draft> {
     }
     otherwise(1, Vec::new(), tenant.default);
     drafts
+}
+
+/// What of a match belongs to connections that were let through, and errors about them.
+fn established(matching: &Match) -> Vec<Match> {
+    let mut matches = Vec::new();
+    for version in VERSIONS {
+        let told = matching.fields().iter().find(|field| matches!(field, Oxm::EthType(..)));
+        if told.is_some_and(|told| *told != Oxm::EthType(version, None)) {
+            continue;
+        }
+        for state in [ESTABLISHED | REPLY, RELATED] {
+            let of_version = [Oxm::EthType(version, None), Oxm::CtState(state | TRACKED, Some(state | TRACKED))];
+            matches.push(Match::new(matching.fields().iter().cloned().chain(of_version)));
+        }
+    }
+    matches
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use openflow::action::Action;
+use openflow::action::{Action, Conntrack, ConntrackFlags};
 use openflow::flow::FlowModFlags;
 use openflow::group::Bucket;
 use openflow::instruction::Instruction;
@@ -144,13 +144,13 @@ impl Compiler<'_> {
     /// Frames of the tenant's own ports: checked, their sources learnt, held against rules and chains, and on.
     fn admit_ports(&mut self, fixed: &Hosts) {
         let key = self.numbers.key;
-        let (tenant, chains) = (self.tenant, self.chains);
+        let (tenant, chains, zone) = (self.tenant, self.chains, self.numbers.vlan);
         for (dpid, ports) in self.ports.clone() {
             let hops = self.hops.clone();
             let reach = move |from, to| hops.get(&to).is_some_and(|hops| hops.contains_key(&from));
             let Some(builder) = self.at(dpid) else { continue };
             limits::compile(builder, tenant, key, &ports);
-            let mut drafts = rules::compile(tenant);
+            let mut drafts = rules::compile(tenant, zone);
             drafts.extend(chains.classify(dpid, &reach));
             drafts.push(unchained(tenant));
             let metadata = metadata::entered(key, version(&drafts));
@@ -315,8 +315,14 @@ impl Compiler<'_> {
                 builder.flow(FORWARD, 10, to(), onward).hops = hops;
             }
         }
+        let zone = numbers.vlan.filter(|_| self.tenant.tracks_connections());
         if let Some(builder) = self.at(bridge) {
             builder.flow(FORWARD, 10, to(), apply(vec![Action::output(port)]));
+            for (zone, version) in zone.into_iter().flat_map(|zone| rules::VERSIONS.map(|version| (zone, version))) {
+                let remember = rules::track(zone, ConntrackFlags::COMMIT, Conntrack::NO_RECIRCULATION);
+                let fields = to().into_iter().chain([Oxm::EthType(version, None)]);
+                builder.flow(FORWARD, 11, fields, apply(vec![remember, Action::output(port)]));
+            }
             if fresh {
                 let known = builder.flow(LEARN, 10, [Oxm::InPort(port, None), Oxm::EthSrc(mac, None)], go(RULES));
                 // A pinned host stays known however long it is silent.

@@ -12,7 +12,7 @@ use apps::compile::compile;
 use apps::interpreter::Frame;
 use apps::policy::{
     Address, Chain, Classifier, Function, FunctionKind, Instance, OnFailure, Origin, Policy, Protocol as Told, Rule,
-    Source, Verdict as Action, load,
+    RuleAction as Action, Source, load,
 };
 use apps::trace::{Ended, Place, Protocol, Refusal, Request, STEPS_MAX, Situation, Station, Trace, What};
 use apps::view::{Bridge, Carrier, Endpoint, Held, Host, Link, PortView, View};

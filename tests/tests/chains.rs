@@ -406,6 +406,7 @@ fn bypass_and_drop() -> Result<()> {
     chained.network.controller.restart()?;
     chained.network.settle()?;
     sleep(MS(300));
+    ensure!(chained.network.changes_sent()? == 0, "a restart of the controller changed something");
     let report = ping.stop()?;
     ensure!(report.received == report.sent, "a restart of the controller lost {report:?}");
     Ok(())

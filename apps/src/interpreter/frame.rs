@@ -207,6 +207,8 @@ pub(super) struct Packet {
     pub(super) frame: Frame,
     pub(super) metadata: u64,
     pub(super) reg0: u32,
+    /// What connection tracking said; 0: it wasn't asked.
+    pub(super) ct_state: u32,
 }
 
 impl Packet {
@@ -225,6 +227,7 @@ impl Packet {
             Oxm::InPort(port, _) => *port == in_port,
             Oxm::Metadata(value, mask) => masked(&self.metadata, value, mask.as_ref()),
             Oxm::Reg0(value, mask) => masked(&self.reg0, value, mask.as_ref()),
+            Oxm::CtState(value, mask) => masked(&self.ct_state, value, mask.as_ref()),
             Oxm::EthDst(value, mask) => masked(&frame.destination, value, mask.as_ref()),
             Oxm::EthSrc(value, mask) => masked(&frame.source, value, mask.as_ref()),
             Oxm::EthType(value, _) => frame.ethertype == *value,

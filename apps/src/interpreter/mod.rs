@@ -5,7 +5,7 @@ mod frame;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use openflow::action::Action;
+use openflow::action::{Action, Conntrack};
 use openflow::group::{Bucket, GroupType};
 use openflow::instruction::Instruction;
 use openflow::matching::Match;
@@ -119,7 +119,7 @@ pub fn observe<'a>(
     tell: impl FnMut(Event<'a>),
 ) {
     let mut walk = Walk { state, at, down, steps: 0, depth: 0, tell };
-    walk.tables(TableId(0), &mut Packet { frame, metadata: 0, reg0: 0 });
+    walk.tables(TableId(0), &mut Packet { frame, metadata: 0, reg0: 0, ct_state: 0 });
 }
 
 struct Walk<'a, 'b, F> {
@@ -209,6 +209,11 @@ impl<'a, F: FnMut(Event<'a>)> Walk<'a, '_, F> {
                 Action::PopVlan {} if !packet.frame.tags.is_empty() => drop(packet.frame.tags.remove(0)),
                 Action::Group { group } => self.group(*group, packet, table),
                 Action::Clone(nested) => self.deeper(|walk| walk.apply(&nested.0, &mut packet.clone(), table)),
+                // A copy goes on there, as a packet of a connection that nobody has seen yet.
+                Action::Ct(track) if track.table != Conntrack::NO_RECIRCULATION => self.deeper(|walk| {
+                    const NEW: u32 = 0x21;
+                    walk.tables(track.table, &mut Packet { ct_state: NEW, ..packet.clone() });
+                }),
                 // What happens there stays with the packet.
                 Action::Resubmit { in_port: SAME_PORT, table: later } if *later > table => {
                     self.deeper(|walk| walk.tables(*later, packet));

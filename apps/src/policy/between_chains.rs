@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::between::unique;
-use super::chain::{Classifier, FunctionKind};
+use super::chain::{Classifier, FunctionKind, RuleAction};
 use super::chains::{ChainPart, RulePart};
 use super::declared::TenantPart;
 use super::report::{At, Draft, Report};
@@ -220,7 +220,10 @@ fn never_reached(rules: &[RulePart], report: &mut Report) {
     for (at, (rule, set)) in sets.iter().enumerate() {
         let covered =
             |higher: &Set<'_>| set.0.iter().all(|(_, space)| higher.0.iter().any(|(_, higher)| higher.covers(space)));
-        if let Some((higher, _)) = sets[..at].iter().find(|(_, higher)| covered(higher)) {
+        // One that knows connections decides about theirs only.
+        let decides =
+            |(higher, set): &&(&RulePart, Set<'_>)| higher.action != Some(RuleAction::AllowEstablished) && covered(set);
+        if let Some((higher, _)) = sets[..at].iter().find(decides) {
             report.push(
                 Draft::warning(format!("{} never decides: {} does before", rule.object, higher.object))
                     .at(rule.place.clone(), "no frame gets here")

@@ -20,6 +20,18 @@ pub enum Verdict {
     Drop,
 }
 
+/// What a rule does with frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RuleAction {
+    /// They go on.
+    Allow,
+    /// They go on if they belong to a connection whose first packet was let through to their sender; if not, the next rule
+    /// is asked.
+    AllowEstablished,
+    /// They end.
+    Drop,
+}
+
 /// `[[tenant.function]]`: a service function, with what it runs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
@@ -113,7 +125,7 @@ pub struct Rule {
     /// Any of these makes a frame the rule's.
     pub classifiers: Vec<Classifier>,
     /// What becomes of it then.
-    pub action: Verdict,
+    pub action: RuleAction,
     /// Where it was declared.
     pub origin: Origin,
 }

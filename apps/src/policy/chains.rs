@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use toml::de::DeTable;
 
-use super::chain::{Chain, Classifier, Rule, Verdict};
+use super::chain::{Chain, Classifier, Rule, RuleAction};
 use super::functions::FunctionPart;
 use super::matches::{self, Ports};
 use super::model::{Origin, RateLimit};
@@ -41,7 +41,7 @@ pub(super) struct RulePart {
     pub(super) name: Option<At<String>>,
     pub(super) priority: u16,
     pub(super) classifiers: Classifiers,
-    action: Option<Verdict>,
+    pub(super) action: Option<RuleAction>,
 }
 
 /// What `match` says; the origins are filled in at last. `None`: some of it is wrong.
@@ -109,14 +109,12 @@ impl RulePart {
         if !section.has("action") {
             report.push(section.missing("action"));
         }
-        // Only what is enforced is offered as a choice.
-        let later = "allow-established";
-        let action = if section.string("action", &mut Report::default()).is_some_and(|action| action.value == later) {
-            section.refuse(&[("action", "`action = \"allow-established\"`")], report);
-            None
-        } else {
-            section.choice("action", &[("drop", Verdict::Drop), ("allow", Verdict::Allow)], report)
-        };
+        let actions = [
+            ("drop", RuleAction::Drop),
+            ("allow", RuleAction::Allow),
+            ("allow-established", RuleAction::AllowEstablished),
+        ];
+        let action = section.choice("action", &actions, report);
         Self {
             name,
             priority: priority.unwrap_or_default(),

@@ -191,7 +191,7 @@ mod tests {
         assert_eq!((web.origin.line, tcp.origin.line, icmp.origin.line), (63, 69, 70));
 
         assert_eq!(rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(), ["no-telnet", "lab", "same"]);
-        assert_eq!((rules[0].action, rules[1].action), (Verdict::Drop, Verdict::Allow));
+        assert_eq!((rules[0].action, rules[1].action), (RuleAction::Drop, RuleAction::Allow));
         let lab = &rules[1].classifiers;
         assert_eq!((lab[0].protocol, lab[1].protocol), (Protocol::Ethertype(0x88b5), Protocol::Ethertype(35_000)));
         assert_eq!(

@@ -8,7 +8,7 @@ use std::time::Duration;
 use openflow::types::{DatapathId, MacAddr};
 use wildmatch::WildMatch;
 
-use super::chain::{Chain, Function, Rule, Verdict};
+use super::chain::{Chain, Function, Rule, RuleAction, Verdict};
 
 /// Everything that the operator's policy files say, over all files together.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -91,6 +91,11 @@ pub struct Tenant {
 }
 
 impl Tenant {
+    /// Have bridges to remember its connections?
+    pub fn tracks_connections(&self) -> bool {
+        self.rules.iter().any(|rule| rule.action == RuleAction::AllowEstablished)
+    }
+
     /// Highest tunnel key that a tenant may have; the keys above carry marks of the fabric itself.
     pub const KEY_MAX: u32 = 0x3f_ffff;
 }

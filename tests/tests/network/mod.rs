@@ -70,6 +70,17 @@ impl Network {
         .map(drop)
     }
 
+    /// How many changes the controller has sent to bridges since it was started.
+    pub(crate) fn changes_sent(&self) -> Result<u64> {
+        let metrics = self.controller.request("GET", "/metrics", None)?.body;
+        let is_change = |line: &&str| {
+            line.starts_with("espalier_openflow_messages_total{") && line.contains("Mod\",direction=\"sent\"")
+        };
+        let numbers = metrics.lines().filter(is_change).filter_map(|line| line.rsplit(' ').next());
+        ensure!(metrics.contains("espalier_openflow_messages_total{dpid="), "no messages in {metrics}");
+        numbers.map(|number| number.parse::<u64>().context("a number")).sum()
+    }
+
     /// Lets `sends` happen while every container is watched, and a little longer.
     pub(crate) fn watch(&self, sends: impl FnOnce() -> Result<()>) -> Result<Seen> {
         let containers = self.lab.containers();

@@ -9,7 +9,8 @@ use apps::desired::BridgeState;
 use apps::interpreter::{Frame, Network, Output, Transport, protocol, walk};
 use apps::marks::Direction;
 use apps::policy::{
-    Address, Chain, Classifier, Function, FunctionKind, Instance, OnFailure, Prefix, Protocol, Rule, Tenant, Verdict,
+    Address, Chain, Classifier, Function, FunctionKind, Instance, OnFailure, Prefix, Protocol, Rule, RuleAction,
+    Tenant, Verdict,
 };
 use apps::view::Endpoint;
 use openflow::types::{DatapathId, MacAddr};
@@ -178,7 +179,7 @@ impl Fabric {
             name: format!("r{number}"),
             priority: 0,
             classifiers: vec![self.draw_classifier(tenant, draw)],
-            action: if draw.chance(50) { Verdict::Allow } else { Verdict::Drop },
+            action: [RuleAction::Allow, RuleAction::Drop, RuleAction::AllowEstablished][draw.below(3)],
             origin: origin.clone(),
         });
         let rules = rules.collect();
@@ -274,8 +275,13 @@ impl Fabric {
     /// What should become of a packet that enters at a port of a tenant, by the policy's words alone.
     pub(crate) fn expected(&self, tenant: &str, frame: &Frame) -> Expected {
         let tenant = self.policy.tenants.iter().find(|it| it.name == tenant).unwrap();
-        let rule = tenant.rules.iter().find(|rule| rule.classifiers.iter().any(|it| matches(it, frame)));
-        if rule.map_or(tenant.default, |rule| rule.action) == Verdict::Drop {
+        // Every packet here is the first of its connection.
+        let mut rules = tenant.rules.iter().filter(|rule| rule.action != RuleAction::AllowEstablished);
+        let dropped = match rules.find(|rule| rule.classifiers.iter().any(|it| matches(it, frame))) {
+            Some(rule) => rule.action == RuleAction::Drop,
+            None => tenant.default == Verdict::Drop,
+        };
+        if dropped {
             return None;
         }
         let mut ranked: Vec<(&Chain, Direction)> =
