@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use openflow::action::Action;
 use openflow::instruction::Instruction;
 use openflow::oxm::Oxm;
 use openflow::types::{DatapathId, MeterId, PortNo};
@@ -10,7 +11,7 @@ use openflow::types::{DatapathId, MeterId, PortNo};
 use crate::allocation::{self, Allocations};
 use crate::attachment::{Attachments, PortUse};
 use crate::desired::{SectionBuilder, go};
-use crate::marks::{chain_limit, flood_limit, metadata, port_limit, step_of, tenant_limit};
+use crate::marks::{chain_limit, flood_limit, metadata, port_limit, receive_limit, step_of, tenant_limit};
 use crate::pipeline::{FLOOD, FORWARD, LEARN, LIMIT_PORT, LIMIT_TENANT};
 use crate::policy::{Policy, PortSelector, RateLimit, Tenant};
 use crate::view::{Endpoint, View};
@@ -20,6 +21,8 @@ use crate::view::{Endpoint, View};
 pub enum Limited<'a> {
     /// What one port sends.
     Port(PortNo),
+    /// What one port is sent.
+    To(PortNo),
     /// What all of the tenant's ports at the bridge send.
     Bridge,
     /// What enters one of its chains at the bridge.
@@ -54,11 +57,14 @@ pub fn at<'a>(
         if let Some(limit) = attached.selector.rate_limit {
             limits.insert(port_limit(port), Limit { tenant: &attached.tenant, on: Limited::Port(port), limit });
         }
+        if let (Some(limit), Some(meter)) = (attached.selector.rate_limit_to, receive_limit(port)) {
+            limits.insert(meter, Limit { tenant: &attached.tenant, on: Limited::To(port), limit });
+        }
     }
     for tenant in &policy.tenants {
         let Some(port) = lowest.get(tenant.name.as_str()) else { continue };
-        if let Some(limit) = tenant.rate_limit {
-            limits.insert(tenant_limit(*port), Limit { tenant: &tenant.name, on: Limited::Bridge, limit });
+        if let (Some(limit), Some(meter)) = (tenant.rate_limit, tenant_limit(*port)) {
+            limits.insert(meter, Limit { tenant: &tenant.name, on: Limited::Bridge, limit });
         }
         for chain in &tenant.chains {
             let numbers = allocations.of(&allocation::chain(tenant, chain));
@@ -89,6 +95,24 @@ pub(crate) fn flood(builder: &mut SectionBuilder, tenant: &Tenant, port: PortNo,
     }
 }
 
+/// What sends frames for a known destination out of its port, within the port's limit. Copies for everybody don't count: in
+/// Open vSwitch, a meter in one bucket of a group holds back what the buckets behind it would send.
+pub(crate) fn deliver(port: PortNo, selector: Option<&PortSelector>, actions: Vec<Action>) -> Vec<Instruction> {
+    let limited = selector.is_some_and(|selector| selector.rate_limit_to.is_some());
+    let meter = receive_limit(port).filter(|_| limited).map(Instruction::Meter);
+    meter.into_iter().chain([Instruction::ApplyActions(actions)]).collect()
+}
+
+/// The port, if that is what these instructions are.
+pub fn delivered(instructions: &[Instruction]) -> Option<PortNo> {
+    let ([Instruction::ApplyActions(actions)] | [Instruction::Meter(_), Instruction::ApplyActions(actions)]) =
+        instructions
+    else {
+        return None;
+    };
+    if let [Action::Output { port, .. }] = actions.as_slice() { Some(*port) } else { None }
+}
+
 /// Where there is no limit, frames go on.
 pub(crate) fn pass(builder: &mut SectionBuilder) {
     builder.flow(LIMIT_PORT, 1, [], go(LIMIT_TENANT));
@@ -102,8 +126,9 @@ pub(crate) fn compile(builder: &mut SectionBuilder, tenant: &Tenant, key: u32, p
         let limited = vec![Instruction::Meter(port_limit(*port)), Instruction::GotoTable(LIMIT_TENANT)];
         builder.flow(LIMIT_PORT, 10, [Oxm::InPort(*port, None)], limited);
     }
-    if let (Some(_), Some(lowest)) = (tenant.rate_limit, ports.iter().map(|(port, _)| *port).min()) {
-        let limited = vec![Instruction::Meter(tenant_limit(lowest)), Instruction::GotoTable(LEARN)];
+    let lowest = ports.iter().map(|(port, _)| *port).min().and_then(tenant_limit);
+    if let (Some(_), Some(meter)) = (tenant.rate_limit, lowest) {
+        let limited = vec![Instruction::Meter(meter), Instruction::GotoTable(LEARN)];
         let entered = Oxm::Metadata(metadata::edge(key), Some(metadata::TENANT | metadata::EDGE));
         builder.about(&tenant.origin).flow(LIMIT_TENANT, 10, [entered], limited);
     }

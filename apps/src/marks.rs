@@ -174,21 +174,36 @@ pub const fn port_limit(port: PortNo) -> MeterId {
     MeterId(0x1_0000 | port_meter(port).0)
 }
 
-/// The meter of what a tenant's ports at a bridge may send together, of which `port` is the one with the lowest number: that
-/// tells tenants apart. Open vSwitch has meters up to 0x40000 in its userspace datapath.
-pub const fn tenant_limit(port: PortNo) -> MeterId {
-    MeterId(0x2_0000 | port_meter(port).0)
+/// A port's number in 15 bits, where meters have no room for more; `None`: it is too high. Open vSwitch gives low ones.
+fn low(port: PortNo) -> Option<u32> {
+    const LOCAL: u32 = 0x7fff;
+    match port {
+        PortNo::LOCAL => Some(LOCAL),
+        PortNo(number) => (number < LOCAL).then_some(number),
+    }
 }
 
-/// The meter of what a port may send to everybody; `None`: its number is too high for one.
+/// The meter of what a tenant's ports at a bridge may send together, of which `port` is the one with the lowest number: that
+/// tells tenants apart. Open vSwitch has meters up to 0x40000 in its userspace datapath.
+pub fn tenant_limit(port: PortNo) -> Option<MeterId> {
+    low(port).map(|number| MeterId(0x2_0000 | number))
+}
+
+/// The meter of what a port may be sent.
+pub fn receive_limit(port: PortNo) -> Option<MeterId> {
+    low(port).map(|number| MeterId(0x2_8000 | number))
+}
+
+/// The meter of what a port may send to everybody.
 pub fn flood_limit(port: PortNo) -> Option<MeterId> {
-    let number = port_meter(port).0;
-    (number < 0x8000).then_some(MeterId(0x3_0000 | number))
+    low(port).map(|number| MeterId(0x3_0000 | number))
 }
 
 /// The port whose flood limit a meter is.
 pub fn flood_limited(meter: MeterId) -> Option<PortNo> {
-    (meter.0 & !0x7fff == 0x3_0000).then_some(PortNo(meter.0 & 0x7fff))
+    let number = meter.0 & 0x7fff;
+    let port = if number == 0x7fff { PortNo::LOCAL } else { PortNo(number) };
+    (flood_limit(port) == Some(meter)).then_some(port)
 }
 
 /// The meter of what may enter a chain at a bridge.
@@ -241,6 +256,16 @@ mod tests {
         let highest = metadata::entered(Tenant::KEY_MAX, metadata::VERSION_MAX);
         assert_eq!(highest, metadata::VERSION | metadata::EDGE | metadata::TENANT);
         assert_eq!(metadata::step(0, STEP_MAX, Direction::Reverse), metadata::STEP);
+        for port in [PortNo(1), PortNo(0x7ffe), PortNo::LOCAL] {
+            let mut meters =
+                vec![port_meter(port), port_limit(port), chain_limit(port_meter(port).0 as u16 & STEP_MAX)];
+            meters.extend([tenant_limit(port), receive_limit(port), flood_limit(port)].into_iter().flatten());
+            meters.sort_unstable();
+            meters.dedup();
+            assert_eq!(meters.len(), 6, "{port}");
+            assert_eq!(flood_limit(port).and_then(flood_limited), Some(port));
+        }
+        assert_eq!((tenant_limit(PortNo(0x7fff)), flood_limited(MeterId(0x3_8001))), (None, None));
         assert!(chain_limit(STEP_MAX).0 < 0x4_0000, "Open vSwitch's userspace datapath has no higher meters");
         assert_eq!(u64::from(Tenant::KEY_MAX) & metadata::TENANT, u64::from(Tenant::KEY_MAX));
         let highest = flood_group(Tenant::KEY_MAX, PortNo::LOCAL);

@@ -305,8 +305,10 @@ impl Compiler<'_> {
         let Host { place: Endpoint { bridge, port }, fresh } = host;
         let numbers = self.numbers;
         let to = || [Oxm::Metadata(metadata::link(numbers.key), Some(metadata::TENANT)), Oxm::EthDst(mac, None)];
-        let own = self.ports.get(&bridge).is_some_and(|ports| ports.iter().any(|(mine, _)| *mine == port));
-        if !own && !self.chains.stations().contains_key(&mac) {
+        let own = self.ports.get(&bridge).and_then(|ports| ports.iter().find(|(mine, _)| *mine == port));
+        let own = own.map(|(_, selector)| *selector);
+        let out = |actions| limits::deliver(port, own, actions);
+        if own.is_none() && !self.chains.stations().contains_key(&mac) {
             return;
         }
         for (at, (link, hops)) in self.hops.get(&bridge).cloned().unwrap_or_default() {
@@ -317,11 +319,11 @@ impl Compiler<'_> {
         }
         let zone = numbers.vlan.filter(|_| self.tenant.tracks_connections());
         if let Some(builder) = self.at(bridge) {
-            builder.flow(FORWARD, 10, to(), apply(vec![Action::output(port)]));
+            builder.flow(FORWARD, 10, to(), out(vec![Action::output(port)]));
             for (zone, version) in zone.into_iter().flat_map(|zone| rules::VERSIONS.map(|version| (zone, version))) {
                 let remember = rules::track(zone, ConntrackFlags::COMMIT, Conntrack::NO_RECIRCULATION);
                 let fields = to().into_iter().chain([Oxm::EthType(version, None)]);
-                builder.flow(FORWARD, 11, fields, apply(vec![remember, Action::output(port)]));
+                builder.flow(FORWARD, 11, fields, out(vec![remember, Action::output(port)]));
             }
             if fresh {
                 let known = builder.flow(LEARN, 10, [Oxm::InPort(port, None), Oxm::EthSrc(mac, None)], go(RULES));

@@ -211,7 +211,7 @@ pub struct Host {
 pub struct Limit {
     /// Whose.
     pub tenant: String,
-    /// What it is set on: `port`, what one port sends; `bridge`, what all of the tenant's ports there send together;
+    /// What it is set on: `port`, what one port sends; `to`, what one port is sent; `bridge`, what all of the tenant's ports there send together;
     /// `chain`, what enters a chain there.
     pub on: String,
     /// Name of the bridge.

@@ -3,8 +3,10 @@
 
 mod network;
 
+use std::thread::sleep;
+
 use anyhow::{Context, Result, ensure};
-use lab::Layout;
+use lab::{Capture, Frame, Layout, Sender};
 use serde_json::Value;
 
 use network::{MS, Network, spec};
@@ -127,5 +129,41 @@ fn limits_of_port_and_tenant_stack() -> Result<()> {
     network.settle()?;
     let packets = got(&network, "green", 6)? * 1e6 / 8.0 / 1242.0;
     ensure!(near(packets, 200.0), "200 packets a second let {packets:.0} through");
+    Ok(())
+}
+
+/// What a port is sent by those who know it is limited too; copies for everybody don't count.
+#[test]
+fn limits_of_what_a_port_receives() -> Result<()> {
+    let text = policy("").replacen(
+        "ports = [",
+        "ports = [\n  { bridge = \"h2\", port = \"green-1\", rate_limit_to = { rate = \"3 Mbit/s\", burst = \"50 kbit\" } },",
+        1,
+    );
+    let network = Network::with_policy(&spec(Layout::Shared), &text)?;
+    network.meet("green")?;
+    let limited = got(&network, "green", 9)?;
+    ensure!(near(limited, 3.0), "3 Mbit/s let {limited:.2} through");
+    let (one, two, three) = (
+        network.lab.container(1, "green-1")?,
+        network.lab.container(2, "green-1")?,
+        network.lab.container(3, "green-1")?,
+    );
+    let back = network.lab.udp(&two, &one, 8, 2)?;
+    ensure!(back.lost_percent < 1.0 && near(back.mbit, 8.0), "what it sends isn't limited: {back:?}");
+    // Broadcasts of 1,400 octets at 9 Mbit/s.
+    let sender = Sender::new(&one)?;
+    let mut broadcast = Frame::broadcast(one.mac);
+    broadcast.bytes.resize(1400, 0);
+    let captures = (Capture::start(&two)?, Capture::start(&three)?);
+    for _ in 0..160 {
+        (0..10).try_for_each(|_| sender.send(&broadcast))?;
+        sleep(MS(12));
+    }
+    sleep(MS(300));
+    let (limited, free) = (captures.0.stop()?.copies(&broadcast), captures.1.stop()?.copies(&broadcast));
+    ensure!((limited, free) == (1600, 1600), "of 1600 broadcasts {limited} and {free} arrived");
+    let row = limit(&network, |row| row["on"] == "to" && row["port"] == "green-1" && row["bridge"] == "h2")?;
+    ensure!(row["rate"] == 3000, "{row}");
     Ok(())
 }

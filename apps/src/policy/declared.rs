@@ -88,6 +88,7 @@ pub(super) struct PortPart {
     pub(super) mac_is_written: bool,
     pub(super) ip_is_written: bool,
     rate_limit: Option<RateLimit>,
+    rate_limit_to: Option<RateLimit>,
 }
 
 impl Declared {
@@ -182,6 +183,7 @@ impl Declared {
                 mac: part.mac.map(|mac| mac.value),
                 ip: part.ip.into_iter().map(|ip| ip.value).collect(),
                 rate_limit: part.rate_limit,
+                rate_limit_to: part.rate_limit_to,
                 origin: origin(&part.place),
             })
         };
@@ -313,6 +315,7 @@ impl PortPart {
         let mac = section.string("mac", report);
         let ip = section.strings("ip", report);
         let rate_limit = rate::limit(&section, "rate_limit", report);
+        let rate_limit_to = rate::limit(&section, "rate_limit_to", report);
 
         // What is said of one port can't hold for several.
         let wide = [("bridge", &bridge), ("port", &port)].into_iter().find_map(|(key, pattern)| {
@@ -355,6 +358,7 @@ impl PortPart {
             mac_is_written: section.has("mac"),
             ip_is_written: section.has("ip"),
             rate_limit,
+            rate_limit_to,
             place: section.place,
             object,
         }

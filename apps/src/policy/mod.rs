@@ -133,6 +133,8 @@ mod tests {
         assert_eq!((orange.ports[0].rate_limit, green.rate_limit), (None, None));
         let half_a_second = RateLimit { unit: RateUnit::Kilobits, rate: 50_000, burst: 25_000 };
         assert_eq!(green.ports[2].rate_limit, Some(half_a_second));
+        let packets = RateLimit { unit: RateUnit::Packets, rate: 10, burst: 5 };
+        assert_eq!((green.ports[2].rate_limit_to, green.ports[0].rate_limit_to), (Some(packets), None));
 
         let web = &green.ports[1];
         assert_eq!((web.bridge.to_string(), web.port.to_string()), ("host1".into(), "veth0a1".into()));

@@ -31,7 +31,8 @@ impl Policy {
 
     /// Is anything limited in its rate?
     pub fn has_rate_limits(&self) -> bool {
-        let of_port = |tenant: &Tenant| tenant.ports.iter().any(|port| port.rate_limit.is_some());
+        let of_port =
+            |tenant: &Tenant| tenant.ports.iter().any(|port| port.rate_limit.or(port.rate_limit_to).is_some());
         let of_chain = |tenant: &Tenant| tenant.chains.iter().any(|chain| chain.rate_limit.is_some());
         self.tenants.iter().any(|tenant| tenant.rate_limit.is_some() || of_port(tenant) || of_chain(tenant))
     }
@@ -125,6 +126,8 @@ pub struct PortSelector {
     pub ip: Vec<IpAddr>,
     /// How much each port that this selects may send.
     pub rate_limit: Option<RateLimit>,
+    /// How much each of them may be sent.
+    pub rate_limit_to: Option<RateLimit>,
     /// Where it was declared.
     pub origin: Origin,
 }

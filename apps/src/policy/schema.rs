@@ -75,6 +75,7 @@ pub(super) const PORT: Schema = Schema {
         key("mac", "mac = \"02:00:32:00:00:01\""),
         key("ip", "ip = [\"50.0.0.1\"]"),
         key("rate_limit", "rate_limit = \"50 Mbit/s\""),
+        key("rate_limit_to", "rate_limit_to = \"50 Mbit/s\""),
     ],
 };
 

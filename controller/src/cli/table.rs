@@ -62,6 +62,7 @@ fn count(desired: TableCount, installed: TableCount) -> String {
 fn limits(limits: &[Limit]) -> String {
     let rows = limits.iter().map(|limit| {
         let place = match (&limit.port, &limit.chain) {
+            (Some(port), _) if limit.on == "to" => format!("to {}/{port}", limit.bridge),
             (Some(port), _) => format!("{}/{port}", limit.bridge),
             (None, Some(chain)) => format!("{} (chain {chain})", limit.bridge),
             (None, None) => limit.bridge.clone(),

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use apps::desired::{BridgeState, Flow, FlowKey, Group, Meter};
+use apps::limits::delivered;
 use apps::pipeline::{FLOOD, FORWARD, LEARN};
 use apps::reconcile::{self, Change, Edit};
 use apps::view::{Endpoint, Host};
@@ -261,10 +262,9 @@ impl Bridge {
             let fresh: BTreeSet<(Option<PortNo>, Option<MacAddr>)> =
                 learnt.map(|key| (key.matching.in_port(), address(key))).collect();
             for (key, flow) in section.flows.iter().filter(|(key, _)| key.table == FORWARD) {
-                let [Instruction::ApplyActions(actions)] = flow.instructions.as_slice() else { continue };
-                let ([Action::Output { port, .. }], Some(mac)) = (actions.as_slice(), address(key)) else { continue };
-                let place = Endpoint { bridge: dpid, port: *port };
-                hosts.push((owner.0, mac, Host { place, fresh: fresh.contains(&(Some(*port), Some(mac))) }));
+                let (Some(port), Some(mac)) = (delivered(&flow.instructions), address(key)) else { continue };
+                let place = Endpoint { bridge: dpid, port };
+                hosts.push((owner.0, mac, Host { place, fresh: fresh.contains(&(Some(port), Some(mac))) }));
             }
         }
         hosts

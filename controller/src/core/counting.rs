@@ -166,6 +166,7 @@ impl Core {
             let (on, port, chain) = match limit.on {
                 Limited::Bridge => ("bridge", None, None),
                 Limited::Port(port) => ("port", Some(self.name(Endpoint { bridge: dpid, port }).port), None),
+                Limited::To(port) => ("to", Some(self.name(Endpoint { bridge: dpid, port }).port), None),
                 Limited::Chain(name) => ("chain", None, Some(name.to_owned())),
             };
             let unit = match limit.limit.unit {

@@ -331,6 +331,7 @@ fn tenant(number: usize, draw: &mut Draw) -> Tenant {
         mac: None,
         ip: Vec::new(),
         rate_limit: limit(draw.chance(30)),
+        rate_limit_to: limit(draw.chance(30)),
         origin: origin.clone(),
     };
     Tenant {
