@@ -45,7 +45,12 @@ pub(crate) struct Asked {
     tables: BTreeMap<Xid, [u8; 2]>,
     /// Octets of them since nothing was waited for.
     told: usize,
+    /// Was it asked to tell changes of its tables from now on? Open vSwitch does so under transaction id 0.
+    monitored: bool,
 }
+
+/// The kind of multipart messages of extensions (`OFPMP_EXPERIMENTER`): flow monitors.
+const EXPERIMENTER: [u8; 2] = [0xff, 0xff];
 
 impl Asked {
     /// A run of whole messages goes to the bridge.
@@ -59,6 +64,7 @@ impl Asked {
                 // The channel's own questions are its own business.
                 _ if xid > XID_MAX => {}
                 (BARRIER_REQUEST, _) => _ = self.barriers.insert(xid),
+                (MULTIPART_REQUEST, Some(kind)) if kind == EXPERIMENTER => self.monitored = true,
                 (MULTIPART_REQUEST, Some(&[high, low])) => _ = self.tables.insert(xid, [high, low]),
                 _ => {}
             }
@@ -75,6 +81,9 @@ impl Asked {
             MULTIPART_REPLY => {
                 // Kind, then flags, of which the lowest says that more follows.
                 let Some(&[high, low, _, flags]) = frame.get(HEADER..HEADER + 4) else { return Verdict::Due };
+                if self.monitored && [high, low] == EXPERIMENTER {
+                    return Verdict::Due;
+                }
                 if self.tables.get(&xid) != Some(&[high, low]) {
                     return Verdict::Unasked;
                 }

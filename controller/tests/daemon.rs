@@ -235,7 +235,7 @@ async fn metrics_tell_what_happened_and_only_of_bridges_that_are_there() {
     has(&format!("{mine},type=\"EchoRequest\",direction=\"received\"}} 3")).await;
     has(&format!("{mine},type=\"EchoReply\",direction=\"sent\"}} 3")).await;
     has(&format!("{mine},type=\"FeaturesRequest\",direction=\"sent\"}} 1")).await;
-    has(&format!("{mine},type=\"MultipartRequest\",direction=\"sent\"}} 5")).await;
+    has(&format!("{mine},type=\"MultipartRequest\",direction=\"sent\"}} 6")).await;
     drop(bridge);
     has("espalier_bridges_connected 0").await;
     until("its session has ended", || handle.shared.registry.bridges().is_empty()).await;

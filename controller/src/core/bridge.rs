@@ -10,6 +10,7 @@ use apps::pipeline::{FLOOD, FORWARD, LEARN};
 use apps::reconcile::{self, Change, Edit};
 use apps::view::{Endpoint, Host};
 use openflow::action::Action;
+use openflow::experimenter::FlowUpdate;
 use openflow::flow::{FlowStats, FlowStatsRequest};
 use openflow::instruction::Instruction;
 use openflow::message::Message;
@@ -24,6 +25,7 @@ use openflow::wire::Nothing;
 
 use super::SessionId;
 use super::counting::Counting;
+use super::drift;
 
 /// A connection that is open.
 #[derive(Debug)]
@@ -65,6 +67,8 @@ pub(crate) struct Reading {
     got_flows: Vec<FlowStats>,
     got_groups: Vec<openflow::group::GroupDesc>,
     got_meters: Vec<openflow::meter::MeterConfig>,
+    /// Changes that somebody else made meanwhile.
+    pub(crate) changed: Vec<FlowUpdate>,
 }
 
 /// A port, and whether it was ever alive: a bridge that doesn't tell liveness is taken by its carrier alone.
@@ -165,10 +169,14 @@ impl Bridge {
                 got_flows: Vec::new(),
                 got_groups: Vec::new(),
                 got_meters: Vec::new(),
+                changed: Vec::new(),
             });
         }
         let ask = |body| Message::MultipartRequest(Part::whole(body));
+        // Changes are told before tables are, so none is missed.
+        let monitor = (self.next_xid(), ask(drift::monitor()));
         vec![
+            monitor,
             (flows, ask(MultipartRequest::Flow(FlowStatsRequest::all()))),
             (groups, ask(MultipartRequest::GroupDesc(Nothing))),
             (meters, ask(MultipartRequest::MeterConfig(MeterRequest::all()))),
@@ -203,8 +211,12 @@ impl Bridge {
             return false;
         }
         let reading = self.connection.as_mut().and_then(|connection| connection.reading.take());
-        if let Some(reading) = reading {
+        if let Some(mut reading) = reading {
+            let changed = std::mem::take(&mut reading.changed);
             self.installed = reading.state();
+            for update in changed {
+                drift::apply(&mut self.installed, update);
+            }
             self.was_read = true;
             self.uncertain.clear();
         }

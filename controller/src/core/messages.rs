@@ -7,6 +7,7 @@ use apps::limits;
 use apps::marks::{Owner, PROBE_KEY};
 use apps::pipeline::{ADMIT, LEARN};
 use apps::view::{Carrier, Endpoint};
+use openflow::experimenter::ExperimenterReply;
 use openflow::flow::{FlowRemoved, FlowRemovedReason};
 use openflow::message::Message;
 use openflow::multipart::{MultipartFlags, MultipartReply, Part};
@@ -34,6 +35,10 @@ impl Core {
                     self.floods(now, Endpoint { bridge: dpid, port });
                 }
             }
+            Message::MultipartReply(Part {
+                body: MultipartReply::Experimenter(ExperimenterReply::FlowMonitor(updates)),
+                ..
+            }) => self.drifted(now, dpid, updates),
             Message::MultipartReply(Part { flags, body: MultipartReply::Flow(flows) }) => {
                 let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
                 let Some(connection) = &mut bridge.connection else { return };

@@ -4,6 +4,7 @@
 mod bridge;
 mod counting;
 mod documents;
+mod drift;
 mod fabric;
 mod health;
 mod hosts;

@@ -7,7 +7,7 @@ use apps::desired::{BridgeState, Flow, FlowKey, Group, Meter, Section};
 use apps::marks::Owner;
 use controller::core::SessionId;
 use openflow::action::Action;
-use openflow::error::{BadAction, BadMatch, ErrorCode, ErrorMsg, GroupModFailed, MeterModFailed};
+use openflow::error::{BadAction, BadMatch, BadRequest, ErrorCode, ErrorMsg, GroupModFailed, MeterModFailed};
 use openflow::flow::{FlowMod, FlowModCommand, FlowStats};
 use openflow::group::{GroupDesc, GroupMod, GroupModCommand};
 use openflow::instruction::Instruction;
@@ -92,6 +92,10 @@ impl SimBridge {
             Message::GroupMod(group_mod) => self.group_mod(xid, group_mod),
             Message::MeterMod(meter_mod) => self.meter_mod(xid, meter_mod),
             Message::BarrierRequest(_) => self.to_core.push_back((xid, Message::BarrierReply(Nothing))),
+            // Not every bridge can tell what others change.
+            Message::MultipartRequest(Part { body: MultipartRequest::Experimenter(_), .. }) => {
+                self.refuse(xid, BadRequest::BadExperimenter);
+            }
             Message::MultipartRequest(part) => self.tell(xid, &part.body),
             Message::PacketOut(out) => return Some(out),
             other => panic!("a bridge isn't sent {}", other.name()),
@@ -219,6 +223,7 @@ impl SimBridge {
                     .map(|(id, meter)| MeterConfig { flags: meter.flags, meter: id, bands: meter.bands })
                     .collect(),
             ),
+            MultipartRequest::Meter(_) => MultipartReply::Meter(Vec::new()),
             other => panic!("{other:?} isn't asked"),
         };
         self.to_core.push_back((xid, Message::MultipartReply(Part::whole(body))));

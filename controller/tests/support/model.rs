@@ -182,6 +182,8 @@ fn answer(manner: &Manner, seen: &mut Seen, xid: Xid, message: Message, say: &mu
                 say(xid, Message::Error(ErrorMsg { code, data: Bytes::new().into() }));
             }
         }
+        // It tells no changes that others make: there are none.
+        Message::MultipartRequest(Part { body: MultipartRequest::Experimenter(_), .. }) => {}
         Message::MultipartRequest(part) => {
             seen.reads += 1;
             let none = match part.body {
@@ -190,6 +192,7 @@ fn answer(manner: &Manner, seen: &mut Seen, xid: Xid, message: Message, say: &mu
                     None => MultipartReply::Flow(Vec::new()),
                 },
                 MultipartRequest::GroupDesc(_) => MultipartReply::GroupDesc(Vec::new()),
+                MultipartRequest::Meter(_) => MultipartReply::Meter(Vec::new()),
                 _ => MultipartReply::MeterConfig(Vec::new()),
             };
             say(xid, Message::MultipartReply(Part::whole(none)));

@@ -1,0 +1,173 @@
+//! Changes of a bridge's tables that somebody else makes: told by the bridge (a flow monitor of Open vSwitch, ONF extension
+//! 187), reported, and undone.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use apps::desired::{BridgeState, Flow, FlowKey};
+use apps::marks::{self, Owner};
+use apps::pipeline;
+use openflow::experimenter::{ExperimenterRequest, FlowEvent, FlowMonitorFlags, FlowMonitorRequest, FlowUpdate};
+use openflow::flow::{FlowModFlags, FlowRemovedReason};
+use openflow::instruction::Instruction;
+use openflow::matching::Match;
+use openflow::multipart::MultipartRequest;
+use openflow::types::{Cookie, DatapathId, PortNo, TableId};
+
+use super::Core;
+
+/// Most entries that a bridge may come to have by what others put there: beyond that it isn't believed any more.
+const ENTRIES_MAX: usize = 200_000;
+
+/// Asks a bridge to tell what others change from now on. Of our own changes it tells the transaction ids, and those of an
+/// earlier monitor with this number don't matter: each connection has monitors of its own.
+pub(crate) fn monitor() -> MultipartRequest {
+    let flags = FlowMonitorFlags::ADD | FlowMonitorFlags::DELETE | FlowMonitorFlags::MODIFY | FlowMonitorFlags::ACTIONS;
+    let (out_port, table) = (PortNo::ANY, TableId::ALL);
+    let request = FlowMonitorRequest { monitor: 1, flags, out_port, table, matching: Match::default() };
+    MultipartRequest::Experimenter(ExperimenterRequest::FlowMonitor(vec![request]))
+}
+
+/// What somebody did to an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deed {
+    Added,
+    Changed,
+    Removed,
+}
+
+impl fmt::Display for Deed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Added => "added",
+            Self::Changed => "changed",
+            Self::Removed => "removed",
+        })
+    }
+}
+
+/// Takes a change into what is known of the tables. Gives what was done to which entry, and whose the entry was or is, if
+/// that is other than what was known.
+fn change(state: &mut BridgeState, update: FlowUpdate) -> Option<(Deed, FlowKey, Owner)> {
+    let gone = update.removed();
+    let FlowUpdate::Full { event, priority, idle_timeout, hard_timeout, table, cookie, matching, instructions, .. } =
+        update
+    else {
+        return None;
+    };
+    let key = FlowKey { table, priority, matching };
+    let had = state.iter().find(|(_, section)| section.flows.contains_key(&key)).map(|(owner, _)| *owner);
+    let remove = |state: &mut BridgeState, owner: Owner| {
+        let Some(section) = state.get_mut(&owner) else { return };
+        Arc::make_mut(section).flows.remove(&key);
+        if section.is_empty() {
+            state.remove(&owner);
+        }
+    };
+    if event == FlowEvent::Deleted {
+        // Sources that were silent go by themselves, which is told in another way, too.
+        let owner = had.filter(|_| gone != Some(FlowRemovedReason::IdleTimeout))?;
+        remove(state, owner);
+        return Some((Deed::Removed, key, owner));
+    }
+    // An entry with a lifetime isn't ours, whatever its cookie says.
+    let cookie = if hard_timeout == 0 { cookie } else { Cookie(0) };
+    let mut instructions = instructions;
+    instructions.sort_by_key(Instruction::order);
+    let before = had.and_then(|owner| state.get(&owner)?.flows.get(&key).cloned());
+    // How it behaves isn't told.
+    let flags = before.as_ref().map_or(FlowModFlags::empty(), |flow| flow.flags);
+    let flow = Flow { cookie, idle_timeout, flags, instructions, hops: 0, origin: None };
+    if before.as_ref() == Some(&flow) {
+        return None;
+    }
+    if let Some(owner) = had {
+        remove(state, owner);
+    }
+    let owner = marks::cookie::owner(cookie).unwrap_or(Owner::FABRIC);
+    Arc::make_mut(state.entry(owner).or_default()).flows.insert(key.clone(), flow);
+    let deed = if before.is_some() { Deed::Changed } else { Deed::Added };
+    Some((deed, key, had.unwrap_or(owner)))
+}
+
+/// As what is read of the tables later, or was read before.
+pub(crate) fn apply(state: &mut BridgeState, update: FlowUpdate) {
+    change(state, update);
+}
+
+impl Core {
+    /// Somebody changed a bridge's tables.
+    pub(super) fn drifted(&mut self, now: Instant, dpid: DatapathId, updates: Vec<FlowUpdate>) {
+        let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
+        if let Some(reading) = bridge.connection.as_mut().and_then(|connection| connection.reading.as_mut()) {
+            let full = updates.into_iter().filter(|update| matches!(update, FlowUpdate::Full { .. }));
+            reading.changed.extend(full.take(ENTRIES_MAX.saturating_sub(reading.changed.len())));
+            return;
+        }
+        if !bridge.was_read {
+            return;
+        }
+        let mut texts = Vec::new();
+        for update in updates {
+            let Some((deed, key, owner)) = change(&mut bridge.installed, update) else { continue };
+            let table = pipeline::table(key.table).map_or("no table of ours", |table| table.name);
+            let FlowKey { table: id, priority, matching } = &key;
+            texts.push(format!(
+                "somebody {deed} an entry of bridge {}: table {} ({table}), priority {priority}, {}; it is put right: \
+                 its tables are for this controller alone",
+                bridge.name,
+                id.0,
+                if matching.fields().is_empty() { "any frame".to_owned() } else { matching.to_string() },
+            ));
+            // What is desired of both stands; the round finds what differs.
+            self.rounds.dirty.extend([owner, Owner::FABRIC]);
+        }
+        let entries: usize = bridge.installed.values().map(|section| section.flows.len()).sum();
+        for text in texts {
+            self.problem(now, dpid, &text);
+        }
+        if entries > ENTRIES_MAX {
+            self.give_up(now, dpid, format!("others gave it more than {ENTRIES_MAX} flow entries"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use openflow::oxm::Oxm;
+
+    fn update(event: FlowEvent, cookie: u64, reason: u16, instructions: Vec<Instruction>) -> FlowUpdate {
+        let matching = Match::new([Oxm::InPort(PortNo(1), None)]);
+        FlowUpdate::Full {
+            event,
+            reason,
+            priority: 10,
+            idle_timeout: 0,
+            hard_timeout: 0,
+            table: TableId(9),
+            cookie: Cookie(cookie),
+            matching,
+            instructions,
+        }
+    }
+
+    #[test]
+    fn what_others_do_is_known_and_what_was_known_is_no_news() {
+        let (ours, theirs) = (marks::cookie::of(Owner(100), TableId(9)).0, 7);
+        let go = |table| vec![Instruction::GotoTable(TableId(table))];
+        let mut state = BridgeState::new();
+        let mut told = |update: FlowUpdate| change(&mut state, update).map(|(deed, _, owner)| (deed, owner.0));
+        let add = |cookie, table| update(FlowEvent::Added, cookie, 0, go(table));
+        assert_eq!(told(add(ours, 10)), Some((Deed::Added, 100)));
+        assert_eq!(told(add(ours, 10)), None, "the same again");
+        assert_eq!(told(update(FlowEvent::Modified, ours, 0, go(11))), Some((Deed::Changed, 100)));
+        assert_eq!(told(add(theirs, 11)), Some((Deed::Changed, 100)), "it was the tenant's, and is nobody's");
+        assert_eq!(told(update(FlowEvent::Deleted, theirs, 0, vec![])), None, "idle entries go by themselves");
+        assert_eq!(told(update(FlowEvent::Deleted, theirs, 2, vec![])), Some((Deed::Removed, 0)));
+        assert_eq!(told(update(FlowEvent::Deleted, theirs, 2, vec![])), None);
+        assert_eq!(told(FlowUpdate::Own(openflow::types::Xid(3))), None);
+        assert!(state.is_empty());
+    }
+}
