@@ -25,7 +25,7 @@ use openflow::types::{GroupId, MeterId, PortNo};
 
 use crate::desired::{BridgeState, Flow, FlowKey, Group, Meter, Section};
 use crate::marks::{Owner, metadata};
-use crate::pipeline::{self, ADMIT, BALANCE, CLASSIFY, FLOOD, FORWARD, RULES, STEER};
+use crate::pipeline::{self, ADMIT, BALANCE, CLASSIFY, FLOOD, FORWARD, GUARD, RULES, STEER};
 
 /// One change to what a bridge holds for an owner.
 #[derive(Clone, Debug, PartialEq)]
@@ -242,12 +242,17 @@ fn returns(key: &FlowKey) -> Option<PortNo> {
 
 /// Functions' ports at which frames go on, before and after, but not all in the same way. There all entries go first, and
 /// come when no frame is sent the old way any more: one that went in by the old policy must not go on by the new one.
+/// A round that was overtaken may have taken the entries away: that frames of the port still get as far as to them tells.
 fn changed_returns(old: &Section, new: &Section) -> BTreeSet<PortNo> {
     let by_port = |section: &Section| {
         let mut ports: BTreeMap<PortNo, Vec<(FlowKey, Flow)>> = BTreeMap::new();
         for (key, flow) in &section.flows {
             if let Some(port) = returns(key) {
                 ports.entry(port).or_default().push((key.clone(), flow.clone()));
+            } else if let (GUARD, Some(port), [Instruction::GotoTable(CLASSIFY)]) =
+                (key.table, key.matching.in_port(), flow.instructions.as_slice())
+            {
+                ports.entry(port).or_default();
             }
         }
         ports

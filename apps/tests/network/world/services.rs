@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
+use apps::allocation;
 use apps::desired::BridgeState;
 use apps::interpreter::{Frame, Network, Output, Transport, protocol, walk};
 use apps::marks::Direction;
@@ -265,6 +266,14 @@ impl Fabric {
         up(&instance.ingress) && up(&instance.egress)
     }
 
+    /// The same with all functions at work.
+    pub(crate) fn working(&self) -> Self {
+        let mut all = self.clone();
+        all.view.failed.clear();
+        all.view.bridges.values_mut().flat_map(|it| it.ports.values_mut()).for_each(|port| port.up = true);
+        all
+    }
+
     /// Can all bridges of a tenant reach each other?
     pub(crate) fn is_whole(&self, tenant: &str) -> bool {
         let bridges: Vec<DatapathId> = self.view.bridges.keys().copied().collect();
@@ -376,11 +385,19 @@ impl Fabric {
         owners
     }
 
-    pub(crate) fn has_moved(&self, before: &apps::allocation::Allocations) -> bool {
-        self.allocations.moved_since(before)
+    /// Has a port or a number gone from one to another since?
+    pub(crate) fn hands_over(&self, before: &Self) -> bool {
+        let had = before.all_owners();
+        let got = |(place, owner): (&Endpoint, &String)| had.get(place) != Some(owner);
+        self.all_owners().iter().any(got) || self.allocations.moved_since(&before.allocations)
     }
 
-    pub(crate) fn allocations(&self) -> apps::allocation::Allocations {
-        self.allocations.clone()
+    /// VLAN ids that mark frames on their way to a tenant's functions.
+    pub(crate) fn marks(&self, tenant: &str) -> Vec<u16> {
+        let tenant = self.policy.tenants.iter().find(|it| it.name == tenant).unwrap();
+        let instances = tenant.functions.iter().flat_map(|it| it.instances.iter().map(move |one| (it, one)));
+        let names = instances.map(|(function, one)| allocation::instance(tenant, function, one));
+        let vlans = names.filter_map(|name| self.allocations.of(&name)?.vlan);
+        vlans.flat_map(|vlan| [vlan, vlan | 0x800]).collect()
     }
 }
