@@ -117,43 +117,56 @@ impl Fabric {
             _ => FunctionKind::Wire,
         };
         let count = 1 + draw.below(3);
-        let instances = (0..count).map(|instance| {
-            let dpid = 1 + draw.below(self.view.bridges.len()) as u64;
-            let bridge = self.view.bridges.get_mut(&DatapathId(dpid)).unwrap();
-            let mut add = |side: &str| {
-                let (number_of_port, name) = (next(&bridge.ports), format!("f{tenant}{number}{instance}{side}"));
-                bridge.ports.insert(number_of_port, port(&name));
-                name
-            };
-            let ingress = add("i");
-            let egress = if kind == FunctionKind::Wire { add("o") } else { ingress.clone() };
-            Instance {
-                name: format!("i{instance}"),
-                bridge: format!("b{dpid}"),
-                ingress,
-                egress,
-                mac: (kind == FunctionKind::Routed).then_some(MacAddr([
-                    2,
-                    1,
-                    tenant as u8,
-                    (number >> 8) as u8,
-                    number as u8,
-                    instance as u8,
-                ])),
-                weight: 1 + draw.below(3) as u16,
-                origin: origin.clone(),
-            }
-        });
-        let instances = instances.collect();
+        let instances = (0..count).map(|instance| self.draw_instance(tenant, number, kind, instance, draw)).collect();
         let on_failure = if draw.chance(50) { OnFailure::Bypass } else { OnFailure::Drop };
         let function = Function { name: format!("f{number}"), kind, on_failure, instances, origin };
+        self.cable(tenant, &function);
+        self.policy.tenants[tenant].functions.push(function);
+    }
+
+    fn draw_instance(
+        &mut self,
+        tenant: usize,
+        number: usize,
+        kind: FunctionKind,
+        instance: usize,
+        draw: &mut Draw,
+    ) -> Instance {
+        let origin = self.policy.tenants[tenant].origin.clone();
+        let dpid = 1 + draw.below(self.view.bridges.len()) as u64;
+        let bridge = self.view.bridges.get_mut(&DatapathId(dpid)).unwrap();
+        let mut add = |side: &str| {
+            let (number_of_port, name) = (next(&bridge.ports), format!("f{tenant}{number}{instance}{side}"));
+            bridge.ports.insert(number_of_port, port(&name));
+            name
+        };
+        let ingress = add("i");
+        let egress = if kind == FunctionKind::Wire { add("o") } else { ingress.clone() };
+        Instance {
+            name: format!("i{instance}"),
+            bridge: format!("b{dpid}"),
+            ingress,
+            egress,
+            mac: (kind == FunctionKind::Routed).then_some(MacAddr([
+                2,
+                1,
+                tenant as u8,
+                (number >> 8) as u8,
+                number as u8,
+                instance as u8,
+            ])),
+            weight: 1 + draw.below(3) as u16,
+            origin,
+        }
+    }
+
+    fn cable(&mut self, tenant: usize, function: &Function) {
         for instance in &function.instances {
             for port in [&instance.ingress, &instance.egress] {
                 let owner = self.policy.tenants[tenant].name.clone();
                 self.functions.insert(self.find(&instance.bridge, port), (owner, function.clone(), instance.clone()));
             }
         }
-        self.policy.tenants[tenant].functions.push(function);
     }
 
     /// Draws a tenant's chains and rules anew.
@@ -216,7 +229,7 @@ impl Fabric {
         let all = self.policy.tenants[tenant].functions.clone();
         let function = &all[draw.below(all.len())];
         let instance = function.instances[draw.below(function.instances.len())].clone();
-        let what = match draw.below(6) {
+        let what = match draw.below(7) {
             0 | 1 => {
                 self.draw_chains(tenant, draw);
                 "gets other chains and rules".to_owned()
@@ -240,6 +253,15 @@ impl Fabric {
                 let it = functions.iter_mut().find(|it| it.name == function.name).unwrap();
                 it.instances.retain(|it| it.name != instance.name);
                 format!("{}/{} is removed", function.name, instance.name)
+            }
+            5 => {
+                let (mut it, number) = (function.clone(), function.name[1..].parse().unwrap());
+                let another = 10 + draw.below(1000);
+                it.instances.push(self.draw_instance(tenant, number, it.kind, another, draw));
+                self.cable(tenant, &it);
+                let functions = &mut self.policy.tenants[tenant].functions;
+                *functions.iter_mut().find(|it| it.name == function.name).unwrap() = it;
+                format!("{} gets i{another}", function.name)
             }
             _ => {
                 let number = all.len() + draw.below(1000) + 10;
