@@ -342,15 +342,17 @@ impl<'a> Chains<'a> {
                 .collect();
             let Some((.., first)) = ways.first() else { continue };
             ports.push(port);
-            let here = Oxm::InPort(port, None);
+            // Where the port goes to somebody else, or back to the tenant's own hosts, these are no entries for what those send.
+            let back = Oxm::Metadata(metadata::link(self.key), Some(metadata::TENANT | metadata::EDGE));
+            let here = || [Oxm::InPort(port, None), back.clone()];
             if service.function.kind == FunctionKind::Routed {
                 for fields in discovery() {
-                    let fields = fields.into_iter().chain([here.clone()]);
+                    let fields = fields.into_iter().chain(here());
                     builder.about(&instance.origin).flow(CLASSIFY, FIRST + 1, fields, self.leave());
                 }
             }
             if ways.iter().all(|(.., instructions)| instructions == first) {
-                let mut fields = vec![here];
+                let mut fields = here().to_vec();
                 if !ways.iter().any(|(chain, ..)| chain.broadcast) {
                     fields.push(Oxm::EthDst(MacAddr::default(), Some(GROUP_BIT)));
                 }
@@ -359,7 +361,7 @@ impl<'a> Chains<'a> {
             }
             for (rank, (chain, direction, instructions)) in (0..).zip(&ways) {
                 for matching in self.matches(chain, *direction) {
-                    let fields = matching.fields().iter().cloned().chain([here.clone()]);
+                    let fields = matching.fields().iter().cloned().chain(here());
                     builder.about(&chain.origin).flow(CLASSIFY, FIRST - rank, fields, instructions.clone());
                 }
             }

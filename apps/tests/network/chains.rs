@@ -209,3 +209,40 @@ fn while_changes_overtake_each_other_packets_pass_what_one_of_the_policies_says(
     }
     assert!(overtaken > 100 && delivered > 1000, "{overtaken} {delivered}");
 }
+
+/// A bridge that didn't answer is told only when it comes back what has changed: others don't wait for it, so nothing says
+/// then that a port has gone to somebody else.
+#[test]
+fn a_port_that_was_a_functions_gives_nothing_to_its_former_tenant() {
+    let mut sent = 0;
+    for seed in 0..seeds() {
+        let mut draw = Draw::new(seed ^ 0x917e);
+        let mut fabric = Fabric::draw(&mut draw);
+        fabric.draw_services(&mut draw);
+        let before = fabric.desired().bridges;
+        let Some(place) = fabric.give_away(&mut draw) else { continue };
+        let owner = fabric.owner(place).unwrap();
+        let mut desired = fabric.desired().bridges;
+        let mut states = desired.clone();
+        states.insert(place.bridge, before[&place.bridge].clone());
+        desired.retain(|dpid, _| *dpid == place.bridge);
+        let plans = plans(&states, &desired, Style::Gentle);
+        let phases: BTreeSet<u16> = plans.values().flat_map(BTreeMap::keys).copied().collect();
+        for phase in phases {
+            states = advance(&states, &plans, phase, |all| all);
+            for tenant in fabric.tenants() {
+                for (to, frame) in packets(&fabric, &tenant, &mut draw).into_iter().map(|(_, to, frame)| (to, frame)) {
+                    let told = fabric.pass(&states, place, &frame);
+                    let own = |(place, passed): &(Endpoint, Vec<_>)| {
+                        fabric.owner(*place).as_ref() == Some(&owner) && passed.is_empty()
+                    };
+                    let fits =
+                        told.strayed.is_empty() && (fabric.has_functions(&owner) || told.delivered.iter().all(own));
+                    assert!(fits, "seed {seed}, phase {phase}: {frame:?} to {to} from {place} of {owner}: {told:?}");
+                    sent += 1;
+                }
+            }
+        }
+    }
+    assert!(sent > 1000, "{sent}");
+}

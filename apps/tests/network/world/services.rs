@@ -274,6 +274,22 @@ impl Fabric {
         format!("t{tenant} {what}")
     }
 
+    /// A tenant loses its functions, and the port that one of them gave frames back by goes to another tenant: which one is
+    /// the answer.
+    pub(crate) fn give_away(&mut self, draw: &mut Draw) -> Option<Endpoint> {
+        let [from, to] = [0, 1].map(|_| draw.below(self.policy.tenants.len()));
+        let Tenant { functions, chains, .. } = &mut self.policy.tenants[from];
+        chains.clear();
+        let functions = std::mem::take(functions);
+        let instance = &functions.iter().find(|it| it.kind != FunctionKind::Tap)?.instances[0];
+        let place = self.find(&instance.bridge, &instance.egress);
+        self.functions.remove(&place);
+        let port = self.view.bridges.get_mut(&place.bridge)?.ports.get_mut(&place.port)?;
+        port.name = format!("t{to}-{}", place.port.0);
+        self.renumber();
+        Some(place)
+    }
+
     fn find(&self, bridge: &str, port: &str) -> Endpoint {
         let (dpid, view) = self.view.bridges.iter().find(|(_, view)| view.name == bridge).unwrap();
         let (number, _) = view.ports.iter().find(|(_, view)| view.name == port).unwrap();
@@ -412,6 +428,10 @@ impl Fabric {
         let had = before.all_owners();
         let got = |(place, owner): (&Endpoint, &String)| had.get(place) != Some(owner);
         self.all_owners().iter().any(got) || self.allocations.moved_since(&before.allocations)
+    }
+
+    pub(crate) fn has_functions(&self, tenant: &str) -> bool {
+        self.policy.tenants.iter().any(|it| it.name == tenant && !it.functions.is_empty())
     }
 
     /// VLAN ids that mark frames on their way to a tenant's functions.
