@@ -246,3 +246,28 @@ fn a_port_that_was_a_functions_gives_nothing_to_its_former_tenant() {
     }
     assert!(sent > 1000, "{sent}");
 }
+
+#[test]
+fn nothing_gets_around_a_function_that_there_are_no_numbers_for() {
+    let mut ended = 0;
+    for seed in 0..seeds() {
+        let mut draw = Draw::new(seed ^ 0x6e0b);
+        let mut fabric = Fabric::draw(&mut draw);
+        fabric.draw_services(&mut draw);
+        let short = fabric.without_numbers();
+        let states = short.desired().bridges;
+        for tenant in fabric.tenants() {
+            for (from, _, sent) in packets(&fabric, &tenant, &mut draw) {
+                let told = fabric.pass(&states, from, &sent);
+                match fabric.expected(&tenant, &sent) {
+                    Some((passed, tapped)) if passed.is_empty() && tapped.is_empty() => {}
+                    _ => {
+                        assert!(told.delivered.is_empty(), "seed {seed}: {sent:?} of {tenant} from {from}: {told:?}");
+                        ended += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(ended > 1000, "{ended}");
+}

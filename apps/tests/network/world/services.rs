@@ -108,6 +108,14 @@ impl Fabric {
         self.allocations = self.allocations.updated(&self.policy);
     }
 
+    /// The same, but no function or instance got a number.
+    pub(crate) fn without_numbers(&self) -> Self {
+        let mut without = self.clone();
+        without.policy.tenants.iter_mut().for_each(|tenant| tenant.functions.clear());
+        without.allocations = allocation::Allocations::default().updated(&without.policy);
+        Self { policy: self.policy.clone(), ..without }
+    }
+
     fn draw_function(&mut self, tenant: usize, number: usize, draw: &mut Draw) {
         let origin = self.policy.tenants[tenant].origin.clone();
         let kind = match draw.below(6) {
