@@ -134,6 +134,9 @@ impl Planner {
         }
         for (key, flow) in new.flows.iter().filter(|(key, flow)| old.flows.get(key) != Some(flow) || changes(key)) {
             let phase = match self.style {
+                // What stops frames is there before what it is there for, on all bridges: a mark that frames are taken in by
+                // mustn't be forged at a bridge that doesn't know it yet.
+                _ if flow.instructions.is_empty() => REMOVE,
                 // Marks have to be known as such where they arrive before anybody bears them.
                 Style::Strict if key.table == STEER && flow.hops > 0 => ADD + 1,
                 Style::Strict => ADD,
@@ -375,4 +378,30 @@ pub fn read_back(
         sections.entry(Owner::FABRIC).or_default().meters.insert(id, meter);
     }
     sections.into_iter().map(|(owner, section)| (owner, Arc::new(section))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use openflow::oxm::Oxm;
+
+    use super::*;
+    use crate::desired::SectionBuilder;
+    use crate::links::tagged;
+
+    /// A host's frames with a tag that becomes a mark are stopped everywhere before any bridge takes them for marked ones.
+    #[test]
+    fn what_stops_frames_comes_in_the_first_phase() {
+        let mut builder = SectionBuilder::new(Owner(100));
+        let vlan = || Oxm::VlanVid(tagged(2045), None);
+        builder.flow(GUARD, 100, [vlan()], Vec::new());
+        builder.flow(ADMIT, 12, [Oxm::InPort(PortNo(1), None), vlan()], vec![Instruction::GotoTable(STEER)]);
+        let desired = BridgeState::from([(Owner(100), Arc::new(builder.build()))]);
+        for style in [Style::Gentle, Style::Strict] {
+            let plan = plan(&BridgeState::new(), &desired, &BTreeSet::from([Owner(100)]), style);
+            let tables = plan.values().map(|changes| {
+                changes.iter().filter_map(|change| change.edit.flow_key()).map(|key| key.table).collect::<Vec<_>>()
+            });
+            assert_eq!(tables.collect::<Vec<_>>(), [vec![GUARD], vec![ADMIT]], "{style:?}");
+        }
+    }
 }
