@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use openflow::types::{DatapathId, PortNo};
 
-use crate::policy::{Origin, Policy, PortSelector, Tenant};
+use crate::policy::{FunctionKind, Origin, Policy, PortSelector, Tenant};
 use crate::view::{Endpoint, View};
 
 /// A port of a tenant.
@@ -25,6 +25,8 @@ pub struct ServicePort {
     pub function: String,
     /// The name of the function's instance.
     pub instance: String,
+    /// How frames go through the function.
+    pub kind: FunctionKind,
     /// What the policy says of the instance.
     pub origin: Origin,
 }
@@ -43,12 +45,14 @@ pub enum PortUse {
 }
 
 impl PortUse {
-    /// Do both give the port to the same tenant, or both to none?
+    /// Do both give the port to the same tenant, or both to none? Of a function that becomes one of another kind, frames
+    /// come back that didn't before: that makes it another one.
     pub fn same_owner(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tenant(one), Self::Tenant(two)) => one.tenant == two.tenant,
             (Self::Function(one), Self::Function(two)) => {
-                (&one.tenant, &one.function, &one.instance) == (&two.tenant, &two.function, &two.instance)
+                (&one.tenant, &one.function, &one.instance, one.kind)
+                    == (&two.tenant, &two.function, &two.instance, two.kind)
             }
             (Self::Candidate, Self::Candidate) | (Self::Unused, Self::Unused) => true,
             _ => false,
@@ -140,6 +144,7 @@ fn service(tenant: &Tenant, bridge: &str, dpid: &str, port: &str) -> Option<Serv
         tenant: tenant.name.clone(),
         function: function.name.clone(),
         instance: instance.name.clone(),
+        kind: function.kind,
         origin: instance.origin.clone(),
     })
 }
@@ -166,4 +171,20 @@ pub fn bridge_names(policy: &Policy, told: &BTreeMap<DatapathId, String>) -> BTr
             (*dpid, name.map_or_else(|| dpid.to_string(), str::to_owned))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_of_another_kind_is_another_owner() {
+        let of = |kind| {
+            let (tenant, function, instance) = ("green".into(), "ids".into(), "ids-1".into());
+            let origin = Origin { file: "a.toml".into(), line: 1 };
+            PortUse::Function(Box::new(ServicePort { tenant, function, instance, kind, origin }))
+        };
+        assert!(of(FunctionKind::Tap).same_owner(&of(FunctionKind::Tap)));
+        assert!(!of(FunctionKind::Tap).same_owner(&of(FunctionKind::Hairpin)));
+    }
 }

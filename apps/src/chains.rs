@@ -16,7 +16,7 @@ use crate::allocation::{self, Allocations, Numbers};
 use crate::attachment::{Attachments, PortUse};
 use crate::balance::{SLOTS, share};
 use crate::classifiers::expand;
-use crate::desired::{Draft, FlowKey, SectionBuilder, go};
+use crate::desired::{Draft, FlowKey, SectionBuilder, drop, go};
 use crate::marks::{Direction, Mode, Waypoint, chain_limit, metadata, step_of, vlan_id};
 use crate::pipeline::{BALANCE, CLASSIFY, FORWARD, STEER};
 use crate::policy::{Chain, Function, FunctionKind, Instance, OnFailure, Tenant};
@@ -117,11 +117,20 @@ impl<'a> Chains<'a> {
         attachments: &Attachments,
         view: &View,
     ) -> Self {
+        let mut places: BTreeMap<(&str, &str), Vec<Endpoint>> = BTreeMap::new();
+        for (place, used) in &attachments.ports {
+            if let PortUse::Function(port) = used
+                && port.tenant == tenant.name
+            {
+                places.entry((&port.function, &port.instance)).or_default().push(*place);
+            }
+        }
         let services = tenant.functions.iter().filter_map(|function| {
             let numbers = allocations.of(&allocation::function(tenant, function))?;
             let instances = function.instances.iter().filter_map(|instance| {
                 let numbers = allocations.of(&allocation::instance(tenant, function, instance))?;
-                let ports = ports(tenant, function, instance, attachments, view);
+                let places = places.get(&(function.name.as_str(), instance.name.as_str()));
+                let ports = ports(instance, places.map_or(&[], Vec::as_slice), view);
                 let health = health(function, &ports, view);
                 Some(Placed { instance, health, numbers, ports })
             });
@@ -231,7 +240,8 @@ impl<'a> Chains<'a> {
         let passed = after.and_then(|after| names.iter().position(|name| *name == after)).map_or(0, |index| index + 1);
         let mut taps = Vec::new();
         for name in names.into_iter().skip(passed) {
-            let Some(service) = self.services.get(name) else { continue };
+            // One that there was no number for can't be reached, nor told to be bypassed.
+            let Some(service) = self.services.get(name) else { return Next { taps, then: Some(name) } };
             let none = self.candidates(service, at, reach).is_empty();
             match service.function.kind {
                 FunctionKind::Tap if none => {}
@@ -274,12 +284,15 @@ impl<'a> Chains<'a> {
             copy.push(Action::Resubmit { in_port: IN_PORT, table });
             actions.push(Action::Clone(Nested(copy)));
         }
-        let mut instructions = self.leave();
-        if let Some(service) = next.then.and_then(|name| self.services.get(name)) {
-            let (more, metadata, table) = self.enter(service, direction);
-            actions.extend(more);
-            instructions = vec![Instruction::WriteMetadata { metadata, mask: u64::MAX }, Instruction::GotoTable(table)];
-        }
+        let mut instructions = match next.then.map(|name| self.services.get(name)) {
+            None => self.leave(),
+            Some(None) => drop(),
+            Some(Some(service)) => {
+                let (more, metadata, table) = self.enter(service, direction);
+                actions.extend(more);
+                vec![Instruction::WriteMetadata { metadata, mask: u64::MAX }, Instruction::GotoTable(table)]
+            }
+        };
         if !actions.is_empty() {
             instructions.insert(0, Instruction::ApplyActions(actions));
         }
@@ -342,15 +355,17 @@ impl<'a> Chains<'a> {
                 .collect();
             let Some((.., first)) = ways.first() else { continue };
             ports.push(port);
-            let here = Oxm::InPort(port, None);
+            // Where the port goes to somebody else, or back to the tenant's own hosts, these are no entries for what those send.
+            let back = Oxm::Metadata(metadata::link(self.key), Some(metadata::TENANT | metadata::EDGE));
+            let here = || [Oxm::InPort(port, None), back.clone()];
             if service.function.kind == FunctionKind::Routed {
                 for fields in discovery() {
-                    let fields = fields.into_iter().chain([here.clone()]);
+                    let fields = fields.into_iter().chain(here());
                     builder.about(&instance.origin).flow(CLASSIFY, FIRST + 1, fields, self.leave());
                 }
             }
             if ways.iter().all(|(.., instructions)| instructions == first) {
-                let mut fields = vec![here];
+                let mut fields = here().to_vec();
                 if !ways.iter().any(|(chain, ..)| chain.broadcast) {
                     fields.push(Oxm::EthDst(MacAddr::default(), Some(GROUP_BIT)));
                 }
@@ -359,7 +374,7 @@ impl<'a> Chains<'a> {
             }
             for (rank, (chain, direction, instructions)) in (0..).zip(&ways) {
                 for matching in self.matches(chain, *direction) {
-                    let fields = matching.fields().iter().cloned().chain([here.clone()]);
+                    let fields = matching.fields().iter().cloned().chain(here());
                     builder.about(&chain.origin).flow(CLASSIFY, FIRST - rank, fields, instructions.clone());
                 }
             }
@@ -420,19 +435,10 @@ pub(crate) fn unchained(tenant: &Tenant) -> Draft {
     }
 }
 
-fn ports(
-    tenant: &Tenant,
-    function: &Function,
-    instance: &Instance,
-    attachments: &Attachments,
-    view: &View,
-) -> BTreeMap<Direction, Endpoint> {
+/// Which of an instance's ports are there, by the direction in which frames go in by them.
+fn ports(instance: &Instance, places: &[Endpoint], view: &View) -> BTreeMap<Direction, Endpoint> {
     let mut ports = BTreeMap::new();
-    for (place, used) in &attachments.ports {
-        let PortUse::Function(port) = used else { continue };
-        if (&port.tenant, &port.function, &port.instance) != (&tenant.name, &function.name, &instance.name) {
-            continue;
-        }
+    for place in places {
         let Some(port) = view.bridges.get(&place.bridge).and_then(|bridge| bridge.ports.get(&place.port)) else {
             continue;
         };

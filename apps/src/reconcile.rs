@@ -25,7 +25,7 @@ use openflow::types::{GroupId, MeterId, PortNo};
 
 use crate::desired::{BridgeState, Flow, FlowKey, Group, Meter, Section};
 use crate::marks::{Owner, metadata};
-use crate::pipeline::{self, ADMIT, BALANCE, CLASSIFY, FLOOD, FORWARD, RULES, STEER};
+use crate::pipeline::{self, ADMIT, BALANCE, CLASSIFY, FLOOD, FORWARD, GUARD, RULES, STEER};
 
 /// One change to what a bridge holds for an owner.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,6 +134,9 @@ impl Planner {
         }
         for (key, flow) in new.flows.iter().filter(|(key, flow)| old.flows.get(key) != Some(flow) || changes(key)) {
             let phase = match self.style {
+                // What stops frames is there before what it is there for, on all bridges: a mark that frames are taken in by
+                // mustn't be forged at a bridge that doesn't know it yet.
+                _ if flow.instructions.is_empty() => REMOVE,
                 // Marks have to be known as such where they arrive before anybody bears them.
                 Style::Strict if key.table == STEER && flow.hops > 0 => ADD + 1,
                 Style::Strict => ADD,
@@ -242,12 +245,17 @@ fn returns(key: &FlowKey) -> Option<PortNo> {
 
 /// Functions' ports at which frames go on, before and after, but not all in the same way. There all entries go first, and
 /// come when no frame is sent the old way any more: one that went in by the old policy must not go on by the new one.
+/// A round that was overtaken may have taken the entries away: that frames of the port still get as far as to them tells.
 fn changed_returns(old: &Section, new: &Section) -> BTreeSet<PortNo> {
     let by_port = |section: &Section| {
         let mut ports: BTreeMap<PortNo, Vec<(FlowKey, Flow)>> = BTreeMap::new();
         for (key, flow) in &section.flows {
             if let Some(port) = returns(key) {
                 ports.entry(port).or_default().push((key.clone(), flow.clone()));
+            } else if let (GUARD, Some(port), [Instruction::GotoTable(CLASSIFY)]) =
+                (key.table, key.matching.in_port(), flow.instructions.as_slice())
+            {
+                ports.entry(port).or_default();
             }
         }
         ports
@@ -370,4 +378,30 @@ pub fn read_back(
         sections.entry(Owner::FABRIC).or_default().meters.insert(id, meter);
     }
     sections.into_iter().map(|(owner, section)| (owner, Arc::new(section))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use openflow::oxm::Oxm;
+
+    use super::*;
+    use crate::desired::SectionBuilder;
+    use crate::links::tagged;
+
+    /// A host's frames with a tag that becomes a mark are stopped everywhere before any bridge takes them for marked ones.
+    #[test]
+    fn what_stops_frames_comes_in_the_first_phase() {
+        let mut builder = SectionBuilder::new(Owner(100));
+        let vlan = || Oxm::VlanVid(tagged(2045), None);
+        builder.flow(GUARD, 100, [vlan()], Vec::new());
+        builder.flow(ADMIT, 12, [Oxm::InPort(PortNo(1), None), vlan()], vec![Instruction::GotoTable(STEER)]);
+        let desired = BridgeState::from([(Owner(100), Arc::new(builder.build()))]);
+        for style in [Style::Gentle, Style::Strict] {
+            let plan = plan(&BridgeState::new(), &desired, &BTreeSet::from([Owner(100)]), style);
+            let tables = plan.values().map(|changes| {
+                changes.iter().filter_map(|change| change.edit.flow_key()).map(|key| key.table).collect::<Vec<_>>()
+            });
+            assert_eq!(tables.collect::<Vec<_>>(), [vec![GUARD], vec![ADMIT]], "{style:?}");
+        }
+    }
 }

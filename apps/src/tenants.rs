@@ -113,22 +113,21 @@ impl Compiler<'_> {
 
     /// Finds the ways between all bridges of the tenant, and only those.
     fn routes(&mut self, paths: &Paths<'_>, terminals: &BTreeSet<DatapathId>) {
+        let mut starts = terminals.clone();
+        // A bridge that doesn't answer sends as it did: from its neighbours on there has to be a way.
+        for held in self.view.held.iter().filter(|held| held.up && links::usable(held.link.carrier, self.numbers)) {
+            for (here, there) in [(held.link.a, held.link.b), (held.link.b, held.link.a)] {
+                let responsive = self.view.bridges.get(&here.bridge).is_some_and(|it| it.responsive);
+                if terminals.contains(&here.bridge) && !responsive {
+                    self.held.insert(held.link);
+                    starts.insert(there.bridge);
+                }
+            }
+        }
         for &target in terminals {
             let towards = paths.towards(target);
             let mut used = BTreeMap::new();
-            let mut starts: Vec<DatapathId> = terminals.iter().filter(|start| **start != target).copied().collect();
-            // A bridge that doesn't answer sends as it did: from its neighbours on there has to be a way.
-            for held in self.view.held.iter().filter(|held| held.up && links::usable(held.link.carrier, self.numbers)) {
-                for start in
-                    terminals.iter().filter(|start| !self.view.bridges.get(start).is_some_and(|it| it.responsive))
-                {
-                    if let Some((_, there)) = held.link.at(*start) {
-                        self.held.insert(held.link);
-                        starts.push(there.bridge);
-                    }
-                }
-            }
-            for start in starts {
+            for start in starts.iter().filter(|start| **start != target).copied() {
                 let mut at = start;
                 while let Some(next) = towards.get(&at) {
                     if used.insert(at, *next).is_some() {
@@ -145,9 +144,9 @@ impl Compiler<'_> {
     fn admit_ports(&mut self, fixed: &Hosts) {
         let key = self.numbers.key;
         let (tenant, chains, zone) = (self.tenant, self.chains, self.numbers.vlan);
+        let hops = self.hops.clone();
+        let reach = move |from, to| hops.get(&to).is_some_and(|hops| hops.contains_key(&from));
         for (dpid, ports) in self.ports.clone() {
-            let hops = self.hops.clone();
-            let reach = move |from, to| hops.get(&to).is_some_and(|hops| hops.contains_key(&from));
             let Some(builder) = self.at(dpid) else { continue };
             limits::compile(builder, tenant, key, &ports);
             let mut drafts = rules::compile(tenant, zone);

@@ -8,12 +8,26 @@ mod world;
 use std::collections::BTreeMap;
 
 use apps::desired::BridgeState;
-use apps::reconcile::Plan;
+use apps::reconcile::{self, Plan, Style};
 use openflow::types::DatapathId;
 
 /// How many seeds; `ESPALIER_SEEDS` asks for more.
 fn seeds() -> u64 {
     std::env::var("ESPALIER_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(250)
+}
+
+/// The changes from what bridges hold to what is wanted.
+fn plans(
+    states: &BTreeMap<DatapathId, BridgeState>,
+    desired: &BTreeMap<DatapathId, BridgeState>,
+    style: Style,
+) -> BTreeMap<DatapathId, Plan> {
+    let plan = |(dpid, wanted): (&DatapathId, &BridgeState)| {
+        let installed = states.get(dpid).cloned().unwrap_or_default();
+        let owners = installed.keys().chain(wanted.keys()).copied().collect();
+        (*dpid, reconcile::plan(&installed, wanted, &owners, style))
+    };
+    desired.iter().map(plan).collect()
 }
 
 /// Applies a part of each bridge's changes of a phase, as if messages arrived at different speeds.

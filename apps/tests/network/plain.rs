@@ -14,7 +14,7 @@ use openflow::message::Message;
 use openflow::types::{DatapathId, MacAddr, Xid};
 
 use crate::world::{Draw, Fabric, UNKNOWN, frame};
-use crate::{advance, seeds};
+use crate::{advance, plans, seeds};
 
 #[test]
 fn everybody_gets_what_they_should_exactly_once_and_nobody_else() {
@@ -117,14 +117,7 @@ fn no_state_on_the_way_leaks_or_loops() {
             let what = |stage: &str| format!("seed {seed}, step {step} ({change}), {stage}");
             let desired = fabric.desired().bridges;
             let style = if before == after && !change.contains("policy") { Style::Gentle } else { Style::Strict };
-            let plans: BTreeMap<DatapathId, Plan> = desired
-                .iter()
-                .map(|(dpid, wanted)| {
-                    let installed = states.get(dpid).cloned().unwrap_or_default();
-                    let owners = installed.keys().chain(wanted.keys()).copied().collect();
-                    (*dpid, reconcile::plan(&installed, wanted, &owners, style))
-                })
-                .collect();
+            let plans = plans(&states, &desired, style);
             // What arrives before and after has to arrive all the time, as long as ways only move.
             let mut kept = if style == Style::Gentle { ways(&fabric, &states) } else { Ways::new() };
             kept.retain(|way| arrives(&fabric, &desired, way));

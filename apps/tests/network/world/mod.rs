@@ -46,6 +46,7 @@ pub(crate) fn frame(destination: MacAddr, tags: usize) -> Frame {
     Frame { destination, source, ethertype: 0x88b5, tags, ..Frame::default() }
 }
 
+#[derive(Clone)]
 pub(crate) struct Fabric {
     policy: Policy,
     allocations: Allocations,

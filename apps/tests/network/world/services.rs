@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
+use apps::allocation;
 use apps::desired::BridgeState;
 use apps::interpreter::{Frame, Network, Output, Transport, protocol, walk};
 use apps::marks::Direction;
@@ -108,6 +109,14 @@ impl Fabric {
         self.allocations = self.allocations.updated(&self.policy);
     }
 
+    /// The same, but no function or instance got a number.
+    pub(crate) fn without_numbers(&self) -> Self {
+        let mut without = self.clone();
+        without.policy.tenants.iter_mut().for_each(|tenant| tenant.functions.clear());
+        without.allocations = allocation::Allocations::default().updated(&without.policy);
+        Self { policy: self.policy.clone(), ..without }
+    }
+
     fn draw_function(&mut self, tenant: usize, number: usize, draw: &mut Draw) {
         let origin = self.policy.tenants[tenant].origin.clone();
         let kind = match draw.below(6) {
@@ -117,43 +126,56 @@ impl Fabric {
             _ => FunctionKind::Wire,
         };
         let count = 1 + draw.below(3);
-        let instances = (0..count).map(|instance| {
-            let dpid = 1 + draw.below(self.view.bridges.len()) as u64;
-            let bridge = self.view.bridges.get_mut(&DatapathId(dpid)).unwrap();
-            let mut add = |side: &str| {
-                let (number_of_port, name) = (next(&bridge.ports), format!("f{tenant}{number}{instance}{side}"));
-                bridge.ports.insert(number_of_port, port(&name));
-                name
-            };
-            let ingress = add("i");
-            let egress = if kind == FunctionKind::Wire { add("o") } else { ingress.clone() };
-            Instance {
-                name: format!("i{instance}"),
-                bridge: format!("b{dpid}"),
-                ingress,
-                egress,
-                mac: (kind == FunctionKind::Routed).then_some(MacAddr([
-                    2,
-                    1,
-                    tenant as u8,
-                    (number >> 8) as u8,
-                    number as u8,
-                    instance as u8,
-                ])),
-                weight: 1 + draw.below(3) as u16,
-                origin: origin.clone(),
-            }
-        });
-        let instances = instances.collect();
+        let instances = (0..count).map(|instance| self.draw_instance(tenant, number, kind, instance, draw)).collect();
         let on_failure = if draw.chance(50) { OnFailure::Bypass } else { OnFailure::Drop };
         let function = Function { name: format!("f{number}"), kind, on_failure, instances, origin };
+        self.cable(tenant, &function);
+        self.policy.tenants[tenant].functions.push(function);
+    }
+
+    fn draw_instance(
+        &mut self,
+        tenant: usize,
+        number: usize,
+        kind: FunctionKind,
+        instance: usize,
+        draw: &mut Draw,
+    ) -> Instance {
+        let origin = self.policy.tenants[tenant].origin.clone();
+        let dpid = 1 + draw.below(self.view.bridges.len()) as u64;
+        let bridge = self.view.bridges.get_mut(&DatapathId(dpid)).unwrap();
+        let mut add = |side: &str| {
+            let (number_of_port, name) = (next(&bridge.ports), format!("f{tenant}{number}{instance}{side}"));
+            bridge.ports.insert(number_of_port, port(&name));
+            name
+        };
+        let ingress = add("i");
+        let egress = if kind == FunctionKind::Wire { add("o") } else { ingress.clone() };
+        Instance {
+            name: format!("i{instance}"),
+            bridge: format!("b{dpid}"),
+            ingress,
+            egress,
+            mac: (kind == FunctionKind::Routed).then_some(MacAddr([
+                2,
+                1,
+                tenant as u8,
+                (number >> 8) as u8,
+                number as u8,
+                instance as u8,
+            ])),
+            weight: 1 + draw.below(3) as u16,
+            origin,
+        }
+    }
+
+    fn cable(&mut self, tenant: usize, function: &Function) {
         for instance in &function.instances {
             for port in [&instance.ingress, &instance.egress] {
                 let owner = self.policy.tenants[tenant].name.clone();
                 self.functions.insert(self.find(&instance.bridge, port), (owner, function.clone(), instance.clone()));
             }
         }
-        self.policy.tenants[tenant].functions.push(function);
     }
 
     /// Draws a tenant's chains and rules anew.
@@ -216,7 +238,7 @@ impl Fabric {
         let all = self.policy.tenants[tenant].functions.clone();
         let function = &all[draw.below(all.len())];
         let instance = function.instances[draw.below(function.instances.len())].clone();
-        let what = match draw.below(6) {
+        let what = match draw.below(7) {
             0 | 1 => {
                 self.draw_chains(tenant, draw);
                 "gets other chains and rules".to_owned()
@@ -241,6 +263,15 @@ impl Fabric {
                 it.instances.retain(|it| it.name != instance.name);
                 format!("{}/{} is removed", function.name, instance.name)
             }
+            5 => {
+                let (mut it, number) = (function.clone(), function.name[1..].parse().unwrap());
+                let another = 10 + draw.below(1000);
+                it.instances.push(self.draw_instance(tenant, number, it.kind, another, draw));
+                self.cable(tenant, &it);
+                let functions = &mut self.policy.tenants[tenant].functions;
+                *functions.iter_mut().find(|it| it.name == function.name).unwrap() = it;
+                format!("{} gets i{another}", function.name)
+            }
             _ => {
                 let number = all.len() + draw.below(1000) + 10;
                 self.draw_function(tenant, number, draw);
@@ -250,6 +281,22 @@ impl Fabric {
         };
         self.renumber();
         format!("t{tenant} {what}")
+    }
+
+    /// A tenant loses its functions, and the port that one of them gave frames back by goes to another tenant: which one is
+    /// the answer.
+    pub(crate) fn give_away(&mut self, draw: &mut Draw) -> Option<Endpoint> {
+        let [from, to] = [0, 1].map(|_| draw.below(self.policy.tenants.len()));
+        let Tenant { functions, chains, .. } = &mut self.policy.tenants[from];
+        chains.clear();
+        let functions = std::mem::take(functions);
+        let instance = &functions.iter().find(|it| it.kind != FunctionKind::Tap)?.instances[0];
+        let place = self.find(&instance.bridge, &instance.egress);
+        self.functions.remove(&place);
+        let port = self.view.bridges.get_mut(&place.bridge)?.ports.get_mut(&place.port)?;
+        port.name = format!("t{to}-{}", place.port.0);
+        self.renumber();
+        Some(place)
     }
 
     fn find(&self, bridge: &str, port: &str) -> Endpoint {
@@ -264,6 +311,14 @@ impl Fabric {
             self.view.bridges[&place.bridge].ports[&place.port].up && !self.view.failed.contains(&place)
         };
         up(&instance.ingress) && up(&instance.egress)
+    }
+
+    /// The same with all functions at work.
+    pub(crate) fn working(&self) -> Self {
+        let mut all = self.clone();
+        all.view.failed.clear();
+        all.view.bridges.values_mut().flat_map(|it| it.ports.values_mut()).for_each(|port| port.up = true);
+        all
     }
 
     /// Can all bridges of a tenant reach each other?
@@ -382,11 +437,23 @@ impl Fabric {
         owners
     }
 
-    pub(crate) fn has_moved(&self, before: &apps::allocation::Allocations) -> bool {
-        self.allocations.moved_since(before)
+    /// Has a port or a number gone from one to another since?
+    pub(crate) fn hands_over(&self, before: &Self) -> bool {
+        let had = before.all_owners();
+        let got = |(place, owner): (&Endpoint, &String)| had.get(place) != Some(owner);
+        self.all_owners().iter().any(got) || self.allocations.moved_since(&before.allocations)
     }
 
-    pub(crate) fn allocations(&self) -> apps::allocation::Allocations {
-        self.allocations.clone()
+    pub(crate) fn has_functions(&self, tenant: &str) -> bool {
+        self.policy.tenants.iter().any(|it| it.name == tenant && !it.functions.is_empty())
+    }
+
+    /// VLAN ids that mark frames on their way to a tenant's functions.
+    pub(crate) fn marks(&self, tenant: &str) -> Vec<u16> {
+        let tenant = self.policy.tenants.iter().find(|it| it.name == tenant).unwrap();
+        let instances = tenant.functions.iter().flat_map(|it| it.instances.iter().map(move |one| (it, one)));
+        let names = instances.map(|(function, one)| allocation::instance(tenant, function, one));
+        let vlans = names.filter_map(|name| self.allocations.of(&name)?.vlan);
+        vlans.flat_map(|vlan| [vlan, vlan | 0x800]).collect()
     }
 }
