@@ -35,6 +35,17 @@ impl Network {
         Ok(network)
     }
 
+    /// Brings a policy into force.
+    pub(crate) fn apply(&self, policy: &str) -> Result<()> {
+        let generation = || -> Result<u64> {
+            self.controller.get("/v1/status")?["policy"]["generation"].as_u64().context("a generation")
+        };
+        let before = generation()?;
+        self.controller.write_policy(policy)?;
+        lab::wait_until("the policy", MS(5000), || Ok(generation()? > before))?;
+        self.settle()
+    }
+
     /// Waits until all bridges and links are there and all bridges hold what they should.
     pub(crate) fn settle(&self) -> Result<()> {
         let (bridges, links) = (self.lab.bridges().len() as u64, self.lab.links().len() as u64);
