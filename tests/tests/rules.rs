@@ -170,7 +170,7 @@ fn verdicts(spec: &Spec) -> Result<()> {
     // Prefixes and ranges of ports.
     network.apply(&policy(
         &[
-            rule("v4", 0, r#"source = "10.0.0.2/31", destination = "10.0.0.1""#, "drop"),
+            rule("v4", 0, r#"source = "10.0.0.2/31", destination = ["10.0.0.1", "10.0.0.2"]"#, "drop"),
             rule("v6", 0, r#"protocol = "udp", destination = "fd00::2/127""#, "drop"),
             rule(
                 "ranges",
@@ -184,6 +184,7 @@ fn verdicts(spec: &Spec) -> Result<()> {
     let mut rows = vec![
         (2, 1, 4, TCP, (1, 1), false),
         (3, 1, 4, UDP, (1, 1), false),
+        (3, 2, 4, TCP, (1, 1), false),
         (2, 3, 4, TCP, (1, 1), true),
         (1, 2, 4, TCP, (1, 1), true),
         (2, 1, 6, TCP, (1, 1), true),
@@ -294,11 +295,19 @@ fn what_no_rule_allows_is_dropped_if_the_policy_says_so() -> Result<()> {
     for frame in [Frame::new(one.mac, three.mac), Frame::broadcast(one.mac), Frame::unknown_unicast(one.mac)] {
         network.watch(|| one.send(&frame))?.expect(&frame, &[], "neither ARP nor IP")?;
     }
-    // Neighbours are asked for anew.
+    // No rule speaks of ARP, nor now of neighbour discovery; neighbours are asked for anew.
+    let ssh = rule("ssh", 0, r#"protocol = "tcp", destination_port = 22"#, "allow")
+        + &rule("answers", 0, r#"protocol = "tcp", source_port = 22"#, "allow");
+    network.apply(&policy(&format!("default = \"drop\"\n{ssh}")))?;
     for container in network.lab.tenant("green") {
         container.netns.command("ip", &["neigh", "flush", "dev", "eth0"])?;
     }
-    network.meet("green")
+    expect_connections(&network, "green", 22, true)?;
+    expect_connections(&network, "green", 80, false)?;
+    for address in [IpAddr::from(three.ipv4), IpAddr::from(three.ipv6)] {
+        ensure!(!network.lab.ping_within(&one, address, MS(500))?, "no rule allows a ping of {address} any more");
+    }
+    Ok(())
 }
 
 /// Traffic that a rule has nothing to do with notices neither its coming nor its going.

@@ -37,12 +37,7 @@ impl Network {
 
     /// Brings a policy into force.
     pub(crate) fn apply(&self, policy: &str) -> Result<()> {
-        let generation = || -> Result<u64> {
-            self.controller.get("/v1/status")?["policy"]["generation"].as_u64().context("a generation")
-        };
-        let before = generation()?;
-        self.controller.write_policy(policy)?;
-        lab::wait_until("the policy", MS(5000), || Ok(generation()? > before))?;
+        self.controller.apply_policy(policy)?;
         self.settle()
     }
 
@@ -65,6 +60,10 @@ impl Network {
     pub(crate) fn meet(&self, tenant: &str) -> Result<()> {
         let matrix = self.lab.ping_matrix(tenant, MS(5000))?;
         ensure!(matrix.is_full(), "{tenant}: {matrix}");
+        // Frames come sooner than the controller has dealt with copies of them.
+        let hosts = self.lab.tenant(tenant).len() as u64;
+        let known = || Ok(self.controller.get(&format!("/v1/tenants/{tenant}"))?["hosts"].as_u64() >= Some(hosts));
+        lab::wait_until("all hosts to be known", MS(5000), known)?;
         self.controller.wait_converged(self.lab.bridges().len() as u64, MS(5000)).map(drop)
     }
 
