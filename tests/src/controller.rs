@@ -199,6 +199,16 @@ impl Controller {
         self.dir.join("log")
     }
 
+    /// Replaces the policy file and waits until the new policy is adopted, which isn't yet in force on all bridges.
+    pub fn apply_policy(&self, text: &str) -> Result<()> {
+        let generation = || -> Result<u64> {
+            self.get("/v1/status")?["policy"]["generation"].as_u64().context("the status has no policy's generation")
+        };
+        let before = generation()?;
+        self.write_policy(text)?;
+        wait_until("the new policy", PATIENCE, || Ok(generation()? > before)).map(drop)
+    }
+
     /// All it has printed, over all its starts.
     pub fn log(&self) -> String {
         read_lossy(&self.log_file())

@@ -5,6 +5,7 @@ mod delivery;
 mod fabric;
 mod picture;
 mod screen;
+mod services;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -39,6 +40,9 @@ pub(crate) struct Demo {
     /// The policy, with the tenants green and orange
     #[arg(long, default_value = "examples/green-orange.toml", value_name = "FILE")]
     policy: PathBuf,
+    /// The policy with a chain and a rate limit, which comes into force later
+    #[arg(long, default_value = "examples/chain.toml", value_name = "FILE")]
+    services: PathBuf,
     /// What `bench-repair` recorded
     #[arg(long, default_value = "tests/data/repair.toml", value_name = "FILE")]
     table: PathBuf,
@@ -62,13 +66,15 @@ impl Stage<'_> {
 }
 
 type Step = fn(&mut Stage<'_>) -> Result<()>;
-const STEPS: [(&str, Step); 6] = [
+const STEPS: [(&str, Step); 8] = [
     ("The bridges connect", fabric::bridges),
     ("Each tenant's tree", fabric::trees),
     ("Everybody pings everybody, within the tenant", delivery::matrix),
     ("A broadcast arrives exactly once, although the mesh is full of loops", delivery::broadcasts),
     ("Nothing crosses from tenant to tenant", delivery::isolation),
     ("A link is cut, without any port noticing", cut::cut),
+    ("Chosen traffic goes through a firewall, both ways, and nothing else does", services::chain),
+    ("A rate limit holds, and costs nobody else", services::limit),
 ];
 
 /// Shows it. Exit code 0: all was as it should be; 1: something was wrong; 130: interrupted before the end.
@@ -160,7 +166,7 @@ fn hints(stage: &Stage<'_>, relay: &Relay) {
     screen.heading("Try, in another terminal:");
     let espalier = beside_us("espalier");
     let server = if address.port() == REST_PORT { String::new() } else { format!(" --server http://{address}") };
-    for what in ["status", "bridges", "links", "hosts", "tree"] {
+    for what in ["status", "bridges", "links", "hosts", "tree", "chains", "limits"] {
         screen.say(format!("{espalier} get {what}{server}"));
     }
     screen.say(format!("curl -s http://{address}/v1/tenants/green"));

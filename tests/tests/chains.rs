@@ -92,16 +92,9 @@ impl Chained {
         &self.network.lab
     }
 
-    /// Brings a policy into force and waits until all functions are as healthy as they can be.
+    /// Brings a policy into force.
     fn apply(&self, more: &str) -> Result<()> {
-        let controller = &self.network.controller;
-        let generation = || -> Result<u64> {
-            controller.get("/v1/status")?["policy"]["generation"].as_u64().context("a generation")
-        };
-        let before = generation()?;
-        controller.write_policy(&policy(more))?;
-        lab::wait_until("the policy", MS(5000), || Ok(generation()? > before))?;
-        self.network.settle()
+        self.network.apply(&policy(more))
     }
 
     /// Waits until an instance is in this state, with probes passing or not.

@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use network::{MS, Network, spec};
 
-/// Green with a limit, and orange without.
-fn policy(limit: &str) -> String {
+/// Green with a limit, or more, and orange without.
+fn policy(green: &str) -> String {
     format!(
         r#"version = 1
 
@@ -20,17 +20,17 @@ fn policy(limit: &str) -> String {
 links = ["*"]
 
 [[tenant]]
-name = "green"
-key = 100
-{limit}
-ports = [
-  {{ bridge = "*", port = "green-*" }},
-]
-
-[[tenant]]
 name = "orange"
 key = 200
 ports = [{{ bridge = "*", port = "orange-*" }}]
+
+[[tenant]]
+name = "green"
+key = 100
+ports = [
+  {{ bridge = "*", port = "green-*" }},
+]
+{green}
 "#
     )
 }
@@ -45,8 +45,7 @@ fn limit(network: &Network, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
 fn got(network: &Network, tenant: &str, sent: u32) -> Result<f64> {
     let name = format!("{tenant}-1");
     let (from, to) = (network.lab.container(1, &name)?, network.lab.container(2, &name)?);
-    // 1,200 octets of payload come with 42 of headers.
-    Ok(network.lab.udp(&from, &to, sent, 4)?.mbit * 1242.0 / 1200.0)
+    Ok(network.lab.udp(&from, &to, sent, 4)?.of_frames())
 }
 
 fn near(got: f64, rate: f64) -> bool {
@@ -132,13 +131,94 @@ fn limits_of_port_and_tenant_stack() -> Result<()> {
     Ok(())
 }
 
+/// What enters a chain is limited at each bridge by itself; what doesn't enter it isn't, of the same tenant neither.
+fn of_a_chain(layout: Layout) -> Result<()> {
+    let spec = spec(layout);
+    let network = Network::with_policy(&spec, &policy(""))?;
+    let bridge = spec.bridge_of("green")?;
+    let function = network.lab.add_function(3, bridge, "f1-in", "f1-out")?;
+    network.meet("green")?;
+    network.meet("orange")?;
+    let bridges = spec.bridges(3);
+    let at = &bridges.iter().find(|it| it.name == bridge).context("green has a bridge")?.description;
+    let (one, two, three) = (
+        network.lab.container(1, "green-1")?,
+        network.lab.container(2, "green-1")?,
+        network.lab.container(3, "green-1")?,
+    );
+    for rate in [3, 6] {
+        network.apply(&policy(&format!(
+            r#"
+[[tenant.function]]
+name = "wire"
+kind = "wire"
+instances = [{{ name = "w-1", bridge = "{at}", ingress = "f1-in", egress = "f1-out" }}]
+
+[[tenant.chain]]
+name = "bulk"
+through = ["wire"]
+match = {{ protocol = "udp", destination = "{}" }}
+rate_limit = {{ rate = "{rate} Mbit/s", burst = "50 kbit" }}
+"#,
+            two.ipv4
+        )))?;
+        lab::wait_until("the chain's function", MS(8000), || {
+            let chain = network.controller.get("/v1/chains/green/bulk")?;
+            let instance = &chain["hops"][0]["instances"][0];
+            Ok(instance["health"] == "working" && instance["probes_pass"] == true)
+        })?;
+        network.settle()?;
+        let capture = function.capture_ingress()?;
+        let chained = network.lab.udp(&one, &two, rate * 2, 4)?.of_frames();
+        ensure!(near(chained, rate.into()), "{rate} Mbit/s of the chain let {chained:.2} through");
+        // What came is what passed the function.
+        let passed = capture.stop()?.count(|frame| frame.get(12..14) == Some(&[8, 0]) && frame.get(23) == Some(&17));
+        let mbit = passed as f64 * 1242.0 * 8.0 / 4e6;
+        ensure!(near(mbit, chained), "{mbit:.2} Mbit/s passed the function, {chained:.2} came");
+        // Neither what goes elsewhere, nor what comes back, nor what has another protocol.
+        for (from, to) in [(&one, &three), (&two, &one)] {
+            let free = network.lab.udp(from, to, rate * 3, 2)?;
+            ensure!(
+                free.lost_percent < 1.0 && near(free.mbit, (rate * 3).into()),
+                "h{} to h{} isn't chained, and is limited: {free:?}",
+                from.host,
+                to.host
+            );
+        }
+        let tcp = network.lab.tcp(&one, &two, 2)?;
+        ensure!(tcp.mbit > f64::from(rate * 2), "TCP isn't chained, and is limited: {tcp:?}");
+        let other = (network.lab.container(1, "orange-1")?, network.lab.container(2, "orange-1")?);
+        let orange = network.lab.udp(&other.0, &other.1, rate * 3, 2)?;
+        ensure!(orange.lost_percent < 1.0, "the other tenant is limited: {orange:?}");
+        // The limit shows, at each bridge, with what it dropped where the frames entered.
+        let shown = |row: &Value| {
+            let many = |count: &Value| count["packets"].as_u64() > Some(100);
+            let chain = row["on"] == "chain" && row["chain"] == "bulk" && row["tenant"] == "green";
+            chain && row["rate"] == rate * 1000 && many(&row["dropped"]) && many(&row["passed"])
+        };
+        lab::wait_until("the chain's limit, with what it dropped", MS(5000), || Ok(limit(&network, shown).is_ok()))
+            .with_context(|| format!("last: {:?}", network.controller.get("/v1/limits")))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn limits_of_a_chain_hold_on_shared_bridges() -> Result<()> {
+    of_a_chain(Layout::Shared)
+}
+
+#[test]
+fn limits_of_a_chain_hold_with_a_bridge_per_tenant() -> Result<()> {
+    of_a_chain(Layout::PerTenant)
+}
+
 /// What a port is sent by those who know it is limited too; copies for everybody don't count.
 #[test]
 fn limits_of_what_a_port_receives() -> Result<()> {
-    let text = policy("").replacen(
-        "ports = [",
-        "ports = [\n  { bridge = \"h2\", port = \"green-1\", rate_limit_to = { rate = \"3 Mbit/s\", burst = \"50 kbit\" } },",
-        1,
+    let text = policy("").replace(
+        "  { bridge = \"*\", port = \"green-*\" },",
+        "  { bridge = \"*\", port = \"green-*\" },\n\
+           { bridge = \"h2\", port = \"green-1\", rate_limit_to = { rate = \"3 Mbit/s\", burst = \"50 kbit\" } },",
     );
     let network = Network::with_policy(&spec(Layout::Shared), &text)?;
     network.meet("green")?;

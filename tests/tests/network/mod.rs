@@ -35,6 +35,12 @@ impl Network {
         Ok(network)
     }
 
+    /// Brings a policy into force.
+    pub(crate) fn apply(&self, policy: &str) -> Result<()> {
+        self.controller.apply_policy(policy)?;
+        self.settle()
+    }
+
     /// Waits until all bridges and links are there and all bridges hold what they should.
     pub(crate) fn settle(&self) -> Result<()> {
         let (bridges, links) = (self.lab.bridges().len() as u64, self.lab.links().len() as u64);
@@ -54,6 +60,10 @@ impl Network {
     pub(crate) fn meet(&self, tenant: &str) -> Result<()> {
         let matrix = self.lab.ping_matrix(tenant, MS(5000))?;
         ensure!(matrix.is_full(), "{tenant}: {matrix}");
+        // Frames come sooner than the controller has dealt with copies of them.
+        let hosts = self.lab.tenant(tenant).len() as u64;
+        let known = || Ok(self.controller.get(&format!("/v1/tenants/{tenant}"))?["hosts"].as_u64() >= Some(hosts));
+        lab::wait_until("all hosts to be known", MS(5000), known)?;
         self.controller.wait_converged(self.lab.bridges().len() as u64, MS(5000)).map(drop)
     }
 

@@ -273,7 +273,8 @@ impl Fabric {
                 format!("{} gets i{another}", function.name)
             }
             _ => {
-                let number = all.len() + draw.below(1000) + 10;
+                let used = |number: usize| all.iter().any(|function| function.name == format!("f{number}"));
+                let number = (10 + draw.below(1000)..).find(|number| !used(*number)).unwrap();
                 self.draw_function(tenant, number, draw);
                 self.draw_chains(tenant, draw);
                 format!("gets f{number} and other chains and rules")
