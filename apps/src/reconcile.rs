@@ -126,7 +126,9 @@ impl Planner {
                 _ if changes(key) => REMOVE,
                 Some(wanted) if wanted == flow || replaces(key) => continue,
                 Some(wanted) if gentle && (flips(key, flow) || (is_way(key, flow) && wanted.hops > 0)) => continue,
-                None if gentle && (is_way(key, flow) || is_step(key)) => CLEAN_UP,
+                // What stops frames outlives what it is there for.
+                None if gentle && (is_way(key, flow) || is_step(key) || flow.instructions.is_empty()) => CLEAN_UP,
+                None if gentle && is_return(key, flow) => CLEAN_UP,
                 _ => REMOVE,
             };
             let change = Change { owner, edit: Edit::RemoveFlow(key.clone()) };
@@ -235,6 +237,16 @@ fn flips(key: &FlowKey, flow: &Flow) -> bool {
     match key.table {
         ADMIT => flow.instructions.iter().any(enters),
         table => table == BALANCE,
+    }
+}
+
+/// Does it take in frames that come back from a function? Until the flip some still do.
+fn is_return(key: &FlowKey, flow: &Flow) -> bool {
+    let goes = |table| flow.instructions.contains(&Instruction::GotoTable(table));
+    match key.table {
+        ADMIT => goes(GUARD) && !flips(key, flow),
+        GUARD => goes(CLASSIFY),
+        _ => false,
     }
 }
 

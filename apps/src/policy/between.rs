@@ -74,8 +74,9 @@ fn addresses(tenant: &TenantPart, report: &mut Report) {
     let help = "give each port a name of its own";
     unique(names, |name| format!("two ports of {of} are named {}", quote(name)), help, report);
     let macs = tenant.ports.iter().filter_map(|port| port.mac.as_ref());
+    let routed = tenant.functions.iter().flat_map(|function| &function.instances).filter_map(|it| it.mac.as_ref());
     let help = "a station is behind one port: correct one of the two, or remove `mac`";
-    unique(macs, |mac| format!("two ports of {of} have the MAC address {mac}"), help, report);
+    unique(macs.chain(routed), |mac| format!("two ports of {of} have the MAC address {mac}"), help, report);
     let ips = tenant.ports.iter().flat_map(|port| &port.ip);
     let help = "an address belongs to one port: write it once";
     unique(ips, |ip| format!("the IP address {ip} is written twice in {of}"), help, report);

@@ -33,7 +33,7 @@ pub(super) struct InstancePart {
     pub(super) bridge: Option<At<String>>,
     ingress: Option<At<String>>,
     egress: Option<At<String>>,
-    mac: Option<At<MacAddr>>,
+    pub(super) mac: Option<At<MacAddr>>,
     weight: u16,
 }
 

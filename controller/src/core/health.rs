@@ -38,6 +38,8 @@ struct Probed {
     /// When one last came through; `None`: none ever did.
     passed: Option<Instant>,
     failed: bool,
+    /// Can probes be sent? If not, what is known stays as it is.
+    open: bool,
 }
 
 /// What probes tell of all instances, by their ingress ports.
@@ -53,24 +55,30 @@ impl Health {
         Self { next_number: 0, probed: BTreeMap::new(), looked: now }
     }
 
-    /// From here on probes go through exactly these: from the first port of each to the second.
-    fn set(&mut self, now: Instant, through: &BTreeMap<Endpoint, Endpoint>) {
-        self.probed.retain(|ingress, probed| through.get(ingress) == Some(&probed.egress));
-        for (&ingress, &egress) in through {
-            let new = || Probed { egress, due: now, sent: VecDeque::new(), passed: None, failed: false };
-            self.probed.entry(ingress).or_insert_with(new);
+    /// From here on exactly these are probed: from the first port of each to the second, if it can be done.
+    fn set(&mut self, now: Instant, through: &BTreeMap<Endpoint, (Endpoint, bool)>) {
+        self.probed.retain(|ingress, probed| through.get(ingress).is_some_and(|(egress, _)| *egress == probed.egress));
+        for (&ingress, &(egress, open)) in through {
+            let new = || Probed { egress, due: now, sent: VecDeque::new(), passed: None, failed: false, open };
+            let probed = self.probed.entry(ingress).or_insert_with(new);
+            if open && !std::mem::replace(&mut probed.open, open) {
+                // Nothing could come through meanwhile.
+                probed.passed = probed.passed.map(|_| now);
+                probed.due = now;
+            }
+            probed.open = open;
         }
     }
 
     /// When something has to be done.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.probed.values().map(|probed| probed.due).min()
+        self.probed.values().filter(|probed| probed.open).map(|probed| probed.due).min()
     }
 
     /// The probes that are due: where they go in, with their numbers.
     fn due(&mut self, now: Instant) -> Vec<(Endpoint, u64)> {
         let mut probes = Vec::new();
-        for (ingress, probed) in self.probed.iter_mut().filter(|(_, probed)| probed.due <= now) {
+        for (ingress, probed) in self.probed.iter_mut().filter(|(_, probed)| probed.open && probed.due <= now) {
             self.next_number += 1;
             probed.due = now + INTERVAL;
             probed.sent.push_back(self.next_number);
@@ -97,7 +105,7 @@ impl Health {
         let slept = now.duration_since(self.looked).saturating_sub(INTERVAL);
         self.looked = now;
         let mut any = false;
-        for probed in self.probed.values_mut() {
+        for probed in self.probed.values_mut().filter(|probed| probed.open) {
             let Some(passed) = &mut probed.passed else { continue };
             *passed = (*passed + slept).min(now);
             if !probed.failed && now.duration_since(*passed) > LOST {
@@ -138,8 +146,8 @@ impl Core {
                         let bridge = self.view.bridges.get(&place.bridge).filter(|bridge| bridge.responsive);
                         bridge.and_then(|bridge| bridge.ports.get(&place.port)).is_some_and(|port| port.up)
                     };
-                    if up(ingress) && up(egress) && ingress.bridge == egress.bridge {
-                        through.insert(ingress, egress);
+                    if ingress.bridge == egress.bridge {
+                        through.insert(ingress, (egress, up(ingress) && up(egress)));
                     }
                 }
             }
@@ -219,7 +227,8 @@ mod tests {
     fn an_instance_fails_when_probes_that_came_through_no_longer_do_and_recovers_with_the_first() {
         let start = Instant::now();
         let mut health = Health::new(start);
-        health.set(start, &BTreeMap::from([(place(1), place(2)), (place(3), place(4))]));
+        let both = BTreeMap::from([(place(1), (place(2), true)), (place(3), (place(4), true))]);
+        health.set(start, &both);
         for step in 0..20 {
             let now = after(start, step * 500);
             let failed = health.expire(now);
@@ -233,6 +242,12 @@ mod tests {
             }
         }
         assert_eq!(health.failed(), BTreeSet::from([place(1)]));
+        // A port that goes down and up again, or a bridge that connects again, changes nothing about that.
+        let shut = both.iter().map(|(ingress, (egress, _))| (*ingress, (*egress, false))).collect();
+        for through in [&shut, &both] {
+            health.set(after(start, 9_900), through);
+            assert_eq!(health.failed(), BTreeSet::from([place(1)]));
+        }
         let now = after(start, 10_000);
         let number = health.due(now).into_iter().find(|(from, _)| *from == place(1)).unwrap().1;
         assert!(!health.arrived(now, place(1), number, place(4)), "out of another port");
@@ -244,7 +259,7 @@ mod tests {
     fn time_in_which_the_controller_slept_does_not_count() {
         let start = Instant::now();
         let mut health = Health::new(start);
-        health.set(start, &BTreeMap::from([(place(1), place(2))]));
+        health.set(start, &BTreeMap::from([(place(1), (place(2), true))]));
         let (from, number) = health.due(start)[0];
         health.arrived(start, from, number, place(2));
         assert!(!health.expire(after(start, 5000)));
