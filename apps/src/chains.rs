@@ -469,3 +469,59 @@ fn health(function: &Function, ports: &BTreeMap<Direction, Endpoint>, view: &Vie
         Health::Silent
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attachment::attach;
+    use crate::policy::{Source, load};
+    use crate::view::{Bridge, PortView};
+
+    /// Which instances frames are sent to from bridge 1, where `silent` bridges don't answer and `down` ports are down.
+    fn chosen(on_failure: &str, silent: &[u64], down: &[&str]) -> Vec<usize> {
+        let text = format!(
+            r#"version = 1
+[[tenant]]
+name = "green"
+ports = [{{ bridge = "*", port = "green-*" }}]
+[[tenant.function]]
+name = "firewall"
+kind = "wire"
+on_failure = "{on_failure}"
+instances = [
+  {{ name = "one", bridge = "b1", ingress = "in1", egress = "out1" }},
+  {{ name = "two", bridge = "b2", ingress = "in2", egress = "out2" }},
+]
+[[tenant.chain]]
+name = "all"
+through = ["firewall"]
+match = {{ protocol = "tcp" }}
+"#
+        );
+        let policy = load(&[Source { name: "a.toml".into(), text }]).expect("sound").policy;
+        let allocations = Allocations::default().updated(&policy);
+        let mut view = View::default();
+        for dpid in [1, 2] {
+            let names = ["in", "out"].map(|name| format!("{name}{dpid}"));
+            let port = |name: String| PortView { up: !down.contains(&name.as_str()), name };
+            let ports = (1..).map(PortNo).zip(names.map(port)).collect();
+            let bridge = Bridge { name: format!("b{dpid}"), responsive: !silent.contains(&dpid), ports };
+            view.bridges.insert(DatapathId(dpid), bridge);
+        }
+        let attachments = attach(&policy, &view);
+        let chains = Chains::new(&policy.tenants[0], 1, &allocations, &attachments, &view);
+        chains.candidates(&chains.services["firewall"], DatapathId(1), &|_, _| true)
+    }
+
+    #[test]
+    fn frames_go_to_instances_that_work_and_else_only_where_nothing_may_be_left_out() {
+        for on_failure in ["drop", "bypass"] {
+            assert_eq!(chosen(on_failure, &[], &[]), [0, 1]);
+            assert_eq!(chosen(on_failure, &[], &["out1"]), [1], "a port is down");
+            assert_eq!(chosen(on_failure, &[1], &[]), [1], "who answers is there");
+            assert_eq!(chosen(on_failure, &[1, 2], &["in1", "out2"]), [] as [usize; 0]);
+        }
+        assert_eq!(chosen("drop", &[1, 2], &["in1"]), [1], "it may still work");
+        assert_eq!(chosen("bypass", &[1, 2], &["in1"]), [] as [usize; 0]);
+    }
+}

@@ -474,3 +474,41 @@ fn hairpins_routers_and_taps() -> Result<()> {
     let seen = chained.network.watch(|| chained.functions[3].send(&injected))?;
     seen.expect(&injected, &[], "sent by a tap")
 }
+
+/// The instance that carries traffic dies under it: the other takes over within a second, and a connection goes on.
+#[test]
+fn an_instance_dies_under_traffic() -> Result<()> {
+    let chained = Chained::wires(&spec(Layout::Shared), &[1, 2])?;
+    let (one, three) = (chained.green(1)?, chained.green(3)?);
+    let [a, b] = chained.functions.as_slice() else { unreachable!("two were made") };
+    let text = wire(chained.lab(), "firewall", "", &[(a, 1), (b, 1)])?
+        + &chain("to-three", "symmetric = true", &["firewall"], &format!("destination = \"{}\"", three.ipv4));
+    chained.apply(&text)?;
+    for instance in ["f1-in", "f2-in"] {
+        chained.wait_health(instance, "working", true)?;
+    }
+    let icmp =
+        |captured: &Captured| captured.count(|frame| frame.get(12..14) == Some(&[8, 0]) && frame.get(23) == Some(&1));
+    let ping = ContinuousPing::start(&one, three.ipv4)?;
+    let sights = chained.watch(|| Ok(()))?;
+    let counts: Vec<usize> = sights.0.iter().map(|(ingress, _)| icmp(ingress)).collect();
+    ensure!(counts.iter().filter(|count| **count > 0).count() == 1, "one instance carries a conversation: {counts:?}");
+    let used = usize::from(counts[1] > 0);
+    let got = std::thread::scope(|scope| {
+        let transfer = scope.spawn(|| chained.lab().tcp(&one, &three, 4));
+        sleep(MS(1500));
+        let function = &chained.functions[used];
+        let taken_down = chained.lab().set_interface(function.host, &function.ingress, false);
+        let got = transfer.join().map_err(|_| anyhow::anyhow!("the transfer panicked"))?;
+        taken_down.and(got)
+    })?;
+    let report = ping.stop()?;
+    ensure!(report.longest_outage < MS(1000) && report.duplicates == 0, "{report:?}");
+    ensure!(got.mbit > 1.0, "TCP went on: {got:?}");
+    let sights = chained.watch(|| {
+        ensure!(chained.lab().ping(&one, three.ipv4)?, "through the other");
+        Ok(())
+    })?;
+    ensure!(icmp(&sights.0[1 - used].0) > 0 && icmp(&sights.0[used].0) == 0, "the other carries it now");
+    Ok(())
+}
