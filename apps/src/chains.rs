@@ -12,74 +12,18 @@ use openflow::matching::Match;
 use openflow::oxm::{FieldId, Oxm};
 use openflow::types::{DatapathId, MacAddr, PortNo};
 
-use crate::allocation::{self, Allocations, Numbers};
-use crate::attachment::{Attachments, PortUse};
+use crate::allocation::{self, Allocations};
+use crate::attachment::Attachments;
 use crate::balance::{SLOTS, share};
 use crate::classifiers::expand;
 use crate::desired::{Draft, FlowKey, SectionBuilder, drop, go};
 use crate::marks::{Direction, Mode, Waypoint, chain_limit, metadata, step_of, vlan_id};
 use crate::pipeline::{BALANCE, CLASSIFY, FORWARD, STEER};
-use crate::policy::{Chain, Function, FunctionKind, Instance, OnFailure, Tenant};
+use crate::policy::{Chain, FunctionKind, Instance, OnFailure, Tenant};
 use crate::rules::discovery;
+use crate::services::{Health, Reach, Service, place};
 use crate::tenants::GROUP_BIT;
 use crate::view::{Endpoint, View};
-
-/// Whether frames can pass an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// They can.
-    Working,
-    /// Nobody knows: its bridge doesn't answer.
-    Silent,
-    /// They can't: a port is missing or down, or nothing comes through.
-    Failed,
-}
-
-/// An instance of a service function, with where it is.
-#[derive(Clone, Debug)]
-pub struct Placed<'a> {
-    /// What the policy says of it.
-    pub instance: &'a Instance,
-    /// Can frames pass it?
-    pub health: Health,
-    /// Its number as a waypoint.
-    numbers: Numbers,
-    /// The ports that exist, by the direction in which frames go in there.
-    ports: BTreeMap<Direction, Endpoint>,
-}
-
-impl Placed<'_> {
-    /// The port that frames go in by.
-    pub fn ingress(&self, direction: Direction) -> Option<Endpoint> {
-        self.ports.get(&direction).copied()
-    }
-
-    /// What a frame is marked with on its way there.
-    pub fn waypoint(&self, direction: Direction) -> Waypoint {
-        Waypoint { numbers: self.numbers, direction }
-    }
-}
-
-/// A service function with its instances, in the policy's order.
-#[derive(Clone, Debug)]
-pub struct Service<'a> {
-    /// What the policy says of it.
-    pub function: &'a Function,
-    /// Its instances.
-    pub instances: Vec<Placed<'a>>,
-    numbers: Numbers,
-}
-
-impl Service<'_> {
-    fn has_two_ports(&self) -> bool {
-        self.function.instances.iter().any(|instance| instance.ingress != instance.egress)
-    }
-
-    /// As which direction counts a frame that goes through this way? Where there is one port there is one.
-    fn side(&self, direction: Direction) -> Direction {
-        if self.has_two_ports() { direction } else { Direction::Forward }
-    }
-}
 
 /// What tells frames on their way to a waypoint, in the table that steers them.
 pub fn steered(key: u32, waypoint: Waypoint) -> FlowKey {
@@ -87,9 +31,6 @@ pub fn steered(key: u32, waypoint: Waypoint) -> FlowKey {
     let matching = Match::new([Oxm::Metadata(step, Some(metadata::TENANT | metadata::STEP))]);
     FlowKey { table: STEER, priority: 10, matching }
 }
-
-/// The bridges from which a tenant's frames get to a bridge.
-pub(crate) type Reach<'a> = dyn Fn(DatapathId, DatapathId) -> bool + 'a;
 
 /// What comes next for a frame: copies for taps, then a function, or the way to its destination.
 #[derive(PartialEq)]
@@ -117,32 +58,14 @@ impl<'a> Chains<'a> {
         attachments: &Attachments,
         view: &View,
     ) -> Self {
-        let mut places: BTreeMap<(&str, &str), Vec<Endpoint>> = BTreeMap::new();
-        for (place, used) in &attachments.ports {
-            if let PortUse::Function(port) = used
-                && port.tenant == tenant.name
-            {
-                places.entry((&port.function, &port.instance)).or_default().push(*place);
-            }
-        }
-        let services = tenant.functions.iter().filter_map(|function| {
-            let numbers = allocations.of(&allocation::function(tenant, function))?;
-            let instances = function.instances.iter().filter_map(|instance| {
-                let numbers = allocations.of(&allocation::instance(tenant, function, instance))?;
-                let places = places.get(&(function.name.as_str(), instance.name.as_str()));
-                let ports = ports(instance, places.map_or(&[], Vec::as_slice), view);
-                let health = health(function, &ports, view);
-                Some(Placed { instance, health, numbers, ports })
-            });
-            Some((function.name.as_str(), Service { function, instances: instances.collect(), numbers }))
-        });
+        let services = place(tenant, allocations, attachments, view);
         let both = tenant.chains.iter().flat_map(|chain| {
             let directions = if chain.symmetric { &Direction::ALL[..] } else { &Direction::ALL[..1] };
             directions.iter().map(move |direction| (chain, *direction))
         });
         let mut ranked: Vec<_> = both.collect();
         ranked.sort_by_key(|(chain, direction)| (Reverse(chain.priority), *direction));
-        Self { tenant, key, allocations, services: services.collect(), ranked }
+        Self { tenant, key, allocations, services, ranked }
     }
 
     /// The tenant's functions, by name.
@@ -208,22 +131,6 @@ impl<'a> Chains<'a> {
         placed.flat_map(|placed| placed.ports.values().map(|place| place.bridge)).collect()
     }
 
-    /// The instances of a function that frames can be sent to from a bridge.
-    fn candidates(&self, service: &Service<'a>, from: DatapathId, reach: &Reach<'_>) -> Vec<usize> {
-        let of = |health: Health| {
-            let fits = |(_, placed): &(usize, &Placed<'_>)| {
-                let there = placed.ingress(Direction::Forward);
-                placed.health == health && there.is_some_and(|it| it.bridge == from || reach(from, it.bridge))
-            };
-            service.instances.iter().enumerate().filter(fits).map(|(index, _)| index).collect::<Vec<_>>()
-        };
-        let working = of(Health::Working);
-        if !working.is_empty() || service.function.on_failure == OnFailure::Bypass {
-            return working;
-        }
-        of(Health::Silent)
-    }
-
     /// What comes after a function; `None`: at the beginning.
     fn next(
         &self,
@@ -242,7 +149,7 @@ impl<'a> Chains<'a> {
         for name in names.into_iter().skip(passed) {
             // One that there was no number for can't be reached, nor told to be bypassed.
             let Some(service) = self.services.get(name) else { return Next { taps, then: Some(name) } };
-            let none = self.candidates(service, at, reach).is_empty();
+            let none = service.candidates(at, reach).is_empty();
             match service.function.kind {
                 FunctionKind::Tap if none => {}
                 FunctionKind::Tap => taps.push(name),
@@ -396,7 +303,7 @@ impl<'a> Chains<'a> {
             let Some(service) = self.services.get(name) else { continue };
             let all: Vec<_> =
                 service.instances.iter().map(|it| (it.instance.name.as_str(), it.instance.weight)).collect();
-            let candidates = self.candidates(service, at, reach);
+            let candidates = service.candidates(at, reach);
             let step = metadata::step(self.key, step_of(service.numbers.key), side);
             builder.about(&service.function.origin);
             for (slot, chosen) in (0..).zip(share(&all, &candidates)) {
@@ -432,96 +339,5 @@ pub(crate) fn unchained(tenant: &Tenant) -> Draft {
         matching: Match::default(),
         instructions: go(FORWARD),
         origin: tenant.origin.clone(),
-    }
-}
-
-/// Which of an instance's ports are there, by the direction in which frames go in by them.
-fn ports(instance: &Instance, places: &[Endpoint], view: &View) -> BTreeMap<Direction, Endpoint> {
-    let mut ports = BTreeMap::new();
-    for place in places {
-        let Some(port) = view.bridges.get(&place.bridge).and_then(|bridge| bridge.ports.get(&place.port)) else {
-            continue;
-        };
-        for (direction, name) in [(Direction::Forward, &instance.ingress), (Direction::Reverse, &instance.egress)] {
-            if port.name == *name {
-                ports.entry(direction).or_insert(*place);
-            }
-        }
-    }
-    ports
-}
-
-fn health(function: &Function, ports: &BTreeMap<Direction, Endpoint>, view: &View) -> Health {
-    let (Some(ingress), Some(egress)) = (ports.get(&Direction::Forward), ports.get(&Direction::Reverse)) else {
-        return Health::Failed;
-    };
-    // Two bridges of one name, of which each has one of the two ports.
-    if ingress.bridge != egress.bridge {
-        return Health::Failed;
-    }
-    let Some(bridge) = view.bridges.get(&ingress.bridge) else { return Health::Failed };
-    let up = [ingress, egress].iter().all(|place| bridge.ports.get(&place.port).is_some_and(|port| port.up));
-    if !up || (view.failed.contains(ingress) && function.kind != FunctionKind::Tap) {
-        Health::Failed
-    } else if bridge.responsive {
-        Health::Working
-    } else {
-        Health::Silent
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::attachment::attach;
-    use crate::policy::{Source, load};
-    use crate::view::{Bridge, PortView};
-
-    /// Which instances frames are sent to from bridge 1, where `silent` bridges don't answer and `down` ports are down.
-    fn chosen(on_failure: &str, silent: &[u64], down: &[&str]) -> Vec<usize> {
-        let text = format!(
-            r#"version = 1
-[[tenant]]
-name = "green"
-ports = [{{ bridge = "*", port = "green-*" }}]
-[[tenant.function]]
-name = "firewall"
-kind = "wire"
-on_failure = "{on_failure}"
-instances = [
-  {{ name = "one", bridge = "b1", ingress = "in1", egress = "out1" }},
-  {{ name = "two", bridge = "b2", ingress = "in2", egress = "out2" }},
-]
-[[tenant.chain]]
-name = "all"
-through = ["firewall"]
-match = {{ protocol = "tcp" }}
-"#
-        );
-        let policy = load(&[Source { name: "a.toml".into(), text }]).expect("sound").policy;
-        let allocations = Allocations::default().updated(&policy);
-        let mut view = View::default();
-        for dpid in [1, 2] {
-            let names = ["in", "out"].map(|name| format!("{name}{dpid}"));
-            let port = |name: String| PortView { up: !down.contains(&name.as_str()), name };
-            let ports = (1..).map(PortNo).zip(names.map(port)).collect();
-            let bridge = Bridge { name: format!("b{dpid}"), responsive: !silent.contains(&dpid), ports };
-            view.bridges.insert(DatapathId(dpid), bridge);
-        }
-        let attachments = attach(&policy, &view);
-        let chains = Chains::new(&policy.tenants[0], 1, &allocations, &attachments, &view);
-        chains.candidates(&chains.services["firewall"], DatapathId(1), &|_, _| true)
-    }
-
-    #[test]
-    fn frames_go_to_instances_that_work_and_else_only_where_nothing_may_be_left_out() {
-        for on_failure in ["drop", "bypass"] {
-            assert_eq!(chosen(on_failure, &[], &[]), [0, 1]);
-            assert_eq!(chosen(on_failure, &[], &["out1"]), [1], "a port is down");
-            assert_eq!(chosen(on_failure, &[1], &[]), [1], "who answers is there");
-            assert_eq!(chosen(on_failure, &[1, 2], &["in1", "out2"]), [] as [usize; 0]);
-        }
-        assert_eq!(chosen("drop", &[1, 2], &["in1"]), [1], "it may still work");
-        assert_eq!(chosen("bypass", &[1, 2], &["in1"]), [] as [usize; 0]);
     }
 }

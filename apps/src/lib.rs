@@ -20,6 +20,7 @@ pub mod pipeline;
 pub mod policy;
 pub mod reconcile;
 mod rules;
+pub mod services;
 pub mod tenants;
 pub mod trace;
 pub mod trees;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use apps::chains::{Chains, Health, Placed, Service, steered};
+use apps::chains::{Chains, steered};
 use apps::marks::Direction;
 use apps::policy::{FunctionKind, OnFailure, Tenant};
+use apps::services::{Health, Placed, Service};
 use apps::view::Endpoint;
 
 use super::Core;
