@@ -123,7 +123,7 @@ impl Health {
 
     /// Has a probe come through?
     pub(crate) fn passes(&self, ingress: Endpoint) -> bool {
-        self.probed.get(&ingress).is_some_and(|probed| probed.passed.is_some() && !probed.failed)
+        self.probed.get(&ingress).is_some_and(|probed| probed.open && probed.passed.is_some() && !probed.failed)
     }
 }
 
