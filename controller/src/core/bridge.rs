@@ -26,6 +26,7 @@ use openflow::wire::Nothing;
 use super::SessionId;
 use super::counting::Counting;
 use super::drift;
+use super::drift::Drift;
 
 /// A connection that is open.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub(crate) struct Connection {
     pub(crate) reading: Option<Reading>,
     /// What its limits did.
     pub(crate) counting: Counting,
+    /// How often others changed its tables lately.
+    pub(crate) drift: Drift,
     /// Changes that it hasn't acknowledged yet, by the transaction id of the barrier behind them.
     pub(crate) in_flight: BTreeMap<Xid, InFlight>,
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use apps::desired::{BridgeState, Flow, FlowKey};
 use apps::marks::{self, Owner};
@@ -19,6 +19,28 @@ use super::Core;
 
 /// Most entries that a bridge may come to have by what others put there: beyond that it isn't believed any more.
 const ENTRIES_MAX: usize = 200_000;
+
+/// Most messages about changes in [`WINDOW`]. Each tells of hundreds; each costs the computation of a tenant's tables.
+const MESSAGES_MAX: u32 = 2_000;
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// How many messages about changes came since when.
+#[derive(Debug, Default)]
+pub(crate) struct Drift {
+    since: Option<Instant>,
+    messages: u32,
+}
+
+impl Drift {
+    /// One more came. `false`: that is too many.
+    fn pass(&mut self, now: Instant) -> bool {
+        if self.since.is_none_or(|since| now.duration_since(since) >= WINDOW) {
+            *self = Self { since: Some(now), messages: 0 };
+        }
+        self.messages += 1;
+        self.messages <= MESSAGES_MAX
+    }
+}
 
 /// Asks a bridge to tell what others change from now on. Of our own changes it tells the transaction ids, and those of an
 /// earlier monitor with this number don't matter: each connection has monitors of its own.
@@ -100,7 +122,11 @@ impl Core {
     /// Somebody changed a bridge's tables.
     pub(super) fn drifted(&mut self, now: Instant, dpid: DatapathId, updates: Vec<FlowUpdate>) {
         let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
-        if let Some(reading) = bridge.connection.as_mut().and_then(|connection| connection.reading.as_mut()) {
+        let Some(connection) = &mut bridge.connection else { return };
+        if !connection.drift.pass(now) {
+            return self.give_up(now, dpid, "it tells of changes by others without end".to_owned());
+        }
+        if let Some(reading) = &mut connection.reading {
             let full = updates.into_iter().filter(|update| matches!(update, FlowUpdate::Full { .. }));
             reading.changed.extend(full.take(ENTRIES_MAX.saturating_sub(reading.changed.len())));
             return;
@@ -151,6 +177,13 @@ mod tests {
             matching,
             instructions,
         }
+    }
+
+    #[test]
+    fn nobody_keeps_the_controller_busy_with_changes() {
+        let (mut drift, now) = (Drift::default(), Instant::now());
+        assert_eq!((0..5000).filter(|_| drift.pass(now)).count(), MESSAGES_MAX as usize);
+        assert!(drift.pass(now + WINDOW));
     }
 
     #[test]

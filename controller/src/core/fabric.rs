@@ -21,6 +21,7 @@ use openflow::wire::Nothing;
 
 use super::bridge::{Bridge, Connection, PortRecord, is_port};
 use super::counting::Counting;
+use super::drift::Drift;
 use super::probe::Probe;
 use super::{Core, Effect, Level, SessionId};
 
@@ -61,6 +62,7 @@ impl Core {
             asked: None,
             reading: None,
             counting: Counting::default(),
+            drift: Drift::default(),
             in_flight: BTreeMap::new(),
         });
         for port in gone {
