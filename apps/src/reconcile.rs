@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use openflow::action::Action;
 use openflow::flow::{FlowMod, FlowModCommand};
 use openflow::group::{GroupMod, GroupModCommand};
 use openflow::instruction::Instruction;
@@ -126,6 +127,7 @@ impl Planner {
                 _ if changes(key) => REMOVE,
                 Some(wanted) if wanted == flow || replaces(key) => continue,
                 Some(wanted) if gentle && (flips(key, flow) || (is_way(key, flow) && wanted.hops > 0)) => continue,
+                Some(wanted) if gentle && key.table == FORWARD && same_exit(flow, wanted) => continue,
                 // What stops frames outlives what it is there for.
                 None if gentle && (is_way(key, flow) || is_step(key) || flow.instructions.is_empty()) => CLEAN_UP,
                 None if gentle && is_return(key, flow) => CLEAN_UP,
@@ -223,6 +225,18 @@ fn is_way(key: &FlowKey, flow: &Flow) -> bool {
         STEER | FORWARD => flow.hops > 0,
         _ => false,
     }
+}
+
+/// Do both send frames out of the same port here, whatever they do before: a meter comes or goes, or connections are remembered?
+fn same_exit(one: &Flow, other: &Flow) -> bool {
+    let exit = |flow: &Flow| match flow.instructions.last() {
+        Some(Instruction::ApplyActions(actions)) if flow.hops == 0 => match actions.last() {
+            Some(Action::Output { port, .. }) => Some(*port),
+            _ => None,
+        },
+        _ => None,
+    };
+    exit(one).is_some() && exit(one) == exit(other)
 }
 
 /// Is it one of the entries that rules and chains consist of? Frames that were admitted before the flip still need them.
