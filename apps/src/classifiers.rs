@@ -170,6 +170,26 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_of_classifier_says_what_it_means() {
+        let ports = |protocol| Classifier { source_port: vec![5060..=5060], ..classifier(protocol) };
+        let tag = Classifier { vlan: Some(7), ..classifier(Protocol::Any) };
+        let station = Address::Mac(MacAddr([2, 0, 0, 0, 0, 1]));
+        let from = Classifier { source: vec![station], ..classifier(Protocol::Ethertype(0x88b5)) };
+        for (classifier, wanted) in [
+            (ports(Protocol::SCTP), "eth_type=0x800,ip_proto=132,sctp_src=5060"),
+            (ports(Protocol::UDP), "eth_type=0x800,ip_proto=17,udp_src=5060"),
+            (classifier(Protocol::Ip(47)), "eth_type=0x800,ip_proto=47"),
+            (classifier(Protocol::Icmp), "eth_type=0x800,ip_proto=1"),
+            (classifier(Protocol::ARP), "eth_type=0x806"),
+            (from, "eth_src=02:00:00:00:00:01,eth_type=0x88b5"),
+            (tag, "vlan_vid=0x1007"),
+        ] {
+            let told = texts(&classifier);
+            assert!(told.iter().any(|text| text == wanted), "{told:?}, not {wanted}");
+        }
+    }
+
+    #[test]
     fn without_groups_only_frames_to_stations_match() {
         let matches = expand(&[classifier(Protocol::Any)], false);
         assert_eq!(matches.first().unwrap().to_string(), "eth_dst=00:00:00:00:00:00/01:00:00:00:00:00");

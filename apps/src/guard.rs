@@ -79,10 +79,10 @@ pub(crate) fn foreign(builder: &mut SectionBuilder, key: u32, pinned: impl Itera
 }
 
 /// On tunnels of fixed key a tag marks frames for service functions, where a tenant's own tag could be.
-pub(crate) fn marks(builder: &mut SectionBuilder, key: u32, vlans: BTreeSet<u16>) {
+pub(crate) fn marks(builder: &mut SectionBuilder, key: u32, vlans: &BTreeSet<u16>) {
     for vlan in vlans {
         let tenant = Oxm::Metadata(metadata::link(key), Some(metadata::TENANT));
-        builder.flow(GUARD, 100, [tenant, Oxm::VlanVid(tagged(vlan), None)], drop());
+        builder.flow(GUARD, 100, [tenant, Oxm::VlanVid(tagged(*vlan), None)], drop());
     }
 }
 

@@ -144,8 +144,8 @@ impl Compiler<'_> {
     fn admit_ports(&mut self, fixed: &Hosts) {
         let key = self.numbers.key;
         let (tenant, chains, zone) = (self.tenant, self.chains, self.numbers.vlan);
-        let hops = self.hops.clone();
-        let reach = move |from, to| hops.get(&to).is_some_and(|hops| hops.contains_key(&from));
+        let hops = std::mem::take(&mut self.hops);
+        let reach = |from, to| hops.get(&to).is_some_and(|hops| hops.contains_key(&from));
         for (dpid, ports) in self.ports.clone() {
             let Some(builder) = self.at(dpid) else { continue };
             limits::compile(builder, tenant, key, &ports);
@@ -167,15 +167,17 @@ impl Compiler<'_> {
             builder.about(&tenant.origin);
             guard::foreign(builder, key, fixed.keys().copied());
         }
+        self.hops = hops;
     }
 
     /// What frames meet at every bridge where they enter or come back from service functions.
     fn admit_services(&mut self) {
         let key = self.numbers.key;
         let (tenant, chains) = (self.tenant, self.chains);
-        let hops = self.hops.clone();
-        let reach = move |from, to| hops.get(&to).is_some_and(|hops| hops.contains_key(&from));
+        let hops = std::mem::take(&mut self.hops);
+        let reach = |from, to| hops.get(&to).is_some_and(|hops| hops.contains_key(&from));
         let local: BTreeSet<DatapathId> = self.ports.keys().copied().chain(chains.bridges()).collect();
+        let marks = chains.marks();
         for dpid in local {
             let ports = self.ports.get(&dpid).cloned();
             let Some(builder) = self.at(dpid) else { continue };
@@ -190,7 +192,7 @@ impl Compiler<'_> {
                 builder.flow(GUARD, 10, [Oxm::InPort(port, None)], go(CLASSIFY));
             }
             builder.about(&tenant.origin);
-            guard::marks(builder, key, chains.marks());
+            guard::marks(builder, key, &marks);
             let mut flooded = vec![Oxm::Metadata(metadata::edge(key), Some(metadata::TENANT | metadata::EDGE))];
             if tenant.unknown_unicast == UnknownUnicast::Drop {
                 flooded.push(Oxm::EthDst(GROUP_BIT, Some(GROUP_BIT)));
@@ -200,6 +202,7 @@ impl Compiler<'_> {
             }
             builder.flow(FORWARD, 1, flooded, go(FLOOD));
         }
+        self.hops = hops;
     }
 
     /// The ways to the service functions' ports, and what comes along them.
