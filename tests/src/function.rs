@@ -101,6 +101,16 @@ impl Function {
         Reflector::start(&self.netns, "in")
     }
 
+    /// From now on the function (a `wire`) sends UDP to this port on to another port.
+    pub fn rewrite_destination_port(&self, from: u16, to: u16) -> Result<()> {
+        let rules = format!(
+            "add table bridge rewriter
+            add chain bridge rewriter forward {{ type filter hook forward priority 0; }}
+            add rule bridge rewriter forward udp dport {from} udp dport set {to}"
+        );
+        self.netns.run(|| process::feed(Command::new("nft").args(["-f", "-"]), &rules))
+    }
+
     /// From now on the function has an address and routes (a `routed` in policies): of TCP only connections that it saw the
     /// beginning of and both directions of, of all else nothing.
     pub fn route(&self, address: Ipv4Addr) -> Result<()> {

@@ -7,9 +7,9 @@ mod network;
 use std::thread::sleep;
 
 use anyhow::{Context, Result, ensure};
-use lab::{Capture, Captured, Carrier, Container, ContinuousPing, Frame, Layout, Mac, Spec};
+use lab::{Capture, Captured, Carrier, Container, ContinuousPing, Frame, Layout, Mac, Sender, Spec};
 
-use chained::{Chained, chain, single, wire};
+use chained::{Chained, chain, connections, single, udp, wire};
 use network::{MS, spec};
 
 /// Chains of wires: one copy at each function and at the receiver, in order, and nothing else passes.
@@ -248,4 +248,39 @@ fn hairpins_routers_and_taps() -> Result<()> {
     let injected = Frame::new(Mac([2, 0, 0, 0, 0xfe, 3]), three.mac);
     let seen = chained.network.watch(|| chained.functions[3].send(&injected))?;
     seen.expect(&injected, &[], "sent by a tap")
+}
+
+/// A function that rewrites what chains are told by doesn't derail its chain, and a chain of broadcasts takes them, too.
+#[test]
+fn rewritten_headers_and_broadcasts() -> Result<()> {
+    let chained = Chained::wires(&spec(Layout::Shared), &[2, 1])?;
+    let (one, three) = (chained.green(1)?, chained.green(3)?);
+    let [a, b] = chained.functions.as_slice() else { unreachable!("two were made") };
+    a.rewrite_destination_port(53, 9953)?;
+    let text = wire(chained.lab(), "rewriter", "", &[(a, 1)])?
+        + &wire(chained.lab(), "behind", "", &[(b, 1)])?
+        + &chain("dns", "priority = 1", &["rewriter", "behind"], "protocol = \"udp\", destination_port = 53")
+        + &chain("all", "broadcast = true", &["behind"], &format!("source = \"{}\"", one.mac));
+    chained.apply(&text)?;
+    for instance in ["f1-in", "f2-in"] {
+        chained.wait_health(instance, "working", true)?;
+    }
+    let (sender, receiver) = (Sender::new(&one)?, Capture::start(&three)?);
+    let everybody = Frame::broadcast(one.mac);
+    let mut seen = None;
+    let sights = chained.watch(|| {
+        sender.send_bytes(&udp(&one, &three, (40_000, 53)))?;
+        seen = Some(chained.network.watch(|| one.send(&everybody))?);
+        Ok(())
+    })?;
+    let to = |captured: &Captured, port: u16| connections(captured, port, true).len();
+    let [(first, _), (second, _)] = sights.0.as_slice() else { unreachable!("two were watched") };
+    let received = receiver.stop()?;
+    ensure!(to(first, 53) == 1 && to(first, 9953) == 0, "as it was sent, at the first function");
+    ensure!(to(second, 9953) == 1 && to(second, 53) == 0, "as it was rewritten, at the second");
+    ensure!(to(&received, 9953) == 1 && to(&received, 53) == 0, "and where it arrives");
+    ensure!(sights.forward(&everybody) == [0, 1], "a broadcast: {:?}", sights.forward(&everybody));
+    let greens = chained.lab().tenant("green");
+    // To the sender, too: nobody there knows by which port it entered.
+    seen.context("what containers saw")?.expect(&everybody, &greens.iter().collect::<Vec<_>>(), "a broadcast")
 }

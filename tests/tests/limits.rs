@@ -9,30 +9,11 @@ use anyhow::{Context, Result, ensure};
 use lab::{Capture, Frame, Layout, Sender};
 use serde_json::Value;
 
-use network::{MS, Network, spec};
+use network::{MS, Network, green_and_orange, spec};
 
 /// Green with a limit, or more, and orange without.
 fn policy(green: &str) -> String {
-    format!(
-        r#"version = 1
-
-[fabric]
-links = ["*"]
-
-[[tenant]]
-name = "orange"
-key = 200
-ports = [{{ bridge = "*", port = "orange-*" }}]
-
-[[tenant]]
-name = "green"
-key = 100
-ports = [
-  {{ bridge = "*", port = "green-*" }},
-]
-{green}
-"#
-    )
+    green_and_orange("", green)
 }
 
 fn limit(network: &Network, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
@@ -215,11 +196,8 @@ fn limits_of_a_chain_hold_with_a_bridge_per_tenant() -> Result<()> {
 /// What a port is sent by those who know it is limited too; copies for everybody don't count.
 #[test]
 fn limits_of_what_a_port_receives() -> Result<()> {
-    let text = policy("").replace(
-        "  { bridge = \"*\", port = \"green-*\" },",
-        "  { bridge = \"*\", port = \"green-*\" },\n\
-           { bridge = \"h2\", port = \"green-1\", rate_limit_to = { rate = \"3 Mbit/s\", burst = \"50 kbit\" } },",
-    );
+    let port = r#"  { bridge = "h2", port = "green-1", rate_limit_to = { rate = "3 Mbit/s", burst = "50 kbit" } },"#;
+    let text = green_and_orange(port, "");
     let network = Network::with_policy(&spec(Layout::Shared), &text)?;
     network.meet("green")?;
     let limited = got(&network, "green", 9)?;

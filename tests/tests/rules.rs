@@ -10,36 +10,14 @@ use std::thread::{scope, sleep};
 use anyhow::{Context, Result, ensure};
 use lab::{Capture, Carrier, Container, ContinuousPing, Frame, Layout, Mac, Marker, Sender, Spec};
 
-use network::{MS, Network, spec};
+use network::{MS, Network, green_and_orange, spec};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
 /// Green with rules, and orange without.
 fn policy(green: &str) -> String {
-    policy_with_ports("", green)
-}
-
-fn policy_with_ports(ports: &str, green: &str) -> String {
-    format!(
-        r#"version = 1
-
-[fabric]
-links = ["*"]
-
-[[tenant]]
-name = "orange"
-key = 200
-ports = [{{ bridge = "*", port = "orange-*" }}]
-
-[[tenant]]
-name = "green"
-key = 100
-ports = [
-  {{ bridge = "*", port = "green-*" }},
-{ports}]
-{green}"#
-    )
+    green_and_orange("", green)
 }
 
 fn rule(name: &str, priority: u16, classifier: &str, action: &str) -> String {
@@ -240,13 +218,13 @@ fn names(layout: Layout) -> Result<()> {
         ports +=
             &format!("  {{ bridge = \"{bridge}\", port = \"green-1\", name = \"{name}\", mac = \"{mac}\"{ip} }},\n");
     }
-    let network = met(&spec, &policy_with_ports(&ports, ""))?;
+    let network = met(&spec, &green_and_orange(&ports, ""))?;
     let rules = [
         rule("queries", 10, r#"protocol = "tcp", source = "web", destination = "database""#, "allow"),
         rule("closed", 0, r#"protocol = "tcp", destination = "database""#, "drop"),
         rule("apart", 0, r#"source = "admin", destination = "web""#, "drop"),
     ];
-    network.apply(&policy_with_ports(&ports, &rules.concat()))?;
+    network.apply(&green_and_orange(&ports, &rules.concat()))?;
     let mut rows = Vec::new();
     for version in [4, 6] {
         rows.extend([

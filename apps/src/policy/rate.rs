@@ -36,6 +36,13 @@ pub(super) fn limit(section: &Section<'_>, key: &str, report: &mut Report) -> Op
                 .help("write per = \"bridge\": a limit holds at each bridge by itself"),
         );
     }
+    if let Some(band) = own.string("band", report).filter(|band| band.value != "drop") {
+        report.push(
+            Draft::error(format!("{} can't be the `band` of {}", quote(band.value), own.object))
+                .at(band.place, "no bridge does this")
+                .help("write band = \"drop\", or leave it out: Open vSwitch's meters have no other band, they can't mark packets"),
+        );
+    }
     make(&section.object, &rate?, burst, report)
 }
 

@@ -149,7 +149,12 @@ pub(super) const MATCH: Schema = Schema {
 /// `rate_limit`, where a text doesn't say enough.
 pub(super) const RATE_LIMIT: Schema = Schema {
     header: "a `rate_limit`",
-    keys: &[key("rate", "rate = \"200 Mbit/s\""), key("burst", "burst = \"100 Mbit\""), key("per", "per = \"bridge\"")],
+    keys: &[
+        key("rate", "rate = \"200 Mbit/s\""),
+        key("burst", "burst = \"100 Mbit\""),
+        key("per", "per = \"bridge\""),
+        key("band", "band = \"drop\""),
+    ],
 };
 
 impl Schema {

@@ -2,13 +2,14 @@
 
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+use std::collections::BTreeMap;
 use std::thread::sleep;
 
 use anyhow::{Context, Result};
 use lab::{Captured, Container, Frame, Function, Lab, Spec};
 use serde_json::Value;
 
-use crate::network::{MS, Network};
+use crate::network::{MS, Network, green_and_orange};
 
 /// A lab with functions, and what they are.
 pub(crate) struct Chained {
@@ -49,23 +50,7 @@ fn bridge_name(lab: &Lab, function: &Function) -> Result<String> {
 
 /// Green with functions and chains, and orange without.
 pub(crate) fn policy(more: &str) -> String {
-    format!(
-        r#"version = 1
-
-[fabric]
-links = ["*"]
-
-[[tenant]]
-name = "orange"
-key = 200
-ports = [{{ bridge = "*", port = "orange-*" }}]
-
-[[tenant]]
-name = "green"
-key = 100
-ports = [{{ bridge = "*", port = "green-*" }}]
-{more}"#
-    )
+    green_and_orange("", more)
 }
 
 pub(crate) fn chain(name: &str, more: &str, through: &[&str], classifier: &str) -> String {
@@ -143,4 +128,33 @@ impl Sights {
     pub(crate) fn reverse(&self, frame: &Frame) -> Vec<u64> {
         self.0.iter().map(|(_, egress)| egress.copies(frame)).collect()
     }
+}
+
+/// UDP in IPv4 with these ports and nothing in it.
+pub(crate) fn udp(from: &Container, to: &Container, ports: (u16, u16)) -> Vec<u8> {
+    let mut frame = [&to.mac.0[..], &from.mac.0, &[8, 0]].concat();
+    let mut header = [&[0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0][..], &from.ipv4.octets(), &to.ipv4.octets()].concat();
+    let sum: u32 = header.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    frame.extend(header);
+    frame.extend([ports.0.to_be_bytes(), ports.1.to_be_bytes(), 8u16.to_be_bytes(), [0, 0]].concat());
+    frame.resize(60, 0);
+    frame
+}
+
+/// The source ports of the UDP packets to this port, or from it, that were captured.
+pub(crate) fn connections(captured: &Captured, port: u16, forward: bool) -> BTreeMap<u16, usize> {
+    let mut connections = BTreeMap::new();
+    for (_, frame) in &captured.frames {
+        if frame.get(12..14) != Some(&[8, 0]) || frame.get(23) != Some(&17) {
+            continue;
+        }
+        let at = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+        let (own, other) = if forward { (at(34), at(36)) } else { (at(36), at(34)) };
+        if other == port {
+            *connections.entry(own).or_default() += 1;
+        }
+    }
+    connections
 }

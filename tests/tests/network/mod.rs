@@ -157,6 +157,30 @@ impl Seen {
     }
 }
 
+/// Green with more ports and more of anything, in the policy's words, and orange with its ports alone.
+pub(crate) fn green_and_orange(ports: &str, green: &str) -> String {
+    format!(
+        r#"version = 1
+
+[fabric]
+links = ["*"]
+
+[[tenant]]
+name = "orange"
+key = 200
+ports = [{{ bridge = "*", port = "orange-*" }}]
+
+[[tenant]]
+name = "green"
+key = 100
+ports = [
+  {{ bridge = "*", port = "green-*" }},
+{ports}]
+{green}
+"#
+    )
+}
+
 pub(crate) fn spec(layout: Layout) -> Spec {
     Spec { layout, ..Spec::default() }
 }
