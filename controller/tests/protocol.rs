@@ -60,7 +60,7 @@ async fn whoever_does_not_get_on_with_the_handshake_is_closed_at_its_deadline() 
     for (what, closed) in connections {
         closed.await.unwrap();
         let took = start.elapsed();
-        assert!((4500..5600).contains(&took.as_millis()), "{what}: closed after {took:?}");
+        assert!((4500..7500).contains(&took.as_millis()), "{what}: closed after {took:?}");
     }
     assert_eq!(program.refused("handshake_timeout").await, count);
     assert_eq!(program.metric("espalier_bridges_connected").await, 1);
@@ -126,7 +126,7 @@ async fn tables_that_cannot_be_read_cost_a_bridge_its_session_and_nobody_else_an
         bridge.closed().await;
         assert_eq!(bridge.changes(), 0, "{what}: nothing is written where nothing is known");
     }
-    assert!(start.elapsed() < 6 * SECOND, "{:?}", start.elapsed());
+    assert!(start.elapsed() < 8 * SECOND, "{:?}", start.elapsed());
     assert_eq!(program.refused("malformed").await, bad.len() as u64 - 1);
     assert_eq!((program.refused("unasked").await, program.refused("given_up").await), (1, bad.len() as u64));
     good.is_well("tables that can't be read");

@@ -151,8 +151,8 @@ pub(crate) fn limits() -> Limits {
         peer: Timing { handshake: ms(500), echo_after: ms(500), echo_answer: ms(1500) },
         message: ms(500),
         write: ms(700),
-        challenge: ms(400),
-        claim: ms(1500),
+        challenge: ms(1500),
+        claim: ms(3000),
         handshakes: 64,
         request: ms(500),
     }

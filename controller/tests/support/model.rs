@@ -66,7 +66,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// Connects, and is known to the session when this returns.
+    /// Connects, and when this returns, its session has its datapath id, or has ended.
     pub(crate) async fn connect(address: SocketAddr, dpid: u64, manner: Manner) -> Self {
         let ports = manner.ports.iter().zip(1..).map(|(name, number)| port(number, name)).collect();
         let bridge = Bridge::connect_with(address, dpid, ports).await;
@@ -74,7 +74,10 @@ impl Model {
         let seen = Arc::default();
         let (octets, to_send) = mpsc::unbounded_channel();
         let task = tokio::spawn(run(bridge, manner, Arc::clone(&seen), to_send));
-        Self { seen, address: local, octets, task }
+        let model = Self { seen, address: local, octets, task };
+        // The last answer of the handshake was sent, but perhaps not yet read: another could still be first.
+        model.settled(OWN_ECHO + 1).await;
+        model
     }
 
     /// One that does nothing but watch how others fare.
