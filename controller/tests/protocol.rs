@@ -245,7 +245,8 @@ async fn ports_are_bounded_however_many_a_bridge_tells() {
     program.wait("it is told", "/v1/status", told).await;
     let bridges = program.get("/v1/bridges").await;
     assert_eq!(bridges[0]["ports"].as_array().unwrap().len(), 4096);
-    bridge.is_well("many ports");
+    // Its own echoes wait behind what it sent; nobody else's do.
+    assert!(!bridge.is_closed());
     canary.is_well("many ports");
 
     // The same during the handshake.
