@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use apps::desired::{BridgeState, Flow, FlowKey, Group, Meter};
 use apps::limits::delivered;
+use apps::marks::Owner;
 use apps::pipeline::{FLOOD, FORWARD, LEARN};
 use apps::reconcile::{self, Change, Edit};
 use apps::view::{Endpoint, Host};
@@ -24,9 +25,11 @@ use openflow::types::{DatapathId, MacAddr, PortNo, Xid};
 use openflow::wire::Nothing;
 
 use super::SessionId;
+use super::bundles::{Bundles, InFlight};
 use super::counting::Counting;
 use super::drift;
 use super::drift::Drift;
+use super::refusals::Refusal;
 
 /// A connection that is open.
 #[derive(Debug)]
@@ -48,16 +51,27 @@ pub(crate) struct Connection {
     pub(crate) drift: Drift,
     /// Changes that it hasn't acknowledged yet, by the transaction id of the barrier behind them.
     pub(crate) in_flight: BTreeMap<Xid, InFlight>,
+    /// Does it take changes in bundles?
+    pub(crate) bundles: Bundles,
 }
 
-/// Changes on their way.
-#[derive(Debug)]
-pub(crate) struct InFlight {
-    /// The round that they belong to.
-    pub(crate) round: u64,
-    /// Transaction id of each change.
-    pub(crate) changes: BTreeMap<Xid, Change>,
-    pub(crate) sent: Instant,
+impl Connection {
+    /// One that has just been opened.
+    pub(crate) fn new(now: Instant, session: SessionId, address: SocketAddr, role: Role) -> Self {
+        Self {
+            session,
+            address,
+            role,
+            heard: now,
+            silent: false,
+            asked: None,
+            reading: None,
+            counting: Counting::default(),
+            drift: Drift::default(),
+            in_flight: BTreeMap::new(),
+            bundles: Bundles::default(),
+        }
+    }
 }
 
 /// Tables on their way to us.
@@ -119,6 +133,10 @@ pub(crate) struct Bridge {
     pub(crate) failures: u32,
     /// What it refused last.
     pub(crate) trouble: Option<String>,
+    /// Owners some of whose changes it refused.
+    pub(crate) refusals: BTreeMap<Owner, Refusal>,
+    /// It refused something lately: changes go to it phase by phase.
+    pub(crate) cautious: bool,
     next_xid: u32,
 }
 
@@ -129,6 +147,18 @@ impl Bridge {
             connection.reading.is_none() && !connection.silent && connection.role != Role::Slave
         };
         self.connection.as_ref().is_some_and(answers) && self.rests_until.is_none()
+    }
+
+    /// Does it hold exactly what is desired, and may it be told if not?
+    pub(crate) fn holds(&self, desired: Option<&BridgeState>) -> bool {
+        let nothing = BridgeState::new();
+        let same = reconcile::same(&self.installed, desired.unwrap_or(&nothing));
+        same && self.is_responsive() && self.refusals.is_empty()
+    }
+
+    /// What it refused, in plain words.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = String> {
+        self.trouble.iter().chain(self.refusals.values().map(|refusal| &refusal.text)).cloned()
     }
 
     pub(crate) fn next_xid(&mut self) -> Xid {
@@ -163,7 +193,10 @@ impl Bridge {
     /// Asks for all that its tables hold.
     pub(crate) fn start_reading(&mut self, now: Instant) -> Vec<(Xid, Message)> {
         let (flows, groups, meters) = (self.next_xid(), self.next_xid(), self.next_xid());
+        let (open, discard) = (self.next_xid(), self.next_xid());
+        let mut messages = Vec::with_capacity(6);
         if let Some(connection) = &mut self.connection {
+            messages.extend(connection.bundles.ask(open, discard));
             connection.reading = Some(Reading {
                 asked: now,
                 flows: Some(flows),
@@ -177,13 +210,13 @@ impl Bridge {
         }
         let ask = |body| Message::MultipartRequest(Part::whole(body));
         // Changes are told before tables are, so none is missed.
-        let monitor = (self.next_xid(), ask(drift::monitor()));
-        vec![
-            monitor,
+        messages.extend([
+            (self.next_xid(), ask(drift::monitor())),
             (flows, ask(MultipartRequest::Flow(FlowStatsRequest::all()))),
             (groups, ask(MultipartRequest::GroupDesc(Nothing))),
             (meters, ask(MultipartRequest::MeterConfig(MeterRequest::all()))),
-        ]
+        ]);
+        messages
     }
 
     /// Takes in an answer about its tables. `true`: that was the last one. How long they may be is its session's business.
@@ -222,6 +255,7 @@ impl Bridge {
             }
             self.was_read = true;
             self.uncertain.clear();
+            self.refusals.clear();
         }
         true
     }

@@ -7,7 +7,7 @@ use apps::limits;
 use apps::marks::{Owner, PROBE_KEY};
 use apps::pipeline::{ADMIT, LEARN};
 use apps::view::{Carrier, Endpoint};
-use openflow::experimenter::ExperimenterReply;
+use openflow::experimenter::{Experimenter, ExperimenterReply};
 use openflow::flow::{FlowRemoved, FlowRemovedReason};
 use openflow::message::Message;
 use openflow::multipart::{MultipartFlags, MultipartReply, Part};
@@ -28,6 +28,11 @@ impl Core {
             Message::PacketIn(packet) => self.packet_in(now, dpid, &packet),
             Message::PortStatus(status) => self.port_status(now, dpid, status),
             Message::BarrierReply(_) => self.acknowledged(now, dpid, xid),
+            Message::Experimenter(Experimenter::BundleControl(control)) => {
+                if let Some(connection) = self.bridges.get_mut(&dpid).and_then(|bridge| bridge.connection.as_mut()) {
+                    connection.bundle_told(xid, control.kind);
+                }
+            }
             Message::MultipartReply(Part { flags, body: MultipartReply::Meter(meters) }) => {
                 let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
                 let Some(connection) = &mut bridge.connection else { return };

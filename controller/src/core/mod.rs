@@ -2,6 +2,7 @@
 //! in with each event, and what is to be done goes out as effects.
 
 mod bridge;
+mod bundles;
 mod counting;
 mod documents;
 mod drift;
@@ -12,6 +13,7 @@ mod known;
 mod messages;
 mod notices;
 mod probe;
+mod refusals;
 mod rounds;
 mod services;
 mod situation;
@@ -284,6 +286,8 @@ impl Core {
         self.chained = policy.tenants.iter().any(|tenant| !tenant.chains.is_empty());
         self.policy = policy;
         self.policy_status = status;
+        // What was refused may be other than what is wanted now.
+        self.bridges.values_mut().for_each(|bridge| bridge.refusals.clear());
         self.refresh(now);
     }
 

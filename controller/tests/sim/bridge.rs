@@ -96,6 +96,7 @@ impl SimBridge {
             Message::MultipartRequest(Part { body: MultipartRequest::Experimenter(_), .. }) => {
                 self.refuse(xid, BadRequest::BadExperimenter);
             }
+            Message::Experimenter(_) => self.refuse(xid, BadRequest::BadExperimenter),
             Message::MultipartRequest(part) => self.tell(xid, &part.body),
             Message::PacketOut(out) => return Some(out),
             other => panic!("a bridge isn't sent {}", other.name()),
