@@ -129,6 +129,7 @@ impl Bridge {
         changes: Vec<Change>,
     ) -> Option<(SessionId, Vec<(Xid, Message)>)> {
         let (inside, outside): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| goes_in_bundle(&change.edit));
+        self.batches += 1;
         let bundled = self.takes_bundles() && inside.len() >= WORTH;
         let mut messages = Vec::with_capacity(inside.len() + outside.len() + 5);
         let mut numbered = BTreeMap::new();

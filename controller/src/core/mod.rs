@@ -12,7 +12,9 @@ mod hosts;
 mod known;
 mod messages;
 mod notices;
+mod patrol;
 mod probe;
+mod reading;
 mod refusals;
 mod rounds;
 mod services;
@@ -178,6 +180,8 @@ pub struct Core {
     chained: bool,
     /// When limits were last asked for what they did.
     counted: Instant,
+    /// When it was last looked which bridges' turn it is to be asked for their tables.
+    patrolled: Instant,
     notices: Notices,
     effects: Vec<Effect>,
 }
@@ -211,6 +215,7 @@ impl Core {
             limited: false,
             chained: false,
             counted: now,
+            patrolled: now,
             notices: Notices::default(),
             effects: Vec::new(),
         }
@@ -235,6 +240,7 @@ impl Core {
                 self.send_probes(now);
                 self.probe_functions(now);
                 self.count(now);
+                self.patrol(now);
             }
         }
         std::mem::take(&mut self.effects)
@@ -253,6 +259,7 @@ impl Core {
             .chain(self.health.deadline())
             .chain(self.overdue_at())
             .chain(self.count_at())
+            .chain(self.patrol_at())
             .chain(rounds)
             .chain(refresh)
             .min()
