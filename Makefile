@@ -24,9 +24,10 @@ demo: build
 	@$(SUDO) $(LAB) demo --layout $(LAYOUT) --carrier $(CARRIER) --hosts $(HOSTS) $(if $(ONCE),--once)
 
 # How long traffic stops when something breaks, for Espalier and its rivals; renews tests/data/repair.toml. All takes
-# half an hour; less: RUNS=1 WAYS=espalier,rstp FAILURES=cut,tunnel,carrier,host HOSTS=3
+# an hour and a half; less: RUNS=1 WAYS=espalier,rstp FAILURES=cut,tunnel,carrier,host,control SIZES=3
+SIZES ?= 3,5
 bench-repair: build
-	$(SUDO) $(LAB) bench-repair --hosts $(HOSTS) \
+	$(SUDO) $(LAB) bench-repair --hosts $(SIZES) \
 		$(if $(RUNS),--runs $(RUNS)) $(if $(WAYS),--ways $(WAYS)) $(if $(FAILURES),--failures $(FAILURES))
 
 # The codec beside os-ken's and rovs-openflow's, in one run; docs/performance.md holds a result. Needs Python with venv.

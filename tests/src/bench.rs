@@ -33,11 +33,11 @@ pub(crate) struct Bench {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "espalier,espalier-bfd,rstp-bfd,rstp,stp")]
     ways: Vec<Way>,
     /// What breaks
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "cut,tunnel,carrier,host")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "cut,tunnel,carrier,host,control")]
     failures: Vec<Failure>,
     /// How many hosts
-    #[arg(long, default_value_t = 3, value_parser = value_parser!(u8).range(3..=30))]
-    hosts: u8,
+    #[arg(long, value_delimiter = ',', default_value = "3,5", value_parser = value_parser!(u8).range(3..=30))]
+    hosts: Vec<u8>,
     /// The controller's policy
     #[arg(long, default_value = "examples/green-orange.toml", value_name = "FILE")]
     policy: PathBuf,
@@ -66,42 +66,48 @@ fn measure(arguments: &Bench, interrupt: &Interrupt) -> Result<Table> {
     let file = &arguments.policy;
     let policy = std::fs::read_to_string(file).with_context(|| format!("reading {} failed", file.display()))?;
     let (date, open_vswitch) = (today()?, open_vswitch()?);
-    for failure in &arguments.failures {
-        for way in &arguments.ways {
-            let bfd = matches!(way, Way::EspalierBfd | Way::RstpBfd);
-            if bfd && *failure == Failure::Carrier {
+    let mut subjects = Vec::new();
+    for hosts in &arguments.hosts {
+        for failure in &arguments.failures {
+            let measurable = |way: &&Way| match failure {
                 // The cables of that lab have no BFD, nor would they need it.
-                continue;
-            }
-            let mut result = Measured {
-                way: *way,
-                failure: *failure,
-                hosts: usize::from(arguments.hosts),
-                date: date.clone(),
-                open_vswitch: open_vswitch.clone(),
-                outages_ms: Vec::new(),
-                unrecovered: 0,
-                patience_s: PATIENCE.as_secs(),
-                first_ping_ms: Vec::new(),
-                idle_percent: 0.0,
-                mean_path: 0.0,
+                Failure::Carrier => !matches!(way, Way::EspalierBfd | Way::RstpBfd),
+                Failure::Control => matches!(way, Way::Espalier | Way::EspalierBfd),
+                _ => true,
             };
-            for number in 1..=arguments.runs {
-                let run = Subject::start(*way, *failure, result.hosts, &policy)
-                    .and_then(|subject| subject.measure(interrupt, *failure))
-                    .with_context(|| format!("{}, {failure:?}, run {number}", way.label()))?;
-                println!("{:<26}{:<10}run {number}: {run}", way.label(), format!("{failure:?}").to_lowercase());
-                result.first_ping_ms.push(millis(run.first_ping));
-                match run.outage {
-                    Some(outage) => result.outages_ms.push(millis(outage)),
-                    None => result.unrecovered += 1,
-                }
-                (result.idle_percent, result.mean_path) =
-                    (round(run.usage.idle_percent, 1.0), round(run.usage.mean_path, 100.0));
-            }
-            table.put(result);
-            table.write(path)?;
+            subjects.extend(arguments.ways.iter().filter(measurable).map(|way| (*hosts, *failure, *way)));
         }
+    }
+    for (hosts, failure, way) in subjects {
+        let mut result = Measured {
+            way,
+            failure,
+            hosts: usize::from(hosts),
+            date: date.clone(),
+            open_vswitch: open_vswitch.clone(),
+            outages_ms: Vec::new(),
+            unrecovered: 0,
+            patience_s: PATIENCE.as_secs(),
+            first_ping_ms: Vec::new(),
+            idle_percent: 0.0,
+            mean_path: 0.0,
+        };
+        for number in 1..=arguments.runs {
+            let run = Subject::start(way, failure, result.hosts, &policy)
+                .and_then(|subject| subject.measure(interrupt, failure))
+                .with_context(|| format!("{}, {failure:?}, run {number}", way.label()))?;
+            let what = format!("{failure:?}").to_lowercase();
+            println!("{:<26}{what:<10}{hosts} hosts, run {number}: {run}", way.label());
+            result.first_ping_ms.push(millis(run.first_ping));
+            match run.outage {
+                Some(outage) => result.outages_ms.push(millis(outage)),
+                None => result.unrecovered += 1,
+            }
+            (result.idle_percent, result.mean_path) =
+                (round(run.usage.idle_percent, 1.0), round(run.usage.mean_path, 100.0));
+        }
+        table.put(result);
+        table.write(path)?;
     }
     Ok(table)
 }
@@ -192,6 +198,7 @@ impl Subject {
             Failure::Tunnel => lab.delete_port(&way.end)?,
             Failure::Carrier => lab.set_interface(way.end.host, &way.end.port, false)?,
             Failure::Host => lab.kill_host(root)?,
+            Failure::Control => lab.cut_control(from.host)?,
         }
         let mut good_since = None;
         let repaired = interrupt.wait(PATIENCE + STEADY, || {

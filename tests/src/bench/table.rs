@@ -60,10 +60,12 @@ pub(crate) enum Failure {
     Carrier,
     /// The host at the tree's root dies; the ping is between two others
     Host,
+    /// The controller's channel to the sender's bridge is cut; trees without a controller have none
+    Control,
 }
 
 impl Failure {
-    const ALL: [Self; 4] = [Self::Cut, Self::Tunnel, Self::Carrier, Self::Host];
+    const ALL: [Self; 5] = [Self::Cut, Self::Tunnel, Self::Carrier, Self::Host, Self::Control];
 
     fn label(self) -> &'static str {
         match self {
@@ -71,6 +73,7 @@ impl Failure {
             Self::Tunnel => "tunnel deleted",
             Self::Carrier => "carrier lost",
             Self::Host => "root's host killed",
+            Self::Control => "control channel lost",
         }
     }
 }
@@ -185,7 +188,9 @@ impl Table {
             for failure in Failure::ALL {
                 let _ = write!(text, " {} |", failure.label());
             }
-            text += " links idle | mean path |\n|---|---|---|---|---|---|---|---|\n";
+            text += " links idle | mean path |\n|---|---|";
+            text += &"---|".repeat(Failure::ALL.len());
+            text += "---|---|\n";
             for way in Way::ALL {
                 let of_way = || self.results.iter().filter(|result| result.hosts == hosts && result.way == way);
                 let Some(one) = of_way().next() else { continue };
