@@ -130,3 +130,28 @@ fn a_full_table_costs_the_tenant_that_fills_it_what_is_new_and_nobody_else_anyth
     ensure!(held >= 20, "{held} entries of rules");
     Ok(())
 }
+
+/// How fast is for whoever reads the output (`--nocapture`); that all is there is what is tested.
+#[test]
+fn a_bridge_that_restarts_empty_gets_a_thousand_entries_back() -> Result<()> {
+    let network = Network::with_policy(&spec(Layout::Shared), &green_and_orange("", &rules(500, 0)))?;
+    network.meet("green")?;
+    network.settle()?;
+    let host = network.lab.host(2)?;
+    let entries = || Ok::<_, anyhow::Error>(host.flows("br0")?.len());
+    let before = entries()?;
+    ensure!(before > 1000, "{before} entries");
+    network.lab.kill_switch(2)?;
+    network.controller.wait_until("the loss of h2", MS(10_000), |controller| {
+        Ok(controller.get("/v1/status")?["bridges"]["connected"] == 2)
+    })?;
+    network.lab.start_switch(2)?;
+    let connected = network.controller.wait_until("h2 to be back", MS(20_000), |controller| {
+        Ok(controller.get("/v1/status")?["bridges"]["connected"] == 3)
+    })?;
+    let filled = lab::wait_until("all entries", MS(20_000), || Ok(entries()? >= before))?;
+    println!("{before} entries: connected after {connected:?}, filled {filled:?} later");
+    network.settle()?;
+    ensure!(entries()? == before, "{} entries instead of {before}", entries()?);
+    network.meet("green")
+}
