@@ -7,7 +7,7 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::ask::{compute, unavailable};
 use super::problem::Problem;
@@ -18,6 +18,9 @@ use crate::wishes::{self, Answer, Ask, Digests, Refusal, Wish};
 
 /// Longest body that is read.
 const BODY_MAX: usize = Source::BYTES_MAX;
+
+/// Policies are compiled one at a time, so that whoever asks for many plans leaves the machine to others.
+static PLANS: Semaphore = Semaphore::const_new(1);
 
 /// What a file without a name is called.
 const UNNAMED: &str = "policy.toml";
@@ -75,6 +78,7 @@ pub(super) struct Show {
 pub(super) async fn plan(State(api): State<Api>, query: Asked<Show>, body: Body) -> Result<Response, Problem> {
     let Query(Show { flows }) = query?;
     let sources = api.sources(body).await?;
+    let _turn = PLANS.acquire().await;
     let (policy, warnings) = compute(move || policy_files::load(&sources, false)).await?.map_err(bad)?;
     let situation = api.situation().await?;
     compute(move || {

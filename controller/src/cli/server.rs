@@ -11,6 +11,11 @@ use ureq::{Agent, Body};
 
 use super::{CONFLICT, NO, UNREACHABLE, USAGE, fail};
 
+/// How long an answer may take.
+const SOON: Duration = Duration::from_secs(10);
+/// The same where a large policy is read, compiled or written to a slow disk.
+const LATER: Duration = Duration::from_secs(120);
+
 /// Which controller.
 #[derive(Debug, Args)]
 pub(super) struct Server {
@@ -48,12 +53,12 @@ impl Failure {
 impl Server {
     /// A document.
     pub(super) fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.ask(path, |agent, url| agent.get(url).call())
+        self.ask(SOON, path, |agent, url| agent.get(url).call())
     }
 
     /// What is answered to a document.
     pub(super) fn post(&self, path: &str, document: &Value) -> Result<Value, Failure> {
-        self.ask(path, |agent, url| agent.post(url).send_json(document))
+        self.ask(SOON, path, |agent, url| agent.post(url).send_json(document))
     }
 
     /// What is answered to a policy.
@@ -64,7 +69,7 @@ impl Server {
         if_match: Option<&str>,
         text: &str,
     ) -> Result<Value, Failure> {
-        self.ask(path, |agent, url| {
+        self.ask(LATER, path, |agent, url| {
             let mut request = Request::builder().method(method).uri(url).header("content-type", "application/toml");
             if let Some(digest) = if_match {
                 request = request.header("if-match", format!("\"{digest}\""));
@@ -80,11 +85,12 @@ impl Server {
 
     fn ask(
         &self,
+        patience: Duration,
         path: &str,
         call: impl FnOnce(&Agent, &str) -> Result<Response<Body>, ureq::Error>,
     ) -> Result<Value, Failure> {
         let url = format!("{}/v1/{path}", self.url.trim_end_matches('/'));
-        let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(10)));
+        let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(patience));
         let agent = Agent::from(config.build());
         let unreachable = |error: &dyn Display| {
             let hint = "is `espalier serve` running? name its REST address with --server or ESPALIER_SERVER";
