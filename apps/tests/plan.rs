@@ -226,3 +226,18 @@ fn what_cannot_be_known_is_said() {
         assert!(note.contains(part), "{note}");
     }
 }
+
+#[test]
+fn bridges_go_by_the_names_of_the_policy_that_they_are_compiled_for() {
+    let plan = situation().plan(&read(&POLICY.replace("h1", "x1")), true);
+    // The ports that it names are those they were.
+    assert_eq!((plan.same, plan.bridges), (false, vec![]), "{:?}", plan.objects);
+}
+
+#[test]
+fn learnt_hosts_are_taken_into_account_as_long_as_their_port_stays() {
+    let plan = with("{ bridge = \"*\", port = \"green-*\" }", "{ bridge = \"h1\", port = \"green-*\" }");
+    let entries = plan.bridges.iter().flat_map(|bridge| bridge.entries.iter().flatten());
+    let about: Vec<_> = entries.filter(|entry| entry.text.contains("02:00:00:00:00:02")).collect();
+    assert!(about.iter().all(|entry| entry.change == Change::Removed) && about.len() >= 2, "{about:?}");
+}

@@ -32,7 +32,9 @@ impl Operator {
         Self { folder, program }
     }
 
+    /// After it was told to end, and has.
     fn restart(&mut self) {
+        self.program.child.wait().unwrap();
         self.program = Program::start(&["--state", self.folder.0.join("state").to_str().unwrap()]);
     }
 
@@ -314,7 +316,6 @@ async fn files_are_the_one_source_where_there_are_some() {
 
     // Without files again, undo leads to what was in force before them.
     operator.program.signal("-TERM");
-    operator.program.child.wait().unwrap();
     operator.restart();
     operator.calm(2).await;
 
@@ -352,6 +353,10 @@ async fn the_command_line_does_it_all_and_ends_with_the_codes_of_the_contract() 
     assert!(code == 0 && text.contains("generation 1 is in force, as before"), "{text}");
     // The lines are those of the files, wherever they are told.
     assert!(operator.text().await.starts_with("#: file d/a.toml\nversion = 1\n# 7\n"));
+    // What was got is a policy file like any other.
+    operator.folder.write("saved.toml", &operator.text().await);
+    let (code, text, error) = operator.run(&["plan", "saved.toml"]);
+    assert!(code == 0 && text.ends_with("nothing would change\n"), "{text}{error}");
 
     operator.folder.write("next.toml", &policy(8));
     let (code, _, text) = operator.run(&["apply", "next.toml", "--if-match", "0123"]);

@@ -14,6 +14,7 @@ use controller::core::Memory;
 use controller::history::History;
 use controller::store::{FileStore, Store, StoreError};
 use support::Folder;
+use support::model::{Manner, Model};
 use support::program::{Program, espalier};
 
 fn files(text: &str) -> Vec<Source> {
@@ -242,7 +243,7 @@ async fn a_full_or_read_only_disk_refuses_a_policy_and_changes_nothing() {
         assert!(status == 507 && told, "{status} {body}");
         let (_, head, text) = program.call("/v1/policy").await;
         assert!(text.contains(&policy(1, 10)) && head.contains("etag"), "{head}{text}");
-        assert_eq!(program.get("/v1/status").await["policy"]["generation"], 1);
+        program.wait("generation 1", "/v1/status", |status| status["policy"]["generation"] == 1).await;
         assert_eq!(fs::read(state.join("policy")).unwrap(), before);
         assert!(!state.join("policy.new").exists());
     };
@@ -267,7 +268,7 @@ async fn a_full_or_read_only_disk_refuses_a_policy_and_changes_nothing() {
     disk.remount("rw");
     fs::remove_file(disk.0.join("filler")).unwrap();
     let program = Program::start(&["--state", state.to_str().unwrap()]);
-    assert_eq!(program.get("/v1/status").await["policy"]["generation"], 3);
+    program.wait("generation 3", "/v1/status", |status| status["policy"]["generation"] == 3).await;
     let (status, _, body) = program.send("PUT", "/v1/policy", "", &policy(2, 100_000)).await;
     assert_eq!(status, 200, "{body}");
 }
@@ -298,4 +299,29 @@ async fn a_policy_that_is_not_confirmed_goes_although_the_disk_is_full_and_that_
     drop(program);
     let history = FileStore::open(&state).unwrap().policies().unwrap();
     assert_eq!((history.in_force.generation, history.in_force.sources[0].text.clone()), (3, policy(1, 10)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_core_remembers_is_kept_as_soon_as_there_is_room() {
+    let top = Folder::new();
+    let disk = Disk::mount(&top, "512k");
+    let state = disk.0.join("state");
+    let program = Program::start(&["--state", state.to_str().unwrap()]);
+    let text = "version = 1\n[[tenant]]\nname = \"green\"\nports = [{ bridge = \"*\", port = \"green-*\" }]\n";
+    let (status, _, body) = program.send("PUT", "/v1/policy", "", text).await;
+    assert_eq!(status, 200, "{body}");
+    let filler = fs::File::create(disk.0.join("filler")).unwrap();
+    while std::io::Write::write(&mut &filler, &[0; 4096]).is_ok() {}
+    let manner = Manner { ports: vec!["green-1"], ..Manner::default() };
+    let _model = Model::connect(program.openflow, 0xa, manner).await;
+    let problem = |status: &serde_json::Value| {
+        status["problems"].as_array().unwrap().iter().any(|text| text.as_str().unwrap().contains("state/memory"))
+    };
+    program.wait("a problem", "/v1/status", problem).await;
+    fs::remove_file(disk.0.join("filler")).unwrap();
+    drop(filler);
+    program.wait("it is kept", "/v1/status", |status| !problem(status)).await;
+    drop(program);
+    let memory = FileStore::open(&state).unwrap().memory().unwrap();
+    assert!(memory.bridges.contains(&0xa) && memory.allocations.of("green").is_some(), "{memory:?}");
 }
