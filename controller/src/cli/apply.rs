@@ -122,7 +122,8 @@ fn converged(generation: u64, time: Duration, server: &Server) -> ExitCode {
             return fail(NO, &format!("policy generation {now} has replaced it meanwhile"));
         }
         if now == generation && status.converged {
-            return print("all connected bridges hold what it says\n");
+            let (connected, known) = (status.bridges.connected, status.bridges.known);
+            return print(&format!("all connected bridges ({connected} of {known}) hold what it says\n"));
         }
         if start.elapsed() >= time {
             return fail(NO, &waiting(&status, time, server));
