@@ -17,6 +17,7 @@ pub mod limits;
 pub mod links;
 pub mod marks;
 pub mod pipeline;
+pub mod plan;
 pub mod policy;
 pub mod reconcile;
 mod rules;

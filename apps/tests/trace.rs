@@ -68,14 +68,16 @@ fn situation(policy: Policy, change: impl FnOnce(&mut View)) -> Situation {
         ("orange".into(), BTreeMap::from([(LEARNT, orange)])),
     ]);
     let ips: Vec<IpAddr> = vec!["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
-    let station = |place| BTreeMap::from([(LEARNT, Station { place, ips: ips.clone() })]);
+    let station = |place| BTreeMap::from([(LEARNT, Station { place, ips: ips.clone(), fresh: true })]);
     Situation {
         tables: compile(&policy, &allocations, &view, &hosts).bridges,
         attachments: attach(&policy, &view),
         policy: Arc::new(policy),
         hosts: BTreeMap::from([("green".into(), station(at(2, 1))), ("orange".into(), station(at(2, 3)))]),
         view,
+        allocations,
         converged: true,
+        ..Situation::default()
     }
 }
 
@@ -177,7 +179,7 @@ fn hosts_are_meant_by_name_place_mac_and_ip() {
     // Until a frame has shown it.
     let mut met = plain();
     let shown = MacAddr([2, 0, 0, 0, 0, 9]);
-    let station = Station { place: at(2, 2), ips: Vec::new() };
+    let station = Station { place: at(2, 2), ips: Vec::new(), fresh: true };
     met.hosts.get_mut("green").unwrap().insert(shown, station);
     for to in ["db-1", "10.0.0.9"] {
         let trace = ping(&met, "web-1", to);

@@ -1,5 +1,7 @@
 //! REST: the documents of the newest snapshot, as JSON, and metrics. Reading them never disturbs the hub.
 
+mod ask;
+mod policy;
 mod problem;
 mod serve;
 mod trace;
@@ -19,10 +21,12 @@ use openflow::types::DatapathId;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
+use crate::history::Kept;
 use crate::hub::{Input, Published};
 use crate::metrics::Exposition;
 use crate::problems::Problems;
 use crate::snapshot::{Chain, Snapshot};
+use crate::wishes::Ask;
 
 use problem::Problem;
 pub use serve::serve;
@@ -34,6 +38,10 @@ pub struct Api {
     pub published: watch::Receiver<Published>,
     /// The hub's queue, for what is asked of it.
     pub inputs: mpsc::Sender<Input>,
+    /// Where the policy is changed.
+    pub asks: mpsc::Sender<Ask>,
+    /// The policy in force.
+    pub texts: watch::Receiver<Arc<Kept>>,
     /// How long a client may take for the body of its request, and the hub for an answer.
     pub patience: Duration,
     /// What is wrong with the daemon itself.
@@ -63,6 +71,10 @@ impl Api {
             .route("/v1/limits", get(limits))
             .route("/v1/chains", get(chains))
             .route("/v1/chains/{tenant}/{chain}", get(chain))
+            .route("/v1/policy", get(policy::get).put(policy::put))
+            .route("/v1/policy/plan", post(policy::plan))
+            .route("/v1/policy/confirm", post(policy::confirm))
+            .route("/v1/policy/undo", post(policy::undo))
             .route("/v1/trace", post(trace::trace))
             .fallback(unknown)
             .method_not_allowed_fallback(wrong_method)
@@ -175,10 +187,21 @@ async fn guard(request: Request, next: Next) -> Response {
             let detail = "this server answers to localhost and loopback addresses only, not to the host that was named";
             Problem::new(StatusCode::MISDIRECTED_REQUEST, detail.into()).into_response()
         }
+        _ if is_foreign(&request) => {
+            let detail = "this server does nothing for pages of other servers";
+            Problem::new(StatusCode::FORBIDDEN, detail.into()).into_response()
+        }
         _ => next.run(request).await,
     };
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// Does a page of the web ask that comes from elsewhere? Browsers say so of all that can change something (RFC 6454 §7).
+fn is_foreign(request: &Request) -> bool {
+    let Some(origin) = request.headers().get(header::ORIGIN) else { return false };
+    let from = origin.as_bytes().strip_prefix(b"http://");
+    from.is_none() || from != request.headers().get(header::HOST).map(HeaderValue::as_bytes)
 }
 
 fn is_local(host: &str) -> bool {

@@ -1,7 +1,9 @@
 //! The command line.
 
+mod apply;
 mod decode;
 mod get;
+mod plan;
 mod server;
 mod table;
 mod trace;
@@ -10,10 +12,12 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use apps::policy::{Policy, Source};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogFormat, Settings};
+use crate::policy_files::BadPolicy;
 use crate::{daemon, policy_files};
 
 /// No: what was asked for isn't so, or isn't there.
@@ -22,6 +26,8 @@ const NO: u8 = 1;
 const USAGE: u8 = 2;
 /// The controller can't be reached.
 const UNREACHABLE: u8 = 3;
+/// It can't be done as things are.
+const CONFLICT: u8 = 4;
 
 /// Trains each tenant's network into a loop-free tree over Open vSwitch bridges.
 #[derive(Debug, Parser)]
@@ -50,6 +56,14 @@ enum Command {
         #[arg(required = true, value_name = "POLICY")]
         policy: Vec<PathBuf>,
     },
+    /// What would a policy change?
+    Plan(plan::Plan),
+    /// Bring a policy into force
+    Apply(apply::Apply),
+    /// Keep a policy that was applied with --confirm-within
+    Confirm(apply::Confirm),
+    /// Bring the policy before the one in force back
+    Undo(apply::Undo),
     /// Show what the controller sees
     Get(get::Get),
     /// Follow a frame through the tables of all bridges
@@ -63,6 +77,10 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Serve { config, settings } => serve(config, settings),
         Command::Check { policy } => check(&policy),
+        Command::Plan(plan) => plan::run(&plan),
+        Command::Apply(apply) => apply::apply(&apply),
+        Command::Confirm(confirm) => apply::confirm(&confirm),
+        Command::Undo(undo) => apply::undo(&undo),
         Command::Get(get) => get::run(&get),
         Command::Trace(trace) => trace::run(&trace),
         Command::Decode(decode) => decode::run(&decode),
@@ -103,10 +121,8 @@ fn log(format: LogFormat) -> Result<(), String> {
 }
 
 fn check(paths: &[PathBuf]) -> ExitCode {
-    let loaded =
-        policy_files::read(paths).and_then(|sources| policy_files::load(&sources, std::io::stderr().is_terminal()));
-    match loaded {
-        Ok((policy, warnings)) => {
+    match sound(paths) {
+        Ok((_, policy, warnings)) => {
             for warning in warnings {
                 eprintln!("{warning}");
             }
@@ -116,6 +132,13 @@ fn check(paths: &[PathBuf]) -> ExitCode {
         }
         Err(bad) => fail(USAGE, &bad.to_string()),
     }
+}
+
+/// The files of a policy, what they say, and warnings.
+fn sound(paths: &[PathBuf]) -> Result<(Vec<Source>, Policy, Vec<String>), BadPolicy> {
+    let sources = policy_files::read(paths)?;
+    let (policy, warnings) = policy_files::load(&sources, std::io::stderr().is_terminal())?;
+    Ok((sources, policy, warnings))
 }
 
 fn fail(code: u8, text: &str) -> ExitCode {

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,6 +21,7 @@ use crate::policy_watch::{Policies, PolicyError};
 use crate::problems::Problems;
 use crate::snapshot::PolicyStatus;
 use crate::store::{FileStore, Store, StoreError};
+use crate::wishes;
 
 /// What a daemon is started with.
 #[derive(Clone, Debug)]
@@ -121,9 +122,11 @@ pub async fn start(options: Options) -> Result<Handle, StartError> {
     let (reload, reloads) = mpsc::channel(1);
     let shared = Arc::new(Shared::new(inputs.clone(), options.limits));
     let exposition = Arc::new(Exposition::new(&shared, published.clone(), Arc::clone(&problems)));
+    let (asks, asked) = mpsc::channel(wishes::QUEUE);
     let (policy, keeper) = (options.policy, Arc::clone(&store));
     let policies =
         Policies::start(policy, keeper, inputs.clone(), Arc::clone(&problems), Arc::clone(&shared.metrics)).await?;
+    let texts = policies.texts();
     let mut handle = Handle {
         openflow_addr: openflow.1,
         rest_addr: rest.1,
@@ -135,10 +138,11 @@ pub async fn start(options: Options) -> Result<Handle, StartError> {
     };
     handle.spawn("hub", hub::run(settings, queue, publish, save, stopped.clone()));
     handle.spawn("store", keep(store, saved, Arc::clone(&problems)));
-    handle.spawn("policy watcher", policies.run(reloads, stopped.clone()));
+    handle.spawn("policy watcher", policies.run(reloads, asked, stopped.clone()));
     handle.spawn("listener", listen::serve(openflow.0, shared, stopped.clone()));
-    let router = Api { published, inputs, patience: options.limits.request, problems, started, exposition }.router();
-    handle.spawn("REST server", api::serve(rest.0, router, options.limits.request, stopped));
+    let patience = options.limits.request;
+    let router = Api { published, inputs, asks, texts, patience, problems, started, exposition }.router();
+    handle.spawn("REST server", api::serve(rest.0, router, patience, stopped));
     info!("bridges may connect to {}, REST is served at http://{}", handle.openflow_addr, handle.rest_addr);
     Ok(handle)
 }
@@ -203,6 +207,9 @@ pub async fn serve(options: Options) -> Result<bool, StartError> {
     Ok(in_order)
 }
 
+/// How often it is tried again to keep what couldn't be kept.
+const AGAIN: Duration = Duration::from_secs(5);
+
 async fn bind(flag: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let listen = |error| StartError::Listen { flag, address, error };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
@@ -211,8 +218,14 @@ async fn bind(flag: &'static str, address: SocketAddr) -> Result<(TcpListener, S
 }
 
 /// Keeps the newest of what the core remembers, until the hub has ended and all is written.
+/// What can't be kept is tried again.
 async fn keep(store: Arc<dyn Store>, mut saved: watch::Receiver<Memory>, problems: Arc<Problems>) {
-    while saved.changed().await.is_ok() {
+    let mut failed = false;
+    loop {
+        tokio::select! {
+            changed = saved.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(AGAIN), if failed => {}
+        }
         let memory = saved.borrow_and_update().clone();
         let writer = Arc::clone(&store);
         let written = tokio::task::spawn_blocking(move || writer.keep_memory(&memory)).await;
@@ -221,9 +234,10 @@ async fn keep(store: Arc<dyn Store>, mut saved: watch::Receiver<Memory>, problem
             Ok(Err(error)) => Some(error.to_string()),
             Err(fault) => Some(fault.to_string()),
         };
-        if let Some(failure) = &failure {
+        if let Some(failure) = failure.as_ref().filter(|_| !failed) {
             error!("numbers given to tenants aren't kept, they may differ after a restart: {failure}");
         }
+        failed = failure.is_some();
         problems.set("store", failure.map(|text| format!("numbers given to tenants aren't kept: {text}")));
     }
 }

@@ -4,7 +4,7 @@
 //! ```text
 //!  listener ─spawns─▶ session × bridges ──Input (bounded, waits)──▶ hub ──Outgoing (bounded, never waits)──▶ session
 //!  policy files / store ──Event::Policy──────────────────────────▶  │ ├──watch: Published──▶ REST
-//!  REST ──Input::Situation (for traces)─────────────────────────▶   │ ├──oneshot: Situation─▶ REST
+//!  REST ──Input::Situation (for traces, plans)──────────────────▶   │ ├──oneshot: Situation─▶ REST
 //!                                                                   └────watch: Memory──▶ store
 //! ```
 //!
@@ -50,7 +50,7 @@ pub enum Input {
         /// The way to it.
         outgoing: Outgoing,
     },
-    /// Somebody wants to trace frames. The answer may be as old as snapshots are; `None` until a policy is in force.
+    /// Somebody wants to trace frames, or to see a plan. The answer may be as old as snapshots are; `None` until a policy is in force.
     Situation(oneshot::Sender<Option<Arc<Situation>>>),
     /// Anything else, with what it takes of its session's budget.
     Event(Event, Option<OwnedSemaphorePermit>),
@@ -221,7 +221,7 @@ impl Hub {
         self.publish_from = start + PUBLISH.max(start.elapsed() * PUBLISH_SHARE);
     }
 
-    /// What traces depend on. It is made only when somebody asks, and for no more of the hub's time than snapshots.
+    /// What traces and plans depend on. It is made only when somebody asks, and for no more of the hub's time than snapshots.
     fn situation(&mut self) -> Arc<Situation> {
         let start = Instant::now();
         if let Some((situation, kept_until)) = &self.situation

@@ -1,4 +1,8 @@
-//! Policy files: reading them, and the one place that turns their texts into a policy.
+//! Policy files: reading them, the one place that turns their texts into a policy, and several of them as one text.
+//!
+//! Several files travel, and are shown, as one text in which a line `#: file NAME` stands before each. To TOML that is a
+//! comment. Wherever policies are read, such a text is taken for the files that it holds, so that mistakes are told with the
+//! name and line that the author knows.
 
 use std::fs;
 use std::io::Read;
@@ -32,6 +36,38 @@ pub fn digest(sources: &[Source]) -> String {
     hash.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
+/// How the line before a file begins.
+const MARK: &str = "#: file ";
+
+/// Several files as one text.
+pub fn join(sources: &[Source]) -> String {
+    let mut text = String::new();
+    for source in sources {
+        let name = source.name.replace(char::is_control, "?");
+        text += &format!("{MARK}{name}\n{}", source.text);
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// The files that a text holds; what comes before the first mark, or all if there is none, is one called `name`.
+pub fn split(name: &str, text: &str) -> Vec<Source> {
+    let mut sources = vec![Source { name: name.to_owned(), text: String::new() }];
+    for line in text.split_inclusive('\n') {
+        match (line.strip_prefix(MARK), sources.last_mut()) {
+            (Some(name), _) => sources.push(Source { name: name.trim().to_owned(), text: String::new() }),
+            (None, Some(source)) => source.text += line,
+            (None, None) => {}
+        }
+    }
+    if sources.len() > 1 && sources.first().is_some_and(|first| first.text.trim().is_empty()) {
+        sources.remove(0);
+    }
+    sources
+}
+
 /// Reads files, and of folders every `*.toml`, in order of names.
 ///
 /// # Errors
@@ -47,10 +83,10 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Source>, BadPolicy> {
                 return Err(BadPolicy(format!("the policy folder {} {say}", path.display())));
             }
             for file in files {
-                sources.push(read_file(&file)?);
+                sources.extend(read_file(&file)?);
             }
         } else {
-            sources.push(read_file(path)?);
+            sources.extend(read_file(path)?);
         }
     }
     Ok(sources)
@@ -75,7 +111,7 @@ pub fn folder(path: &Path) -> Result<Vec<PathBuf>, BadPolicy> {
     Ok(files)
 }
 
-fn read_file(path: &Path) -> Result<Source, BadPolicy> {
+fn read_file(path: &Path) -> Result<Vec<Source>, BadPolicy> {
     let unreadable = |error: &dyn std::fmt::Display| {
         BadPolicy(format!("can't read the policy file {}: {error}; check its name and its mode", path.display()))
     };
@@ -86,5 +122,31 @@ fn read_file(path: &Path) -> Result<Source, BadPolicy> {
         return Err(unreadable(&format!("it has more than the {FILE_MAX} octets that a policy may have")));
     }
     let text = String::from_utf8(octets).map_err(|error| unreadable(&format!("it isn't UTF-8 text: {error}")))?;
-    Ok(Source { name: path.display().to_string(), text })
+    Ok(split(&path.display().to_string(), &text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_files_become_one_text_and_the_same_files_again() {
+        let file = |name: &str, text: &str| Source { name: name.into(), text: text.into() };
+        let files = [file("a b.toml", "version = 1\n# x\n"), file("../c.toml", "version = 1\r\n")];
+        let text = join(&files);
+        assert_eq!(text, "#: file a b.toml\nversion = 1\n# x\n#: file ../c.toml\nversion = 1\r\n");
+        assert_eq!((split("x", &text), split("x", &join(&files[..1]))), (files.to_vec(), files[..1].to_vec()));
+        assert_eq!(split("x", &join(&[file("a\nb", "1"), file("c", "")])), [file("a?b", "1\n"), file("c", "")]);
+        // Without marks it is one file; what somebody puts before the first is a file, too.
+        assert_eq!(split("x", "version = 1"), [file("x", "version = 1")]);
+        assert_eq!(split("x", ""), [file("x", "")]);
+        assert_eq!(split("x", "y = 1\n#: file z\n"), [file("x", "y = 1\n"), file("z", "")]);
+    }
+
+    #[test]
+    fn mistakes_in_one_text_are_told_by_file_and_line() {
+        let text = "#: file green.toml\nversion = 1\n\n[[tenant]]\nname = \"green\"\n#: file orange.toml\nversion = 1\noops = 2\n";
+        let told = load(&split("x", text), false).unwrap_err().0;
+        assert!(told.contains("orange.toml:2:1"), "{told}");
+    }
 }

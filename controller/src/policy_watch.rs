@@ -1,26 +1,33 @@
-//! Brings policies into force: at the start, and whenever their files change. A policy is first kept, then it counts;
-//! one that has errors changes nothing.
+//! Brings policies into force: at the start, whenever their files change, and, where the store is their source, when
+//! somebody asks for it or doesn't confirm in time. A policy is first kept, then it counts; one that has errors changes
+//! nothing.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use apps::policy::Source;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{mpsc, watch};
+use tokio::time::sleep_until;
 use tracing::{error, info, warn};
 
 use crate::core::Event;
+use crate::history::{Confirmation, History, Kept};
 use crate::hub::Input;
 use crate::metrics::{Metrics, Reload};
 use crate::policy_files::{self, BadPolicy};
 use crate::problems::{Problems, utc};
 use crate::snapshot::PolicyStatus;
-use crate::store::{Kept, Store, StoreError};
+use crate::store::{Store, StoreError};
+use crate::wishes::{Answer, Ask, Refusal, Wish};
 
 /// From the first sign of a change until the files are read: saving takes several steps.
 const SETTLE: Duration = Duration::from_millis(200);
+
+/// How often it is tried again to keep what couldn't be kept.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Why a policy can't come into force.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +57,12 @@ pub struct Policies {
     problems: Arc<Problems>,
     metrics: Arc<Metrics>,
     status: watch::Sender<PolicyStatus>,
-    in_force: Kept,
+    texts: watch::Sender<Arc<Kept>>,
+    history: History,
+    /// Is the history kept?
+    kept: bool,
+    /// Until when the policy in force has to be confirmed.
+    deadline: Option<Instant>,
     /// Texts that were refused, so that the same aren't reported again.
     refused: Option<Result<Vec<Source>, BadPolicy>>,
 }
@@ -68,24 +80,48 @@ impl Policies {
         metrics: Arc<Metrics>,
     ) -> Result<Self, PolicyError> {
         let reader = Arc::clone(&store);
-        let kept = tokio::task::spawn_blocking(move || reader.policy()).await??;
-        let (files, known) = (!paths.is_empty(), kept.is_some());
-        let in_force = kept.unwrap_or_default();
-        let sources = in_force.sources.clone();
-        let status = watch::Sender::new(PolicyStatus::default());
-        let mut policies = Self { paths, store, hub, problems, metrics, status, in_force, refused: None };
-        if files {
-            let sources = policies.read().await?;
-            policies.adopt(sources).await?;
-        } else {
-            if !known {
-                warn!("there is no policy yet, so no port belongs to anybody; name policy files with --policy");
+        let files = !paths.is_empty();
+        let history = match tokio::task::spawn_blocking(move || reader.policies()).await? {
+            // The files tell all that matters.
+            Err(lost @ StoreError::Lost { .. }) if files => {
+                warn!("{lost}; the policy files are used");
+                History::default()
             }
-            policies.adopt(sources).await.map_err(|error| match error {
-                PolicyError::Bad(bad) => PolicyError::Kept(bad),
-                other => other,
-            })?;
+            read => read?,
+        };
+        let (status, texts) = (watch::Sender::new(PolicyStatus::default()), watch::Sender::default());
+        let (kept, deadline, refused) = (true, None, None);
+        let mut policies =
+            Self { paths, store, hub, problems, metrics, status, texts, history, kept, deadline, refused };
+        if files {
+            if policies.history.confirmation.is_some() {
+                warn!("a policy waited to be confirmed; the policy files replace it");
+            }
+            let sources = policies.read().await?;
+            let next = policies.history.confirmed().applied(sources, None);
+            policies.bring(next, true).await?;
+            return Ok(policies);
         }
+        let now = SystemTime::now();
+        let overdue = policies.history.confirmation.is_some_and(|confirmation| confirmation.left(now).is_zero());
+        let first = match policies.history.undone().filter(|_| overdue) {
+            Some(undone) => {
+                warn!("nobody confirmed policy generation {} in time", policies.history.in_force.generation);
+                undone
+            }
+            None => policies.history.applied(policies.history.in_force.sources.clone(), None),
+        };
+        if first.in_force.sources.is_empty() {
+            warn!(
+                "there is no policy yet, so no port belongs to anybody; bring one into force with `espalier apply`, or \
+                 name policy files with --policy"
+            );
+        }
+        // What is only to be noted down must not keep a controller from starting.
+        policies.bring(first, false).await.map_err(|error| match error {
+            PolicyError::Bad(bad) => PolicyError::Kept(bad),
+            other => other,
+        })?;
         Ok(policies)
     }
 
@@ -94,8 +130,18 @@ impl Policies {
         self.status.subscribe()
     }
 
-    /// Watches the files, and looks at them when `reload` says so, until `stop` changes.
-    pub async fn run(mut self, mut reload: mpsc::Receiver<()>, mut stop: watch::Receiver<bool>) {
+    /// Its texts.
+    pub fn texts(&self) -> watch::Receiver<Arc<Kept>> {
+        self.texts.subscribe()
+    }
+
+    /// Watches the files, looks at them when `reload` says so, and does what is asked for, until `stop` changes.
+    pub async fn run(
+        mut self,
+        mut reload: mpsc::Receiver<()>,
+        mut asks: mpsc::Receiver<Ask>,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let (sign, mut signs) = mpsc::channel(1);
         let mut watcher = watcher(sign);
         self.watch(watcher.as_mut());
@@ -107,6 +153,19 @@ impl Policies {
                     while signs.try_recv().is_ok() {}
                 }
                 Some(()) = reload.recv() => info!("looking at the policy files again, as asked"),
+                Some(ask) = asks.recv() => {
+                    // Whoever asked may be gone.
+                    let _ = ask.answer.send(self.wish(ask.wish).await);
+                    continue;
+                }
+                () = sleep_until(self.deadline.unwrap_or_else(Instant::now).into()), if self.deadline.is_some() => {
+                    self.time_is_up().await;
+                    continue;
+                }
+                () = tokio::time::sleep(AGAIN), if !self.kept => {
+                    self.keep().await;
+                    continue;
+                }
             }
             // Folders may have been replaced, and links may lead elsewhere.
             self.watch(watcher.as_mut());
@@ -136,7 +195,7 @@ impl Policies {
             return;
         }
         let done = match read {
-            Ok(sources) => self.adopt(sources).await,
+            Ok(sources) => self.bring(self.history.applied(sources, None), true).await.map(drop),
             Err(error) => Err(error),
         };
         match done {
@@ -168,37 +227,136 @@ impl Policies {
         Ok(tokio::task::spawn_blocking(move || policy_files::read(&paths)).await??)
     }
 
-    async fn adopt(&mut self, sources: Vec<Source>) -> Result<(), PolicyError> {
-        let first = self.status.borrow().source.is_empty();
-        if !first && sources == self.in_force.sources {
-            self.metrics.reload(Reload::Unchanged).inc();
-            return Ok(());
+    /// Somebody wants something of the policy.
+    async fn wish(&mut self, wish: Wish) -> Result<Answer, Refusal> {
+        if !self.paths.is_empty() {
+            return Err(Refusal::Files(self.paths.clone()));
         }
-        let digest = policy_files::digest(&sources);
-        let step = u64::from(digest != self.in_force.digest && !(self.paths.is_empty() && sources.is_empty()));
-        let kept = Kept { generation: self.in_force.generation + step, digest, sources };
-        let (store, keep) = (Arc::clone(&self.store), kept != self.in_force && !kept.sources.is_empty());
-        let (policy, warnings, kept) = tokio::task::spawn_blocking(move || {
-            let (policy, warnings) = policy_files::load(&kept.sources, false)?;
-            if keep {
-                store.keep_policy(&kept)?;
+        let generation = self.history.in_force.generation;
+        let mut warnings = Vec::new();
+        match wish {
+            Wish::Apply { sources, only_if, confirm_within } => {
+                if only_if.is_some_and(|digests| !digests.allow(&self.history.in_force.digest)) {
+                    return Err(Refusal::Changed(self.history.in_force.digest.clone()));
+                }
+                if let Some(confirmation) = self.history.confirmation {
+                    return Err(Refusal::Waiting { generation, until: confirmation.end() });
+                }
+                let confirmation = confirm_within.map(|time| Confirmation::within(SystemTime::now(), time));
+                let next = self.history.applied(sources, confirmation);
+                warnings = self.bring(next, true).await.inspect_err(|_| {
+                    self.metrics.reload(Reload::Refused).inc();
+                })?;
             }
-            Ok::<_, PolicyError>((policy, warnings, kept))
+            Wish::Confirm => {
+                if self.history.confirmation.is_none() {
+                    return Err(Refusal::NothingToConfirm(generation));
+                }
+                let next = self.history.confirmed();
+                let (store, kept) = (Arc::clone(&self.store), next.clone());
+                tokio::task::spawn_blocking(move || store.keep_policies(&kept)).await.map_err(PolicyError::from)??;
+                info!("policy generation {generation} is confirmed");
+                (self.history, self.kept) = (next, true);
+                self.await_confirmation();
+            }
+            Wish::Undo => {
+                let next = self.history.undone().ok_or(Refusal::NothingToUndo)?;
+                info!("policy generation {generation} is undone, as asked");
+                warnings = self.bring(next, true).await?;
+            }
+        }
+        let in_force = &self.history.in_force;
+        Ok(Answer {
+            generation: in_force.generation,
+            digest: in_force.digest.clone(),
+            changed: in_force.generation != generation,
+            confirm_until: self.history.confirmation.map(|confirmation| utc(confirmation.end())),
+            warnings,
+        })
+    }
+
+    /// Nobody has confirmed the policy in force, so the one before it returns.
+    async fn time_is_up(&mut self) {
+        self.deadline = None;
+        let generation = self.history.in_force.generation;
+        warn!("nobody confirmed policy generation {generation} in time, so the one before it returns");
+        let Some(next) = self.history.undone() else { return };
+        if let Err(error) = self.bring(next, false).await {
+            error!("the policy before generation {generation} can't return: {error}");
+            self.problems.set(
+                "confirmation",
+                Some(format!(
+                    "policy generation {generation} wasn't confirmed in time, but the one before it can't return: {error}"
+                )),
+            );
+        }
+    }
+
+    /// Brings the policy of a history into force, unless it is. If the history can't be kept, that is an error where it
+    /// must be kept, else a problem. Gives warnings about the policy.
+    async fn bring(&mut self, next: History, must_keep: bool) -> Result<Vec<String>, PolicyError> {
+        let first = self.status.borrow().source.is_empty();
+        if !first && next == self.history {
+            self.metrics.reload(Reload::Unchanged).inc();
+            return Ok(Vec::new());
+        }
+        let (store, keep) = (Arc::clone(&self.store), next != self.history);
+        let (policy, warnings, unkept, next) = tokio::task::spawn_blocking(move || {
+            let (policy, warnings) = policy_files::load(&next.in_force.sources, false)?;
+            let unkept = if keep { store.keep_policies(&next).err() } else { None };
+            match unkept {
+                Some(error) if must_keep => Err(PolicyError::Store(error)),
+                unkept => Ok((policy, warnings, unkept, next)),
+            }
         })
         .await??;
-        for warning in warnings {
+        for warning in &warnings {
             warn!("{warning}");
         }
+        let in_force = &next.in_force;
         let source = if self.paths.is_empty() { "store" } else { "files" };
-        let status =
-            PolicyStatus { generation: kept.generation, digest: kept.digest.clone(), source: source.to_owned() };
+        let status = PolicyStatus {
+            generation: in_force.generation,
+            digest: in_force.digest.clone(),
+            source: source.to_owned(),
+        };
         let event = Event::Policy(Arc::new(policy), status.clone());
         self.hub.send(Input::Event(event, None)).await.map_err(|_| PolicyError::Stopping)?;
-        info!("policy generation {} is in force, from the {source}", kept.generation);
+        info!("policy generation {} is in force, from the {source}", in_force.generation);
         self.metrics.reload(Reload::Applied).inc();
-        self.in_force = kept;
+        self.texts.send_replace(Arc::new(in_force.clone()));
         self.status.send_replace(status);
-        Ok(())
+        self.history = next;
+        self.told_kept(unkept.as_ref());
+        self.await_confirmation();
+        Ok(warnings)
+    }
+
+    /// Tries again to keep what couldn't be kept.
+    async fn keep(&mut self) {
+        let (store, history) = (Arc::clone(&self.store), self.history.clone());
+        if let Ok(kept) = tokio::task::spawn_blocking(move || store.keep_policies(&history)).await {
+            self.told_kept(kept.err().as_ref());
+        }
+    }
+
+    fn told_kept(&mut self, unkept: Option<&StoreError>) {
+        self.kept = unkept.is_none();
+        let say = |error| format!("the policy in force isn't kept, another one may return after a restart: {error}");
+        self.problems.set("kept policy", unkept.map(say));
+    }
+
+    /// How the history says how long the policy in force may still be confirmed.
+    fn await_confirmation(&mut self) {
+        let now = SystemTime::now();
+        let confirmation = self.history.confirmation;
+        self.deadline = confirmation.map(|confirmation| Instant::now() + confirmation.left(now));
+        let generation = self.history.in_force.generation;
+        let say = |confirmation: Confirmation| {
+            let end = utc(confirmation.end());
+            format!("policy generation {generation} waits for `espalier confirm`; at {end} the one before it returns")
+        };
+        self.problems.set("confirmation", confirmation.map(say));
     }
 }
 

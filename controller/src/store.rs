@@ -1,28 +1,19 @@
-//! What has to outlive the daemon: what the core remembers, and the last good policy. Each commit is
-//! atomic and on the disk when it returns.
+//! What has to outlive the daemon: what the core remembers, and the policies that are and were in force. Each is a file
+//! that is replaced as a whole, under a checksum. After whatever happens to the daemon or the disk there is the old one or
+//! the new one; a file that is damaged or gone is an error, never an empty policy.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::io;
+use std::fmt::Write as _;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use apps::policy::Source;
-use redb::{Database, DatabaseError, ReadableDatabase, TableDefinition, TableError};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::core::Memory;
-
-/// The policy in force.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
-    /// Rises by one with each policy.
-    pub generation: u64,
-    /// SHA-256 of the texts, in hex.
-    pub digest: String,
-    /// The files.
-    pub sources: Vec<Source>,
-}
+use crate::history::History;
 
 /// Everything that the store can't do, for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -38,13 +29,39 @@ pub enum StoreError {
     /// Another daemon has it.
     #[error("another espalier is running with the state folder {}; stop it, or name another folder with --state", .0.display())]
     InUse(PathBuf),
-    /// The file can't be used.
-    #[error("can't use the state file {}: {error}; restore it from a copy, or move it away to start with none", path.display())]
-    File {
+    /// A file can't be read.
+    #[error("can't read the state file {}: {error}; make it readable for this user", path.display())]
+    Read {
         /// Which.
         path: PathBuf,
         /// Why.
-        error: Box<dyn std::error::Error + Send + Sync>,
+        error: io::Error,
+    },
+    /// A file can't be replaced. What it held before, it still holds.
+    #[error("can't write the state file {}: {error}; make room, or make its folder writable for this user", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file isn't as it was written.
+    #[error("the state file {} {why}. Bridges go on as they were told. Restore it from a copy; {remedy}", path.display())]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+        /// What to do if there is no copy.
+        remedy: &'static str,
+    },
+    /// A file is gone that was there.
+    #[error("the state file {} is gone. Bridges go on as they were told. Restore it from a copy; {remedy}", path.display())]
+    Lost {
+        /// Which.
+        path: PathBuf,
+        /// What to do if there is no copy.
+        remedy: &'static str,
     },
 }
 
@@ -60,136 +77,151 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError`]; the old is still kept.
     fn keep_memory(&self, memory: &Memory) -> Result<(), StoreError>;
-    /// The last good policy, if there was one.
+    /// The policies that are and were in force.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn policy(&self) -> Result<Option<Kept>, StoreError>;
-    /// Keeps the last good policy.
+    fn policies(&self) -> Result<History, StoreError>;
+    /// Keeps them.
     ///
     /// # Errors
-    /// [`StoreError`]; the old one is still kept.
-    fn keep_policy(&self, kept: &Kept) -> Result<(), StoreError>;
+    /// [`StoreError`]; the old ones are still kept.
+    fn keep_policies(&self, history: &History) -> Result<(), StoreError>;
 }
 
-const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("espalier");
-const MEMORY: &str = "memory";
-const POLICY: &str = "policy";
+/// A file of the store.
+struct Record {
+    name: &'static str,
+    remedy: &'static str,
+}
 
-/// A store in one file.
+const POLICIES: Record = Record {
+    name: "policy",
+    remedy: "if there is none, move it away and start once with --policy and the policy's files",
+};
+const MEMORY: Record = Record {
+    name: "memory",
+    remedy: "if there is none, move the whole folder away: tenants whose policy names no key may then get another, which \
+             interrupts them",
+};
+
+/// The file that only one daemon may hold. It has content as soon as the others are there, and tells a first start from
+/// a store that lost something.
+const LOCK: &str = "lock";
+
+/// How a record's first line begins; the checksum of what follows it comes next.
+const HEAD: &str = "espalier state 1 sha256:";
+
+/// A store in a folder.
 #[derive(Debug)]
 pub struct FileStore {
-    path: PathBuf,
-    database: Database,
+    folder: PathBuf,
+    _lock: File,
 }
 
 impl FileStore {
-    /// Opens `espalier.redb` in a folder, and makes both if they aren't there.
+    /// Opens a folder, and makes it and its files if this is the first time.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let unusable = |error| StoreError::Folder { path: folder.to_owned(), error };
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unusable)?;
-        let path = folder.join("espalier.redb");
-        OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(unusable)?;
-        let opened = Database::builder().set_cache_size(4 << 20).create(&path);
-        match opened {
-            Ok(database) => Ok(Self { path, database }),
-            Err(DatabaseError::DatabaseAlreadyOpen) => Err(StoreError::InUse(folder.to_owned())),
-            Err(error) => Err(StoreError::File { path, error: error.into() }),
+        let mut options = OpenOptions::new();
+        let mut lock = options.create(true).append(true).mode(0o600).open(folder.join(LOCK)).map_err(unusable)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => StoreError::InUse(folder.to_owned()),
+            TryLockError::Error(error) => unusable(error),
+        })?;
+        let begun = lock.metadata().map_err(unusable)?.len() > 0;
+        let store = Self { folder: folder.to_owned(), _lock: lock.try_clone().map_err(unusable)? };
+        if !begun {
+            // Killed in between, this goes on where it was: what is there is only added to, in this order.
+            let there = |record: &Record| store.path(record).try_exists().map_err(unusable);
+            match (there(&POLICIES)?, there(&MEMORY)?) {
+                (true, true) => {}
+                (true, false) => store.keep_memory(&Memory::default())?,
+                (false, false) => {
+                    store.keep_policies(&History::default())?;
+                    store.keep_memory(&Memory::default())?;
+                }
+                (false, true) => return Err(store.lost(&POLICIES)),
+            }
+            lock.write_all(b"begun\n").and_then(|()| lock.sync_all()).map_err(unusable)?;
         }
+        Ok(store)
     }
 
-    fn fail(&self, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
-        StoreError::File { path: self.path.clone(), error: error.into() }
+    fn path(&self, record: &Record) -> PathBuf {
+        self.folder.join(record.name)
     }
 
-    fn read(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let transaction = self.database.begin_read().map_err(|error| self.fail(error))?;
-        let table = match transaction.open_table(TABLE) {
-            Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-            Err(error) => return Err(self.fail(error)),
+    fn lost(&self, record: &Record) -> StoreError {
+        StoreError::Lost { path: self.path(record), remedy: record.remedy }
+    }
+
+    fn read<T: DeserializeOwned>(&self, record: &Record) -> Result<T, StoreError> {
+        let path = self.path(record);
+        let mut octets = Vec::new();
+        match File::open(&path).and_then(|mut file| file.read_to_end(&mut octets)) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(self.lost(record)),
+            Err(error) => return Err(StoreError::Read { path, error }),
+        }
+        let damaged = |why| StoreError::Damaged { path: path.clone(), why, remedy: record.remedy };
+        let end = octets.iter().position(|octet| *octet == b'\n').unwrap_or(octets.len());
+        let (head, content) = octets.split_at(end);
+        let content = content.get(1..).unwrap_or_default();
+        if head != self::head(content).as_bytes() {
+            return Err(damaged("isn't as it was written: its checksum is wrong".into()));
+        }
+        serde_json::from_slice(content).map_err(|error| damaged(format!("is of another version of espalier: {error}")))
+    }
+
+    fn write(&self, record: &Record, value: &impl Serialize) -> Result<(), StoreError> {
+        let (path, new) = (self.path(record), self.folder.join(format!("{}.new", record.name)));
+        let write = || {
+            let content = serde_json::to_vec(value)?;
+            let mut options = OpenOptions::new();
+            let mut file = options.create(true).write(true).truncate(true).mode(0o600).open(&new)?;
+            file.write_all(format!("{}\n", head(&content)).as_bytes())?;
+            file.write_all(&content)?;
+            file.sync_all()?;
+            std::fs::rename(&new, &path)?;
+            // The name is on the disk, too, and that of the folder.
+            File::open(&self.folder)?.sync_all()
         };
-        let value = table.get(key).map_err(|error| self.fail(error))?;
-        Ok(value.map(|value| value.value().to_vec()))
+        write().map_err(|error| {
+            // A part of a file only takes room.
+            let _ = std::fs::remove_file(&new);
+            StoreError::Write { path: path.clone(), error }
+        })
     }
+}
 
-    fn write(&self, key: &str, value: &[u8]) -> Result<(), StoreError> {
-        let write = || -> Result<(), redb::Error> {
-            let transaction = self.database.begin_write()?;
-            transaction.open_table(TABLE)?.insert(key, value)?;
-            transaction.commit()?;
-            Ok(())
-        };
-        write().map_err(|error| self.fail(error))
+/// The first line of a record.
+fn head(content: &[u8]) -> String {
+    let mut head = HEAD.to_owned();
+    for octet in Sha256::digest(content) {
+        let _ = write!(head, "{octet:02x}");
     }
-
-    fn read_json<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
-        let octets = self.read(key)?;
-        octets.map(|octets| serde_json::from_slice(&octets).map_err(|error| self.fail(error))).transpose()
-    }
-
-    fn write_json(&self, key: &str, value: &impl Serialize) -> Result<(), StoreError> {
-        let octets = serde_json::to_vec(value).map_err(|error| self.fail(error))?;
-        self.write(key, &octets)
-    }
+    head
 }
 
 impl Store for FileStore {
     fn memory(&self) -> Result<Memory, StoreError> {
-        Ok(self.read_json(MEMORY)?.unwrap_or_default())
+        self.read(&MEMORY)
     }
 
     fn keep_memory(&self, memory: &Memory) -> Result<(), StoreError> {
-        self.write_json(MEMORY, memory)
+        self.write(&MEMORY, memory)
     }
 
-    fn policy(&self) -> Result<Option<Kept>, StoreError> {
-        self.read_json(POLICY)
+    fn policies(&self) -> Result<History, StoreError> {
+        self.read(&POLICIES)
     }
 
-    fn keep_policy(&self, kept: &Kept) -> Result<(), StoreError> {
-        self.write_json(POLICY, kept)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    #[test]
-    fn what_is_kept_is_there_after_a_restart_and_only_its_owner_may_read_it() {
-        let top = std::env::temp_dir().join(format!("espalier-store-{}", std::process::id()));
-        let folder = top.join("new");
-        let kept = Kept {
-            generation: 7,
-            digest: "d".into(),
-            sources: vec![Source { name: "a.toml".into(), text: "version = 1".into() }],
-        };
-        let memory = Memory { bridges: [7].into(), ..Memory::default() };
-        {
-            let store = FileStore::open(&folder).unwrap();
-            assert_eq!(store.policy().unwrap(), None);
-            assert!(matches!(FileStore::open(&folder), Err(StoreError::InUse(_))));
-            store.keep_policy(&kept).unwrap();
-            store.keep_memory(&memory).unwrap();
-        }
-        let store = FileStore::open(&folder).unwrap();
-        assert_eq!(store.policy().unwrap(), Some(kept));
-        assert_eq!(store.memory().unwrap(), memory);
-        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&folder), mode(&folder.join("espalier.redb"))), (0o700, 0o600));
-        drop(store);
-
-        std::fs::write(folder.join("espalier.redb"), "not a database").unwrap();
-        let error = FileStore::open(&folder).unwrap_err().to_string();
-        assert!(error.contains("espalier.redb") && error.contains("move it away"), "{error}");
-        let error = FileStore::open(&folder.join("espalier.redb")).unwrap_err().to_string();
-        assert!(error.contains("--state"), "{error}");
-        std::fs::remove_dir_all(top).unwrap();
+    fn keep_policies(&self, history: &History) -> Result<(), StoreError> {
+        self.write(&POLICIES, history)
     }
 }

@@ -53,7 +53,7 @@ fn options_come_from_a_file_too_and_mistakes_in_it_are_told() {
     let daemon = Program::start(&["--config", file.to_str().unwrap()]);
     daemon.signal("-INT");
     drop(daemon);
-    assert!(state.join("espalier.redb").exists());
+    assert!(state.join("policy").exists());
 
     let file = folder.write("espalier.toml", "liste = 1\n");
     let (code, _, text) = run(&["serve", "--config", file.to_str().unwrap()]);

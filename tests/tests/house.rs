@@ -40,7 +40,7 @@ fn crates_depend_one_way() -> Result<()> {
             ensure!(!manifest.contains(&format!("\n{later}.workspace")), "{folder} may not depend on {later}");
         }
         if *folder != "controller" {
-            for banned in ["tokio", "tracing", "redb", "axum"] {
+            for banned in ["tokio", "tracing", "axum"] {
                 ensure!(!manifest.contains(&format!("\n{banned}")), "{folder} is pure: no {banned}");
             }
         }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use openflow::types::{DatapathId, MacAddr, PortNo, TableId};
 use serde::{Deserialize, Serialize};
 
+use crate::allocation::Allocations;
 use crate::attachment::{Attachments, PortUse};
 use crate::desired::{BridgeState, Flow, FlowKey};
 use crate::interpreter::{Event, Frame, Output, STORM, observe};
@@ -19,11 +20,17 @@ use crate::view::{Carrier, Endpoint, View};
 
 pub use self::request::{Protocol, Refusal, Request};
 
-/// All that a trace depends on, at one moment.
+/// All that a trace or a plan depends on, at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Situation {
     /// The policy in force.
     pub policy: Arc<Policy>,
+    /// The numbers given for it.
+    pub allocations: Allocations,
+    /// What bridges that are connected say that they are called.
+    pub told: BTreeMap<DatapathId, String>,
+    /// Bridges that should be there.
+    pub remembered: BTreeSet<DatapathId>,
     /// What each bridge that answers should hold.
     pub tables: BTreeMap<DatapathId, BridgeState>,
     /// The fabric.
@@ -43,6 +50,8 @@ pub struct Station {
     pub place: Endpoint,
     /// IP addresses that it was seen with.
     pub ips: Vec<IpAddr>,
+    /// Did it send lately?
+    pub fresh: bool,
 }
 
 /// A port, named by its bridge's and its own name.

@@ -60,8 +60,8 @@ pub(super) fn run(get: &Get) -> ExitCode {
     };
     let mut document = match get.server.get(&path) {
         Ok(document) => document,
-        Err(Failure::NotFound(text) | Failure::Refused(text)) => return fail(NO, &text),
-        Err(Failure::Unreachable(text)) => return fail(UNREACHABLE, &text),
+        Err(Failure::Refused(text)) => return fail(NO, &text),
+        Err(failure) => return failure.tell(),
     };
     if let (Some(name), What::Links | What::Hosts | What::Limits | What::Chains, Value::Array(rows)) =
         (&get.name, get.what, &mut document)

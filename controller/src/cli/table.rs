@@ -101,11 +101,13 @@ fn chains(chains: &[Chain]) -> String {
 
 fn status(status: &Status) -> String {
     let policy = &status.policy;
-    let digest: String = policy.digest.chars().take(12).collect();
     let mut lines = vec![
         ["version".to_owned(), status.version.clone()],
         ["up for".to_owned(), format!("{} s", status.uptime_seconds)],
-        ["policy".to_owned(), format!("generation {} from the {}, {digest}", policy.generation, policy.source)],
+        [
+            "policy".to_owned(),
+            format!("generation {} from the {}, {}", policy.generation, policy.source, policy.digest),
+        ],
         ["bridges".to_owned(), format!("{} of {} connected", status.bridges.connected, status.bridges.known)],
         ["links".to_owned(), format!("{} up, {} down", status.links.up, status.links.down)],
         ["tenants".to_owned(), status.tenants.to_string()],

@@ -54,8 +54,8 @@ pub(super) fn run(trace: &Trace) -> ExitCode {
     });
     let document = match trace.server.post("trace", &question) {
         Ok(document) => document,
-        Err(Failure::NotFound(text) | Failure::Refused(text)) => return fail(USAGE, &text),
-        Err(Failure::Unreachable(text)) => return fail(UNREACHABLE, &text),
+        Err(Failure::NotFound(text)) => return fail(USAGE, &text),
+        Err(failure) => return failure.tell(),
     };
     let shown = match trace.output {
         Output::Json => serde_json::to_string_pretty(&document).map(|text| text + "\n"),

@@ -93,13 +93,33 @@ impl Program {
 
     /// Status, head and body of a call.
     pub(crate) async fn call(&self, path: &str) -> (u16, String, String) {
-        let mut stream = TcpStream::connect(self.rest).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
+        self.send("GET", path, "", "").await
+    }
+
+    /// The same with further lines of the head, and a body.
+    pub(crate) async fn send(&self, method: &str, path: &str, head: &str, body: &str) -> (u16, String, String) {
+        self.try_send(method, path, head, body).await.expect("it answers")
+    }
+
+    /// The same; `None`: it doesn't answer.
+    pub(crate) async fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        head: &str,
+        body: &str,
+    ) -> Option<(u16, String, String)> {
+        let mut stream = TcpStream::connect(self.rest).await.ok()?;
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {length}\r\n{head}\r\n{body}",
+            self.rest
+        );
+        stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = String::new();
-        timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_lowercase(), body.to_owned())
+        timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, head.to_lowercase(), body.to_owned()))
     }
 
     /// A document.

@@ -1,0 +1,243 @@
+//! Goal: a plan tells what another policy would change, object by object and entry by entry, and nothing else. Method: two
+//! bridges written by hand; the plan from one policy to another is compared with what was changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use apps::allocation::Allocations;
+use apps::attachment::attach;
+use apps::plan::{Change, Counts, Plan};
+use apps::policy::{Policy, Source, load};
+use apps::trace::{Situation, Station};
+use apps::view::{Bridge, Carrier, Endpoint, Link, PortView, View};
+use openflow::types::{DatapathId, MacAddr, PortNo};
+
+const POLICY: &str = r#"
+version = 1
+[[bridge]]
+name = "h1"
+dpid = "1"
+[fabric]
+links = ["vx*"]
+[[tenant]]
+name = "green"
+ports = [{ bridge = "*", port = "green-*" }, { bridge = "h1", port = "web", name = "web-1", mac = "02:00:00:00:00:01" }]
+[[tenant.function]]
+name = "firewall"
+kind = "wire"
+instances = [{ name = "fw-1", bridge = "h1", ingress = "fw-in", egress = "fw-out" }]
+[[tenant.chain]]
+name = "web"
+through = ["firewall"]
+match = { protocol = "tcp", destination_port = 80 }
+[[tenant.rule]]
+name = "no-telnet"
+match = { protocol = "tcp", destination_port = 23 }
+action = "drop"
+[[tenant.rule]]
+name = "no-ssh"
+match = { protocol = "tcp", destination_port = 22 }
+action = "drop"
+[[tenant]]
+name = "orange"
+key = 200
+ports = [{ bridge = "*", port = "orange-*" }]
+"#;
+
+fn read(text: &str) -> Policy {
+    load(&[Source { name: "p.toml".into(), text: text.into() }]).unwrap_or_else(|told| panic!("{told}")).policy
+}
+
+fn at(bridge: u64, port: u32) -> Endpoint {
+    Endpoint { bridge: DatapathId(bridge), port: PortNo(port) }
+}
+
+fn situation() -> Situation {
+    let policy = read(POLICY);
+    let mut view = View::default();
+    for (dpid, names) in [
+        (1, ["web", "green-1", "orange-1", "fw-in", "fw-out", "vx2", "spare"]),
+        (2, ["x", "green-1", "orange-1", "y", "z", "vx1", "spare"]),
+    ] {
+        let ports = (1..).map(PortNo).zip(names.map(|name| PortView { name: name.into(), up: true })).collect();
+        view.bridges.insert(DatapathId(dpid), Bridge { name: format!("h{dpid}"), responsive: true, ports });
+    }
+    view.links.push(Link { a: at(1, 6), b: at(2, 6), carrier: Carrier::Tunnel });
+    let station = Station { place: at(2, 2), ips: Vec::new(), fresh: true };
+    Situation {
+        attachments: attach(&policy, &view),
+        allocations: Allocations::default().updated(&policy),
+        policy: Arc::new(policy),
+        told: BTreeMap::from([(DatapathId(1), "h1".into()), (DatapathId(2), "h2".into())]),
+        remembered: BTreeSet::from([DatapathId(1), DatapathId(2)]),
+        hosts: BTreeMap::from([("green".into(), BTreeMap::from([(MacAddr([2, 0, 0, 0, 0, 2]), station)]))]),
+        view,
+        ..Situation::default()
+    }
+}
+
+/// What becomes of the policy with this in place of that.
+fn with(that: &str, this: &str) -> Plan {
+    assert!(POLICY.contains(that), "{that}");
+    situation().plan(&read(&POLICY.replace(that, this)), true)
+}
+
+/// In one line each.
+fn objects(plan: &Plan) -> Vec<String> {
+    let line = |object: &apps::plan::Object| {
+        let fields = object.fields.iter().map(|field| format!(" {}: {} ⇒ {}", field.name, field.from, field.to));
+        let tenant = object.tenant.as_deref().unwrap_or("-");
+        format!("{:?} {} {tenant} {}{}", object.change, object.kind, object.name, fields.collect::<String>())
+    };
+    plan.objects.iter().map(line).collect()
+}
+
+#[test]
+fn the_same_policy_changes_nothing_wherever_in_the_files_it_stands() {
+    let other = "# a comment\n\n".to_owned()
+        + &POLICY.replace("[[tenant]]\nname = \"orange\"", "\n\n[[tenant]]\nname=\"orange\"");
+    for text in [POLICY, &other] {
+        let plan = situation().plan(&read(text), true);
+        assert_eq!(plan, Plan { same: true, ..Plan::default() });
+    }
+}
+
+#[test]
+fn every_kind_of_object_is_told_with_what_is_other_about_it() {
+    for (that, this, told) in [
+        (
+            "name = \"h1\"\ndpid = \"1\"",
+            "name = \"h9\"\ndpid = \"9\"",
+            &["Removed bridge - h1", "Added bridge - h9"][..],
+        ),
+        (
+            "links = [\"vx*\"]",
+            "probe_interval = \"1s\"",
+            &["Changed fabric - fabric links: vx* ⇒ * probe_interval: 200 ms ⇒ 1000 ms"],
+        ),
+        ("key = 200", "key = 300\nmax_hosts = 5", &["Changed tenant orange orange key: 200 ⇒ 300 max_hosts: 1024 ⇒ 5"]),
+        ("key = 200", "", &[]),
+        (
+            "key = 200",
+            "rate_limit = \"1 Mbit/s\"\nflood_limit = \"off\"\nunknown_unicast = \"drop\"\ndefault = \"drop\"",
+            &["Changed tenant orange orange default: allow ⇒ drop flood_limit: 2000 packet/s, burst 2000 ⇒ none \
+             rate_limit: none ⇒ 1000 kbit/s, burst 500 unknown_unicast: flood ⇒ drop"],
+        ),
+        (
+            "{ bridge = \"*\", port = \"orange-*\" }",
+            "{ bridge = \"*\", port = \"spare\" }",
+            &["Removed port orange */orange-*", "Added port orange */spare"],
+        ),
+        (
+            "name = \"web-1\", mac = \"02:00:00:00:00:01\"",
+            "rate_limit = \"1 Mbit/s\"",
+            &[
+                "Changed port green h1/web mac: 02:00:00:00:00:01 ⇒ none name: web-1 ⇒ none rate_limit: none ⇒ 1000 kbit/s, burst 500",
+            ],
+        ),
+        (
+            "kind = \"wire\"",
+            "kind = \"wire\"\non_failure = \"bypass\"",
+            &["Changed function green firewall on_failure: drop ⇒ bypass"],
+        ),
+        (
+            "egress = \"fw-out\" }",
+            "egress = \"spare\", weight = 2 }",
+            &["Changed instance green firewall/fw-1 egress: fw-out ⇒ spare weight: 1 ⇒ 2"],
+        ),
+        (
+            "destination_port = 80 }",
+            "destination_port = [80, \"90-99\"] }\nsymmetric = true",
+            &["Changed chain green web match: tcp to port 80 ⇒ tcp to port 80, 90-99 symmetric: false ⇒ true"],
+        ),
+        (
+            "destination_port = 22 }\naction = \"drop\"",
+            "source = \"10.0.0.0/8\", vlan = 3 }\naction = \"allow-established\"\npriority = 3",
+            &[
+                "Changed tenant green green order of rules: no-telnet, no-ssh ⇒ no-ssh, no-telnet",
+                "Changed rule green no-ssh action: drop ⇒ allow-established match: tcp to port 22 ⇒ tcp vlan 3 from 10.0.0.0/8 priority: 0 ⇒ 3",
+            ],
+        ),
+    ] {
+        let plan = with(that, this);
+        assert_eq!(objects(&plan), told, "{that} → {this}");
+        assert_eq!(plan.same, plan.objects.is_empty() && plan.bridges.is_empty());
+    }
+}
+
+#[test]
+fn what_comes_and_goes_is_told_whole() {
+    let (before, after) = POLICY.split_once("[[tenant]]\nname = \"orange\"").unwrap();
+    let plan = situation().plan(&read(before), true);
+    assert_eq!(objects(&plan), ["Removed tenant orange orange", "Removed port orange */orange-*"]);
+    let only_removes =
+        |plan: &Plan| plan.bridges.iter().all(|bridge| bridge.flows.added == 0 && bridge.flows.removed > 0);
+    assert!(plan.bridges.len() == 2 && only_removes(&plan), "{plan:?}");
+    let blue = format!(
+        "{before}[[tenant]]\nname = \"orange\"{after}[[tenant]]\nname = \"blue\"\nports = [{{ bridge = \"h2\", port = \"spare\" }}]"
+    );
+    let plan = situation().plan(&read(&blue), true);
+    assert_eq!(objects(&plan), ["Added tenant blue blue", "Added port blue h2/spare"]);
+    assert!(plan.bridges.iter().all(|bridge| bridge.flows.removed == 0), "{plan:?}");
+    assert_eq!(plan.bridges.iter().map(|bridge| bridge.name.as_str()).collect::<Vec<_>>(), ["h2"]);
+}
+
+#[test]
+fn entries_are_counted_and_shown() {
+    let plan =
+        with("bridge = \"*\", port = \"orange-*\"", "bridge = \"*\", port = \"orange-*\", rate_limit = \"1 Mbit/s\"");
+    let [one, two] = plan.bridges.as_slice() else { panic!("{plan:?}") };
+    assert_eq!((one.dpid.as_str(), one.name.as_str(), two.name.as_str()), ("0000000000000001", "h1", "h2"));
+    assert_eq!((one.meters, one.groups), (Counts { added: 1, ..Counts::default() }, Counts::default()));
+    let entries = one.entries.as_ref().unwrap();
+    let count = |kind: &str, change| {
+        entries.iter().filter(|entry| entry.change == change && entry.text.starts_with(kind)).count()
+    };
+    for (kind, counts) in [("flow", one.flows), ("group", one.groups), ("meter", one.meters)] {
+        let told = [Change::Added, Change::Changed, Change::Removed].map(|change| count(kind, change));
+        assert_eq!(told, [counts.added, counts.changed, counts.removed], "{kind}");
+    }
+    assert!(
+        entries.iter().any(|entry| entry.text.contains("flow 2 limit_port") && entry.text.contains("meter")),
+        "{entries:#?}"
+    );
+    assert!(entries.iter().any(|entry| entry.text.contains("1000")), "{entries:#?}");
+    let brief = situation().plan(&read(&POLICY.replace("max_hosts", "").replace("key = 200", "key = 7")), false);
+    assert!(brief.bridges.iter().all(|bridge| bridge.entries.is_none()) && !brief.bridges.is_empty());
+}
+
+#[test]
+fn a_port_that_somebody_gets_is_no_link_any_more() {
+    // The link's port becomes orange's, so green is in two parts: nothing goes from one bridge to the other.
+    let plan = with("port = \"orange-*\" }", "port = \"orange-*\" }, { bridge = \"h1\", port = \"vx2\" }");
+    let entries = plan.bridges.iter().flat_map(|bridge| bridge.entries.iter().flatten());
+    let gone = entries.filter(|entry| entry.change == Change::Removed && entry.text.contains("forward")).count();
+    assert!(gone > 0, "{plan:#?}");
+}
+
+#[test]
+fn what_cannot_be_known_is_said() {
+    let mut situation = situation();
+    situation.view.bridges.get_mut(&DatapathId(2)).unwrap().responsive = false;
+    situation.remembered.insert(DatapathId(0xab));
+    let plan = situation.plan(&read(&POLICY.replace("vx*", "*")), false);
+    assert_eq!(plan.notes.len(), 3, "{plan:?}");
+    for (note, part) in plan.notes.iter().zip(["bridge h2", "bridge 00000000000000ab", "`fabric.links`"]) {
+        assert!(note.contains(part), "{note}");
+    }
+}
+
+#[test]
+fn bridges_go_by_the_names_of_the_policy_that_they_are_compiled_for() {
+    let plan = situation().plan(&read(&POLICY.replace("h1", "x1")), true);
+    // The ports that it names are those they were.
+    assert_eq!((plan.same, plan.bridges), (false, vec![]), "{:?}", plan.objects);
+}
+
+#[test]
+fn learnt_hosts_are_taken_into_account_as_long_as_their_port_stays() {
+    let plan = with("{ bridge = \"*\", port = \"green-*\" }", "{ bridge = \"h1\", port = \"green-*\" }");
+    let entries = plan.bridges.iter().flat_map(|bridge| bridge.entries.iter().flatten());
+    let about: Vec<_> = entries.filter(|entry| entry.text.contains("02:00:00:00:00:02")).collect();
+    assert!(about.iter().all(|entry| entry.change == Change::Removed) && about.len() >= 2, "{about:?}");
+}
