@@ -27,7 +27,10 @@ impl Core {
         match message {
             Message::PacketIn(packet) => self.packet_in(now, dpid, &packet),
             Message::PortStatus(status) => self.port_status(now, dpid, status),
-            Message::BarrierReply(_) => self.acknowledged(now, dpid, xid),
+            Message::BarrierReply(_) => {
+                self.awake(now, dpid, xid);
+                self.acknowledged(now, dpid, xid);
+            }
             Message::MultipartReply(Part { flags, body: MultipartReply::Meter(meters) }) => {
                 let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
                 let Some(connection) = &mut bridge.connection else { return };
