@@ -85,6 +85,8 @@ pub(crate) struct Topology {
     scanned: Instant,
     /// When there is something to look at before the next scan.
     again: Option<Instant>,
+    /// When the first link that is withheld may be used again.
+    calm: Option<Instant>,
 }
 
 impl Topology {
@@ -101,6 +103,7 @@ impl Topology {
             known: BTreeMap::new(),
             scanned: now,
             again: None,
+            calm: None,
         }
     }
 
@@ -188,8 +191,7 @@ impl Topology {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let scan = (!self.senders.is_empty()).then(|| self.scanned + self.interval / 4);
         let due = self.due.first().map(|(due, _)| *due);
-        let damped = self.known.values().filter(|known| known.withheld).filter_map(|known| known.damping.until());
-        due.into_iter().chain(scan).chain(self.again).chain(damped).min()
+        due.into_iter().chain(scan).chain(self.again).chain(self.calm).min()
     }
 
     /// The probes that are due, by port, with their numbers.

@@ -99,13 +99,15 @@ impl Topology {
                 known.withheld = true;
             }
         }
+        let withheld = self.known.values().filter(|known| known.withheld);
+        self.calm = withheld.filter_map(|known| known.damping.until()).min();
         links.usable = usable;
         links
     }
 
     /// Is it time to use a link again that was damped?
     pub(crate) fn is_calm_again(&self, now: Instant) -> bool {
-        self.known.values().any(|known| known.withheld && known.damping.left(now).is_none())
+        self.calm.is_some_and(|calm| calm <= now)
     }
 
     /// Every link that was ever up, between ports that still exist.
@@ -203,6 +205,7 @@ mod tests {
 
         // The deadline is when it is calm, and then it is used.
         let calm = topology.known()[&(all[0].a, all[0].b)].damping.until().unwrap();
+        assert_eq!(topology.calm, Some(calm));
         assert!(!topology.is_calm_again(calm - Duration::from_millis(1)) && topology.is_calm_again(calm));
         let links = topology.links(calm, &nobody);
         assert_eq!((links.usable, links.came, links.went), (all, vec![], vec![]));
