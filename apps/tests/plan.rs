@@ -113,7 +113,7 @@ fn every_kind_of_object_is_told_with_what_is_other_about_it() {
         (
             "links = [\"vx*\"]",
             "probe_interval = \"1s\"",
-            &["Changed fabric - fabric links: vx* ⇒ * probe_interval: 200 ms ⇒ 1000 ms"],
+            &["Changed fabric - fabric links: vx* ⇒ * probe_budget: 5000 ⇒ none probe_interval: auto ⇒ 1000 ms"],
         ),
         ("key = 200", "key = 300\nmax_hosts = 5", &["Changed tenant orange orange key: 200 ⇒ 300 max_hosts: 1024 ⇒ 5"]),
         ("key = 200", "", &[]),

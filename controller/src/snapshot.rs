@@ -149,6 +149,9 @@ pub struct Link {
     pub carrier: String,
     /// Tenants whose tree uses it.
     pub tenants: Vec<String>,
+    /// What an operator should know beside that: that it is damped, why and for how long, or that a bridge at its end
+    /// doesn't answer; mostly empty.
+    pub note: String,
 }
 
 /// One tenant.

@@ -6,7 +6,9 @@ use std::ops::RangeInclusive;
 
 use super::{Change, Field, Object};
 use crate::allocation::Allocations;
-use crate::policy::{Chain, Classifier, Function, Instance, Policy, PortSelector, Protocol, RateLimit, Rule, Tenant};
+use crate::policy::{
+    Chain, Classifier, Function, Instance, Policy, PortSelector, Probes, Protocol, RateLimit, Rule, Tenant,
+};
 
 /// What has a name of its own: kind, tenant, name. Kinds come in the order in which they are shown.
 type Key = (Option<String>, Kind, String);
@@ -77,11 +79,17 @@ fn objects(policy: &Policy, allocations: &Allocations) -> BTreeMap<Key, Fields> 
     for bridge in bridges {
         all.insert((None, Kind::Bridge, bridge.name.clone()), Fields::from([("dpid", bridge.dpid.to_string())]));
     }
-    let crate::policy::Fabric { links, probe_interval } = fabric;
+    let crate::policy::Fabric { links, probes } = fabric;
     // Their order doesn't matter.
     let links: BTreeSet<String> = links.iter().map(ToString::to_string).collect();
-    let settings = [("links", list(links)), ("probe_interval", format!("{} ms", probe_interval.as_millis()))];
-    all.insert((None, Kind::Fabric, "fabric".into()), Fields::from(settings));
+    let mut settings = Fields::from([("links", list(links))]);
+    match probes {
+        Probes::Budget(budget) => {
+            settings.extend([("probe_interval", "auto".to_owned()), ("probe_budget", budget.to_string())]);
+        }
+        Probes::Every(time) => settings.extend([("probe_interval", format!("{} ms", time.as_millis()))]),
+    }
+    all.insert((None, Kind::Fabric, "fabric".into()), settings);
     for it in tenants {
         let mut add = |kind, name: String, fields| {
             // Ports need no name, so two entries may look the same.

@@ -4,7 +4,6 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use openflow::types::{DatapathId, MacAddr};
 use toml::de::DeTable;
@@ -14,7 +13,7 @@ use super::chains::{ChainPart, RulePart};
 use super::functions::FunctionPart;
 use super::matches::Ports;
 use super::model::{
-    BridgeName, Fabric, Glob, Origin, Policy, PortSelector, RateLimit, RateUnit, Tenant, UnknownUnicast,
+    BridgeName, Fabric, Glob, Origin, Policy, PortSelector, Probes, RateLimit, RateUnit, Tenant, UnknownUnicast,
 };
 use super::rate;
 use super::report::{At, Draft, Place, Report};
@@ -29,8 +28,8 @@ const SYNTAX_ERRORS_MAX: usize = 5;
 /// What the parser says of a key that stands twice.
 const DUPLICATE_KEY: &str = "duplicate key";
 
-/// What holds where the files say nothing.
-const PROBE_INTERVAL: Duration = Duration::from_millis(200);
+/// Least and greatest number of probes a second.
+const PROBE_BUDGET: [u16; 2] = [100, 50_000];
 const MAX_HOSTS: u32 = 1_024;
 const FLOOD_LIMIT: RateLimit = RateLimit { unit: RateUnit::Packets, rate: 2_000, burst: 2_000 };
 const MAX_HOSTS_MAX: u32 = 65_536;
@@ -53,7 +52,7 @@ pub(super) struct Bridge {
 pub(super) struct FabricPart {
     pub(super) place: Place,
     links: Option<Vec<At<String>>>,
-    probe_interval: Option<Duration>,
+    probes: Probes,
 }
 
 /// `[[tenant]]`.
@@ -168,11 +167,11 @@ impl Declared {
             .map(|bridge| Some(BridgeName { name: bridge.name?.value, dpid: bridge.dpid?.value }));
         let bridges = bridges.collect::<Option<Vec<_>>>()?;
         let fabric = self.fabrics.into_iter().next();
-        let (links, probe_interval) = fabric.map_or((None, None), |fabric| (fabric.links, fabric.probe_interval));
+        let (links, probes) = fabric.map_or((None, Probes::default()), |fabric| (fabric.links, fabric.probes));
         let fabric = Fabric {
             links: links
                 .map_or_else(|| vec![Glob::new("*")], |links| links.iter().map(|it| Glob::new(&it.value)).collect()),
-            probe_interval: probe_interval.unwrap_or(PROBE_INTERVAL),
+            probes,
         };
         let origin = &origin;
         let port = |part: PortPart| {
@@ -238,9 +237,22 @@ impl FabricPart {
                 |link: &At<&str>, report: &mut Report| values::port_pattern(link, "a pattern of `links`", report);
             links.value.iter().filter_map(|link| pattern(link, report)).collect()
         });
+        let budget = section.bounded("probe_budget", PROBE_BUDGET, report);
         let interval = section.string("probe_interval", report);
-        let probe_interval = interval.and_then(|interval| values::probe_interval(&interval, report));
-        Self { place: section.place, links, probe_interval }
+        let probes = match interval.and_then(|interval| values::probe_interval(&interval, report)) {
+            Some(Probes::Every(interval)) => {
+                if let Some((_, place)) = section.get("probe_budget") {
+                    report.push(
+                        Draft::error("`probe_budget` has no effect beside this `probe_interval`".to_owned())
+                            .at(place, "no effect")
+                            .help("leave one of the two out: a budget is for probe_interval = \"auto\""),
+                    );
+                }
+                Probes::Every(interval)
+            }
+            _ => budget.map_or(Probes::default(), Probes::Budget),
+        };
+        Self { place: section.place, links, probes }
     }
 }
 

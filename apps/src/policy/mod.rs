@@ -109,7 +109,7 @@ mod tests {
     fn no_file_is_an_empty_policy() {
         let Loaded { policy, warnings } = loaded(&[]);
         assert!(policy.bridges.is_empty() && policy.tenants.is_empty() && warnings.is_empty());
-        assert_eq!(policy.fabric, Fabric { links: vec![Glob::new("*")], probe_interval: Duration::from_millis(200) });
+        assert_eq!(policy.fabric, Fabric { links: vec![Glob::new("*")], probes: Probes::Budget(5_000) });
         assert_eq!(warnings.render(true), "");
     }
 
@@ -120,7 +120,7 @@ mod tests {
         let bridge = |name: &str, dpid| BridgeName { name: name.into(), dpid: DatapathId(dpid) };
         assert_eq!(bridges, [bridge("host1", 1), bridge("host2", 2)]);
         let links = vec![Glob::new("vxlan-*"), Glob::new("gre-?")];
-        assert_eq!(fabric, Fabric { links, probe_interval: Duration::from_secs(2) });
+        assert_eq!(fabric, Fabric { links, probes: Probes::Every(Duration::from_secs(2)) });
 
         let [green, orange] = tenants.as_slice() else { panic!("{tenants:?}") };
         assert_eq!((green.name.as_str(), green.key, green.max_hosts), ("green", Some(100), 1024));
@@ -246,7 +246,20 @@ mod tests {
         let policy = loaded(&[green, blue, fabric]).policy;
         assert_eq!(policy, loaded(&[fabric, blue, green]).policy);
         assert_eq!(policy.tenants.iter().map(|tenant| tenant.name.as_str()).collect::<Vec<_>>(), ["blue", "green"]);
-        assert_eq!(policy.fabric.probe_interval, Duration::from_millis(50));
+        assert_eq!(policy.fabric.probes, Probes::Every(Duration::from_millis(50)));
+    }
+
+    #[test]
+    fn a_budget_is_for_probes_that_have_no_interval() {
+        for (fabric, probes) in [
+            ("probe_interval = \"auto\"", Probes::Budget(5_000)),
+            ("probe_budget = 100", Probes::Budget(100)),
+            ("probe_budget = 50000\nprobe_interval = \"auto\"", Probes::Budget(50_000)),
+            ("probe_interval = \"20ms\"", Probes::Every(Duration::from_millis(20))),
+        ] {
+            let text = format!("version = 1\n[fabric]\n{fabric}\n");
+            assert_eq!(loaded(&[("a.toml", &text)]).policy.fabric.probes, probes, "{fabric}");
+        }
     }
 
     #[test]

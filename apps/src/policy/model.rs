@@ -52,13 +52,28 @@ pub struct BridgeName {
 pub struct Fabric {
     /// Ports whose names match one of these may become links.
     pub links: Vec<Glob>,
-    /// Time between two probes out of one port.
-    pub probe_interval: Duration,
+    /// How often ports that may become links send probes.
+    pub probes: Probes,
+}
+
+/// How often each port sends probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probes {
+    /// As often as so many probes a second, of all ports together, allow.
+    Budget(u16),
+    /// Once in each such time.
+    Every(Duration),
+}
+
+impl Default for Probes {
+    fn default() -> Self {
+        Self::Budget(5_000)
+    }
 }
 
 impl Default for Fabric {
     fn default() -> Self {
-        Self { links: vec![Glob::new("*")], probe_interval: Duration::from_millis(200) }
+        Self { links: vec![Glob::new("*")], probes: Probes::default() }
     }
 }
 

@@ -44,7 +44,11 @@ pub(super) const BRIDGE: Schema = Schema {
 /// `[fabric]`.
 pub(super) const FABRIC: Schema = Schema {
     header: "[fabric]",
-    keys: &[key("links", "links = [\"vxlan-*\"]"), key("probe_interval", "probe_interval = \"200ms\"")],
+    keys: &[
+        key("links", "links = [\"vxlan-*\"]"),
+        key("probe_interval", "probe_interval = \"auto\""),
+        key("probe_budget", "probe_budget = 5000"),
+    ],
 };
 
 /// `[[tenant]]`.

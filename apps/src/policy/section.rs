@@ -49,7 +49,7 @@ impl<'t> Section<'t> {
         Self::new(table, Place::start(file), "the policy file".into(), &FILE, report)
     }
 
-    fn get(&self, key: &str) -> Option<(&'t DeValue<'t>, Place)> {
+    pub(super) fn get(&self, key: &str) -> Option<(&'t DeValue<'t>, Place)> {
         self.table.get(key).map(|value| (value.get_ref(), self.place_of(value)))
     }
 

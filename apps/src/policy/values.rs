@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use openflow::types::{DatapathId, MacAddr};
 
+use super::model::Probes;
 use super::report::{At, Draft, Report};
 use super::text::quote;
 
@@ -213,25 +214,25 @@ pub(super) fn ip(text: &At<&str>, of: &str, report: &mut Report) -> Option<At<Ip
 }
 
 /// Shortest and longest time between two probes.
-const PROBE_INTERVAL: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(60)];
+const PROBE_INTERVAL: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(60)];
 
-/// Time between two probes.
-pub(super) fn probe_interval(text: &At<&str>, report: &mut Report) -> Option<Duration> {
+/// Time between two probes; `auto` is the budget unless it says otherwise.
+pub(super) fn probe_interval(text: &At<&str>, report: &mut Report) -> Option<Probes> {
     let wrong =
         |why| Draft::error(format!("{} can't be the `probe_interval`", quote(text.value))).at(text.place.clone(), why);
     if text.value == "auto" {
-        report.push(wrong("not available in this version").help("write a time, such as \"200ms\""));
-        return None;
+        return Some(Probes::default());
     }
     let Some(time) = duration(text.value) else {
-        report.push(wrong("not a time").help("write milliseconds or seconds, such as \"200ms\" or \"2s\""));
+        report
+            .push(wrong("not a time").help("write \"auto\", or milliseconds or seconds, such as \"200ms\" or \"2s\""));
         return None;
     };
     if time < PROBE_INTERVAL[0] || time > PROBE_INTERVAL[1] {
-        report.push(wrong("out of range").help("write a time from \"50ms\" to \"60s\""));
+        report.push(wrong("out of range").help("write \"auto\", or a time from \"20ms\" to \"60s\""));
         return None;
     }
-    Some(time)
+    Some(Probes::Every(time))
 }
 
 fn duration(text: &str) -> Option<Duration> {

@@ -147,10 +147,10 @@ fn bridges(document: Value) -> Result<String, Error> {
 
 fn links(links: &[Link]) -> String {
     table(
-        ["BRIDGE", "PORT", "BRIDGE", "PORT", "STATE", "CARRIER", "TENANTS"],
+        ["BRIDGE", "PORT", "BRIDGE", "PORT", "STATE", "CARRIER", "TENANTS", "NOTE"],
         links.iter().map(|link| {
             let [a, a_port, b, b_port] = [&link.a.bridge, &link.a.port, &link.b.bridge, &link.b.port].map(Clone::clone);
-            [a, a_port, b, b_port, state(link.up), link.carrier.clone(), list(&link.tenants)]
+            [a, a_port, b, b_port, state(link.up), link.carrier.clone(), list(&link.tenants), link.note.clone()]
         }),
     )
 }

@@ -38,8 +38,11 @@ pub(crate) struct Connection {
     pub(crate) heard: Instant,
     /// It has sent nothing for so long, although it was asked, that it is taken for one that doesn't answer.
     pub(crate) silent: bool,
-    /// The barrier that it was asked with, since it last sent something.
-    pub(crate) asked: Option<Xid>,
+    /// The barrier that it was asked with to show that it is awake, and when, until it answers.
+    pub(crate) asked: Option<(Xid, Instant)>,
+    /// When the last such question that it has answered was put: what it was sent before is done, and what it had to tell
+    /// then is told.
+    pub(crate) answered: Instant,
     /// What is still missing of its tables; `None`: they are known.
     pub(crate) reading: Option<Reading>,
     /// What its limits did.
@@ -64,6 +67,7 @@ impl Connection {
             heard: now,
             silent: false,
             asked: None,
+            answered: now,
             reading: None,
             counting: Counting::default(),
             drift: Drift::default(),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use apps::attachment::{PortUse, attach, bridge_names};
 use apps::compile;
@@ -20,11 +20,16 @@ use openflow::types::{DatapathId, Xid};
 use openflow::wire::Nothing;
 
 use super::bridge::{Bridge, Connection, PortRecord, is_port};
+use super::damping::HOLD;
 use super::probe::Probe;
 use super::{Core, Effect, Level, SessionId};
 
 /// Ports that nobody gets, as far as the log tells; the status tells of all.
 const PROBLEMS_TOLD: usize = 20;
+
+/// A bridge that is expected to say something is silent for at least so long before it counts as one that doesn't answer:
+/// a channel may well stall for as long as TCP takes to send again what was lost.
+const SILENT: Duration = Duration::from_millis(500);
 
 impl Core {
     pub(super) fn connected(&mut self, now: Instant, session: SessionId, address: SocketAddr, identity: Identity) {
@@ -229,7 +234,7 @@ impl Core {
         for (&(a, b), known) in self.topology.known() {
             let link = Link { a, b, carrier: known.carrier };
             let Some((here, _)) = link.at(dpid) else { continue };
-            let held = Held { link, trees: trees(here.port), up: self.view.links.contains(&link) };
+            let held = Held { link, trees: trees(here.port), up: known.is_up() };
             if held.up || !held.trees.is_empty() {
                 self.held.entry((a, b)).or_insert(held);
             }
@@ -242,22 +247,6 @@ impl Core {
 
     /// Looks which links are up now.
     pub(super) fn links_changed(&mut self, now: Instant) {
-        let (up, came, went) = self.topology.links();
-        for (links, state) in [(&came, "up"), (&went, "down")] {
-            for link in links {
-                let text = format!(
-                    "link {} – {} ({}) is {state}",
-                    self.port_name(link.a),
-                    self.port_name(link.b),
-                    link.carrier
-                );
-                let level = if state == "up" { Level::Info } else { Level::Warning };
-                self.notice(now, level, &text);
-            }
-        }
-        if !came.is_empty() {
-            self.remember(&came);
-        }
         let exists = |place: Endpoint| {
             self.bridges.get(&place.bridge).is_some_and(|bridge| bridge.ports.contains_key(&place.port))
         };
@@ -269,8 +258,32 @@ impl Core {
         };
         let usable = |held: &Held| Held { up: held.up && !down(held.link.a) && !down(held.link.b), ..held.clone() };
         let held: Vec<Held> = self.held.values().map(usable).collect();
-        if self.view.links != up || self.view.held != held {
-            self.view.links = up;
+        let unknown = held.iter().filter(|held| held.up).map(|held| (held.link.a, held.link.b)).collect();
+        let links = self.topology.links(now, &unknown);
+        let name = |link: &Link| format!("link {} – {}", self.port_name(link.a), self.port_name(link.b));
+        let mut notices = Vec::new();
+        for (link, damped) in &links.came {
+            notices.push((Level::Info, format!("{} ({}) is up", name(link), link.carrier)));
+            // Told when it begins; the status tells the rest.
+            if *damped == Some(HOLD) {
+                let text = format!(
+                    "{} goes down again and again: each time it has to stay up for longer before it is used, unless there \
+                     is no other way; look at the ports and the cable or path between them",
+                    name(link)
+                );
+                notices.push((Level::Warning, text));
+            }
+        }
+        let went = links.went.iter().map(|link| (Level::Warning, format!("{} ({}) is down", name(link), link.carrier)));
+        notices.extend(went);
+        for (level, text) in notices {
+            self.notice(now, level, &text);
+        }
+        if !links.came.is_empty() {
+            self.remember(&links.came.iter().map(|(link, _)| *link).collect::<Vec<_>>());
+        }
+        if self.view.links != links.usable || self.view.held != held {
+            self.view.links = links.usable;
             self.view.held = held;
             let tenants = self.policy.tenants.iter().filter_map(|tenant| self.memory.allocations.of(&tenant.name));
             self.rounds.dirty.extend(tenants.map(|numbers| Owner(numbers.key)));
@@ -280,10 +293,12 @@ impl Core {
     /// Looks which links and bridges have been silent for too long. Nobody can tell a bridge whose channel is cut from
     /// one that is dead: its links are then not known to be down, but held.
     pub(super) fn expire_links(&mut self, now: Instant) {
+        if self.topology.is_calm_again(now) {
+            self.links_changed(now);
+        }
         let Some(slept) = self.topology.woke(now) else { return };
-        let interval = self.policy.fabric.probe_interval;
+        let interval = self.topology.interval();
         let (mut ask, mut silent) = (Vec::new(), Vec::new());
-        let closing = self.topology.closing(now);
         // Of bridges without links nothing is expected.
         let linked: BTreeSet<_> = self.view.links.iter().flat_map(|link| [link.a.bridge, link.b.bridge]).collect();
         let expected = |dpid: &DatapathId, bridge: &Bridge| bridge.is_responsive() && linked.contains(dpid);
@@ -291,20 +306,14 @@ impl Core {
             let Some(connection) = &mut bridge.connection else { continue };
             connection.heard = (connection.heard + slept).min(now);
             let quiet = now.duration_since(connection.heard);
-            if connection.asked.is_none() && quiet > interval.mul_f64(1.5) {
-                ask.push(*dpid);
-            } else if quiet > interval.mul_f64(2.75) || (connection.asked.is_some() && closing.contains(dpid)) {
+            if quiet > interval.mul_f64(2.75).max(SILENT) && connection.asked.is_some() {
                 silent.push(*dpid);
+            } else if quiet > interval.mul_f64(1.5) {
+                ask.push(*dpid);
             }
         }
         for dpid in ask {
-            let Some(bridge) = self.bridges.get_mut(&dpid) else { continue };
-            let xid = bridge.next_xid();
-            if let Some(connection) = &mut bridge.connection {
-                connection.asked = Some(xid);
-                let messages = vec![(xid, Message::BarrierRequest(Nothing))];
-                self.effects.push(Effect::Send { session: connection.session, messages });
-            }
+            self.ask(now, dpid);
         }
         let any = !silent.is_empty();
         for dpid in silent {
@@ -313,7 +322,10 @@ impl Core {
             {
                 connection.silent = true;
                 let quiet = now.duration_since(connection.heard).as_millis();
-                let text = format!("bridge {} has been silent for {quiet} ms, although it was asked", bridge.name);
+                let text = format!(
+                    "bridge {} has been silent for {quiet} ms, although it was asked: others no longer send through it",
+                    bridge.name
+                );
                 self.notice_of(now, dpid, Level::Warning, &text);
             }
             self.lost(now, dpid);
@@ -321,8 +333,41 @@ impl Core {
         if any {
             self.refresh(now);
         }
-        if self.topology.expire(now) {
+        self.judge_links(now);
+    }
+
+    /// Closes what lost its probes, and asks whoever has to be asked first.
+    fn judge_links(&mut self, now: Instant) {
+        let bridges = &self.bridges;
+        let answered = |dpid| Some(bridges.get(&dpid)?.connection.as_ref()?.answered);
+        let judgement = self.topology.judge(now, answered);
+        for dpid in judgement.ask {
+            self.ask(now, dpid);
+        }
+        if judgement.closed {
             self.links_changed(now);
+        }
+    }
+
+    /// Lets a bridge show that it is awake, unless it is asked already.
+    fn ask(&mut self, now: Instant, dpid: DatapathId) {
+        let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
+        let xid = bridge.next_xid();
+        let Some(connection) = bridge.connection.as_mut().filter(|connection| connection.asked.is_none()) else {
+            return;
+        };
+        connection.asked = Some((xid, now));
+        let messages = vec![(xid, Message::BarrierRequest(Nothing))];
+        self.effects.push(Effect::Send { session: connection.session, messages });
+    }
+
+    /// A bridge has answered a barrier: perhaps the one that it was asked with to show that it is awake.
+    pub(super) fn awake(&mut self, now: Instant, dpid: DatapathId, barrier: Xid) {
+        let connection = self.bridges.get_mut(&dpid).and_then(|bridge| bridge.connection.as_mut());
+        let Some(connection) = connection else { return };
+        if let Some((_, put)) = connection.asked.take_if(|(xid, _)| *xid == barrier) {
+            connection.answered = put;
+            self.judge_links(now);
         }
     }
 
@@ -332,7 +377,6 @@ impl Core {
             return;
         };
         connection.heard = now;
-        connection.asked = None;
         if std::mem::take(&mut connection.silent) {
             self.read_tables(now, dpid);
         }

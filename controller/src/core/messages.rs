@@ -27,7 +27,10 @@ impl Core {
         match message {
             Message::PacketIn(packet) => self.packet_in(now, dpid, &packet),
             Message::PortStatus(status) => self.port_status(now, dpid, status),
-            Message::BarrierReply(_) => self.acknowledged(now, dpid, xid),
+            Message::BarrierReply(_) => {
+                self.awake(now, dpid, xid);
+                self.acknowledged(now, dpid, xid);
+            }
             Message::Experimenter(Experimenter::BundleControl(control)) => {
                 if let Some(connection) = self.bridges.get_mut(&dpid).and_then(|bridge| bridge.connection.as_mut()) {
                     connection.bundle_told(xid, control.kind);

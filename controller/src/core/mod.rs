@@ -4,6 +4,7 @@
 mod bridge;
 mod bundles;
 mod counting;
+mod damping;
 mod documents;
 mod drift;
 mod fabric;
@@ -145,6 +146,9 @@ pub enum Effect {
 /// tries again every 8 s (`max_backoff` in ovs-vswitchd.conf.db(5)).
 const SETTLE: Duration = Duration::from_secs(10);
 
+/// When they are all back, their links get at least this long to be found: whoever has just started is slow.
+const SETTLE_MIN: Duration = Duration::from_millis(400);
+
 /// See the module's text.
 #[derive(Debug)]
 pub struct Core {
@@ -194,7 +198,7 @@ impl Core {
         Self {
             probe_key: settings.probe_key,
             bridges_max: settings.bridges_max,
-            topology: Topology::new(now, policy.fabric.probe_interval),
+            topology: Topology::new(now),
             health: Health::new(now),
             policy,
             policy_status: PolicyStatus::default(),
@@ -268,11 +272,11 @@ impl Core {
     /// Are bridges from before a restart still waited for? What they hold goes on working meanwhile.
     fn is_settling(&mut self, now: Instant) -> bool {
         let Some((awaited, until)) = &mut self.settling else { return false };
-        let interval = self.policy.fabric.probe_interval;
+        let interval = self.topology.interval();
         awaited.retain(|dpid| !self.bridges.get(dpid).is_some_and(Bridge::is_responsive));
         if awaited.is_empty() {
             // All are back; their links are found within an interval, and a bit.
-            *until = (*until).min(now + interval * 2);
+            *until = (*until).min(now + (interval * 2).max(SETTLE_MIN));
         }
         if now < *until {
             self.settle_check = now + Duration::from_millis(50);
@@ -288,7 +292,7 @@ impl Core {
             self.memory.allocations = allocations;
             self.effects.push(Effect::Save(self.memory.clone()));
         }
-        self.topology.set_interval(now, policy.fabric.probe_interval);
+        self.topology.set_probes(now, policy.fabric.probes);
         self.limited = policy.has_rate_limits();
         self.chained = policy.tenants.iter().any(|tenant| !tenant.chains.is_empty());
         self.policy = policy;

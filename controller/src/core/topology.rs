@@ -1,44 +1,62 @@
 //! Which links there are and which carry frames, as probes tell.
 //!
 //! Every port that may become a link sends a probe each interval. A probe that arrives tells that its way is open; a link
-//! is two open ways between the same two ports. A way closes when three probes in a row don't arrive, at once when a
-//! port goes down, and when more than one port is heard behind the same port.
+//! is two open ways between the same two ports. A way closes at once when a port goes down, when more than one port is
+//! heard behind the same port, and when its probes are lost.
+//!
+//! A probe that is missing may also be late: a bridge, its channel, the machine or the controller may be slow. So probes
+//! are held against others, not against the clock: three are lost if later ones came by the bridges at both ends, twice as
+//! many if there were none to compare with. And in any case both bridges have answered since: the sender's answer shows
+//! that it has sent them, the receiver's, to a question that was put a little later, that it has told of all that came.
+
+mod judgement;
+mod links;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use apps::policy::Probes;
 use apps::view::{Carrier, Endpoint, Link};
-use openflow::types::DatapathId;
+pub(crate) use links::{Known, State};
+use openflow::types::{DatapathId, PortNo};
 
-/// Probes that may be lost before a way counts as closed, in intervals: three, and a bit for the way itself.
-const LOST: f64 = 3.25;
-
-/// Probes of one port that may still arrive.
+/// Probes of one port that may still arrive: at least so many, and those of the last second.
 const OUTSTANDING: usize = 8;
+const REMEMBERED: Duration = Duration::from_secs(1);
+
+/// However long probes took lately, no longer than this is waited for one.
+const DELAY_MAX: Duration = Duration::from_millis(500);
+
+/// Shortest and longest interval where ports share a budget.
+const INTERVAL: [Duration; 2] = [Duration::from_millis(40), Duration::from_secs(1)];
 
 /// One way between two ports.
 #[derive(Clone, Copy, Debug)]
 struct Heard {
     carrier: Carrier,
     first: Instant,
-    last: Instant,
-}
-
-/// A link that was up once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Known {
-    /// How it marks frames.
-    pub(crate) carrier: Carrier,
-    /// Is it up?
-    pub(crate) up: bool,
+    /// The newest probe that came.
+    last: u64,
+    /// What probes took lately, from the controller to the controller.
+    delay: Duration,
+    /// From then on, what was sent before its newest missing probes were has crossed the link if it ever does.
+    crossed: Option<Instant>,
 }
 
 /// A port that sends probes.
 #[derive(Debug)]
 struct Sender {
     due: Instant,
-    /// Numbers of its last probes, when each was sent, and whether it has arrived.
-    sent: VecDeque<(u64, Instant, bool)>,
+    /// Its last probes.
+    sent: VecDeque<Sent>,
+}
+
+/// A probe on its way.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    number: u64,
+    at: Instant,
+    arrived: bool,
 }
 
 /// Why a probe that arrived doesn't open a way.
@@ -53,38 +71,82 @@ pub(crate) enum Refusal {
 /// See the module's text.
 #[derive(Debug)]
 pub(crate) struct Topology {
+    probes: Probes,
     interval: Duration,
     next_number: u64,
     senders: BTreeMap<Endpoint, Sender>,
     due: BTreeSet<(Instant, Endpoint)>,
     /// By the port that hears, by the port that it hears.
     heard: BTreeMap<Endpoint, BTreeMap<Endpoint, Heard>>,
+    /// The newest of the probes that a bridge sent and that arrived anywhere; and that arrived at a bridge from anywhere.
+    departed: BTreeMap<DatapathId, u64>,
+    delivered: BTreeMap<DatapathId, u64>,
     known: BTreeMap<(Endpoint, Endpoint), Known>,
     scanned: Instant,
+    /// When there is something to look at before the next scan.
+    again: Option<Instant>,
+    /// When the first link that is withheld may be used again.
+    calm: Option<Instant>,
 }
 
 impl Topology {
-    pub(crate) fn new(now: Instant, interval: Duration) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
-            interval,
+            probes: Probes::default(),
+            interval: INTERVAL[0],
             next_number: 0,
             senders: BTreeMap::new(),
             due: BTreeSet::new(),
             heard: BTreeMap::new(),
+            departed: BTreeMap::new(),
+            delivered: BTreeMap::new(),
             known: BTreeMap::new(),
             scanned: now,
+            again: None,
+            calm: None,
         }
     }
 
-    /// From now on probes go out at another interval. What was open stays so until the new one tells otherwise.
-    pub(crate) fn set_interval(&mut self, now: Instant, interval: Duration) {
+    /// Time between two probes of a port.
+    pub(crate) fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// From now on probes go out so often. What was open stays so until the new ones tell otherwise.
+    pub(crate) fn set_probes(&mut self, now: Instant, probes: Probes) {
+        self.probes = probes;
+        self.set_pace(now);
+    }
+
+    fn set_pace(&mut self, now: Instant) {
+        let interval = match self.probes {
+            Probes::Every(interval) => interval,
+            Probes::Budget(per_second) => {
+                let [shortest, longest] = INTERVAL;
+                let wanted = Duration::from_secs(1).mul_f64(self.senders.len() as f64 / f64::from(per_second));
+                let wanted = wanted.clamp(shortest, longest);
+                // With some room, so that a few ports more or fewer change nothing.
+                let fits = wanted <= self.interval && self.interval <= wanted.mul_f64(1.25);
+                match () {
+                    () if fits => self.interval,
+                    () if wanted == shortest => shortest,
+                    () => wanted.mul_f64(1.1).min(longest),
+                }
+            }
+        };
         if self.interval == interval {
             return;
         }
         self.interval = interval;
-        self.due = self.senders.keys().map(|port| (now, *port)).collect();
-        self.senders.values_mut().for_each(|sender| sender.due = now);
-        self.heard.values_mut().flat_map(BTreeMap::values_mut).for_each(|heard| heard.last = now);
+        // Whoever would come too late now gets a turn within the new interval, one after the other.
+        let count = self.senders.len().max(1) as f64;
+        for (index, (port, sender)) in self.senders.iter_mut().enumerate() {
+            if sender.due > now + interval {
+                self.due.remove(&(sender.due, *port));
+                sender.due = now + interval.mul_f64(index as f64 / count);
+                self.due.insert((sender.due, *port));
+            }
+        }
     }
 
     /// From here on exactly these ports send probes.
@@ -102,6 +164,13 @@ impl Topology {
                 Sender { due: now, sent: VecDeque::new() }
             });
         }
+        let sends = |bridge: &DatapathId| {
+            let first = Endpoint { bridge: *bridge, port: PortNo(0) };
+            ports.range(first..).next().is_some_and(|port| port.bridge == *bridge)
+        };
+        self.departed.retain(|bridge, _| sends(bridge));
+        self.delivered.retain(|bridge, _| sends(bridge));
+        self.set_pace(now);
     }
 
     /// Nothing passes a port any more, as far as anybody knows.
@@ -121,7 +190,8 @@ impl Topology {
     /// When something has to be done.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let scan = (!self.senders.is_empty()).then(|| self.scanned + self.interval / 4);
-        self.due.first().map(|(due, _)| *due).into_iter().chain(scan).min()
+        let due = self.due.first().map(|(due, _)| *due);
+        due.into_iter().chain(scan).chain(self.again).chain(self.calm).min()
     }
 
     /// The probes that are due, by port, with their numbers.
@@ -131,10 +201,12 @@ impl Topology {
             self.due.remove(&(due, port));
             let Some(sender) = self.senders.get_mut(&port) else { continue };
             self.next_number += 1;
-            sender.sent.push_back((self.next_number, now, false));
-            if sender.sent.len() > OUTSTANDING {
+            while sender.sent.len() >= OUTSTANDING
+                && sender.sent.front().is_some_and(|first| now.duration_since(first.at) > REMEMBERED)
+            {
                 sender.sent.pop_front();
             }
+            sender.sent.push_back(Sent { number: self.next_number, at: now, arrived: false });
             // Between 0.9 and 1.1 intervals, so that ports which began together don't stay together.
             let jitter = self.next_number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
             sender.due = now + self.interval.mul_f64(0.9 + 0.2 * jitter as f64 / 255.0);
@@ -154,17 +226,23 @@ impl Topology {
         carrier: Carrier,
     ) -> Result<bool, Refusal> {
         let sender = self.senders.get_mut(&from).ok_or(Refusal::Stale)?;
-        let (_, sent, arrived) = sender.sent.iter_mut().find(|(sent, ..)| *sent == number).ok_or(Refusal::Stale)?;
-        if now.duration_since(*sent) > self.interval.mul_f64(LOST) {
-            return Err(Refusal::Stale);
-        }
-        if std::mem::replace(arrived, true) {
+        let sent = sender.sent.iter_mut().find(|sent| sent.number == number).ok_or(Refusal::Stale)?;
+        if std::mem::replace(&mut sent.arrived, true) {
             return Err(Refusal::Twice);
+        }
+        let delay = now.duration_since(sent.at).min(DELAY_MAX);
+        for (newest, bridge) in [(&mut self.departed, from.bridge), (&mut self.delivered, at.bridge)] {
+            let newest = newest.entry(bridge).or_default();
+            *newest = number.max(*newest);
         }
         let ways = self.heard.entry(at).or_default();
         let new = ways.get(&from).is_none_or(|heard| heard.carrier != carrier);
-        let way = ways.entry(from).or_insert(Heard { carrier, first: now, last: now });
-        (way.carrier, way.last) = (carrier, now);
+        let way = ways.entry(from).or_insert(Heard { carrier, first: now, last: 0, delay, crossed: None });
+        way.carrier = carrier;
+        way.delay = delay.max(way.delay.mul_f64(0.875));
+        if number > way.last {
+            (way.last, way.crossed) = (number, None);
+        }
         // The other way is asked for at once, so that a link needn't wait for its turn.
         if new
             && let Some(sender) = self.senders.get_mut(&at)
@@ -180,119 +258,21 @@ impl Topology {
     pub(crate) fn presume(&mut self, now: Instant, link: Link) {
         for (at, from) in [(link.a, link.b), (link.b, link.a)] {
             if self.senders.contains_key(&at) && self.senders.contains_key(&from) {
-                let heard = Heard { carrier: link.carrier, first: now, last: now };
+                let (last, delay) = (self.next_number, Duration::ZERO);
+                let heard = Heard { carrier: link.carrier, first: now, last, delay, crossed: None };
                 self.heard.entry(at).or_default().entry(from).or_insert(heard);
             }
         }
     }
 
     /// Is it time to look for what is lost? Tells for how long nobody looked although it was time: who was asleep can't
-    /// tell what was lost meanwhile, so that time isn't counted.
+    /// tell how long bridges were silent meanwhile, so that time isn't counted.
     pub(crate) fn woke(&mut self, now: Instant) -> Option<Duration> {
         let gap = now.duration_since(self.scanned);
-        if gap < self.interval / 4 {
+        if gap < self.interval / 4 && self.again.is_none_or(|again| now < again) {
             return None;
         }
         self.scanned = now;
-        let slept = gap.saturating_sub(self.interval);
-        for heard in self.heard.values_mut().flat_map(BTreeMap::values_mut) {
-            heard.last = (heard.last + slept).min(now);
-        }
-        Some(slept)
-    }
-
-    /// The bridges at both ends of ways that no probe has passed for too long.
-    pub(crate) fn closing(&self, now: Instant) -> BTreeSet<DatapathId> {
-        let ways = self.heard.iter().flat_map(|(at, ways)| ways.iter().map(move |(from, heard)| (at, from, heard)));
-        let closing = ways.filter(|(.., heard)| now.duration_since(heard.last) > self.interval.mul_f64(LOST));
-        closing.flat_map(|(at, from, _)| [at.bridge, from.bridge]).collect()
-    }
-
-    /// Closes those ways. `true`: there were some.
-    pub(crate) fn expire(&mut self, now: Instant) -> bool {
-        let limit = self.interval.mul_f64(LOST);
-        let mut closed = false;
-        for ways in self.heard.values_mut() {
-            ways.retain(|_, heard| {
-                let open = now.duration_since(heard.last) <= limit;
-                closed |= !open;
-                open
-            });
-        }
-        self.heard.retain(|_, ways| !ways.is_empty());
-        closed
-    }
-
-    /// The links that are up. Gives those that came up and those that went down since the last call, too.
-    pub(crate) fn links(&mut self) -> (Vec<Link>, Vec<Link>, Vec<Link>) {
-        let mut up = BTreeMap::new();
-        for (at, ways) in &self.heard {
-            if let (1, Some((from, heard))) = (ways.len(), ways.first_key_value())
-                && at < from
-                && at.bridge != from.bridge
-                && let Some(back) = self.heard.get(from)
-                && back.len() == 1
-                && back.get(at).is_some_and(|back| back.carrier == heard.carrier)
-            {
-                up.insert((*at, *from), heard.carrier);
-            }
-        }
-        let (mut came, mut went) = (Vec::new(), Vec::new());
-        for ((a, b), known) in &mut self.known {
-            if known.up && up.get(&(*a, *b)) != Some(&known.carrier) {
-                known.up = false;
-                went.push(Link { a: *a, b: *b, carrier: known.carrier });
-            }
-        }
-        for (&(a, b), &carrier) in &up {
-            let known = self.known.entry((a, b)).or_insert(Known { carrier, up: false });
-            if !known.up {
-                *known = Known { carrier, up: true };
-                came.push(Link { a, b, carrier });
-            }
-        }
-        (up.into_iter().map(|((a, b), carrier)| Link { a, b, carrier }).collect(), came, went)
-    }
-
-    /// Every link that was ever up, between ports that still exist.
-    pub(crate) fn known(&self) -> &BTreeMap<(Endpoint, Endpoint), Known> {
-        &self.known
-    }
-
-    /// Ways that don't make a link, and why.
-    pub(crate) fn refused(&self, now: Instant, name: impl Fn(Endpoint) -> String) -> Vec<String> {
-        let mut refused = Vec::new();
-        for (at, ways) in &self.heard {
-            if ways.len() > 1 {
-                let list: Vec<String> = ways.keys().map(|from| name(*from)).collect();
-                refused.push(format!(
-                    "no link at {}: probes of {} arrive there; a link joins exactly two ports",
-                    name(*at),
-                    list.join(" and ")
-                ));
-                continue;
-            }
-            for (from, heard) in ways {
-                let back = self.heard.get(from).and_then(|ways| ways.get(at));
-                if at.bridge == from.bridge {
-                    if at < from {
-                        refused.push(format!("no link: {} and {} are on the same bridge", name(*from), name(*at)));
-                    }
-                } else if back.is_none() && now.duration_since(heard.first) > self.interval.mul_f64(LOST) {
-                    refused.push(format!(
-                        "no link: probes pass from {} to {}, but not back; check the tunnel or cable at both ends",
-                        name(*from),
-                        name(*at)
-                    ));
-                } else if back.is_some_and(|back| back.carrier != heard.carrier) && at < from {
-                    refused.push(format!(
-                        "no link: {} and {} don't agree on the tunnel key; set the same options:key at both ends",
-                        name(*from),
-                        name(*at)
-                    ));
-                }
-            }
-        }
-        refused
+        Some(gap.saturating_sub(self.interval))
     }
 }

@@ -63,7 +63,9 @@ impl Network {
         // Frames come sooner than the controller has dealt with copies of them.
         let hosts = self.lab.tenant(tenant).len() as u64;
         let known = || Ok(self.controller.get(&format!("/v1/tenants/{tenant}"))?["hosts"].as_u64() >= Some(hosts));
-        lab::wait_until("all hosts to be known", MS(5000), known)?;
+        lab::wait_until("all hosts to be known", MS(5000), known).or_else(|error| {
+            Err(error.context(format!("{tenant} has {hosts} hosts; known: {}", self.controller.get("/v1/hosts")?)))
+        })?;
         self.controller.wait_converged(self.lab.bridges().len() as u64, MS(5000)).map(drop)
     }
 

@@ -1,0 +1,234 @@
+//! The links that follow from ways, which of them may be used, and what there is to say about the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use apps::view::{Carrier, Endpoint, Link};
+
+use super::Topology;
+use crate::core::damping::{Damping, withhold};
+
+/// A way that is open in one direction only is reported after so long.
+const ONE_WAY: Duration = Duration::from_secs(1);
+
+/// A link that was up once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// How it marks frames.
+    pub(crate) carrier: Carrier,
+    /// What is known of it.
+    pub(crate) state: State,
+    /// How often it went down lately.
+    pub(crate) damping: Damping,
+    /// It is up, but not used, because it is damped.
+    pub(crate) withheld: bool,
+}
+
+impl Known {
+    /// Do probes pass it both ways?
+    pub(crate) fn is_up(&self) -> bool {
+        self.state == State::Up
+    }
+}
+
+/// What is known of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Probes pass both ways.
+    Up,
+    /// A bridge at its end doesn't answer; it was up before.
+    Held,
+    /// It is down.
+    Down,
+}
+
+/// What becomes of the links.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    /// Those that may be used.
+    pub(crate) usable: Vec<Link>,
+    /// Those that came up since the last look, and for how long each is damped.
+    pub(crate) came: Vec<(Link, Option<Duration>)>,
+    /// Those that went down.
+    pub(crate) went: Vec<Link>,
+}
+
+impl Topology {
+    /// Looks which links are up, and which of them may be used. Those that are `held` aren't known to be down.
+    pub(crate) fn links(&mut self, now: Instant, held: &BTreeSet<(Endpoint, Endpoint)>) -> Links {
+        let mut up = BTreeMap::new();
+        for (at, ways) in &self.heard {
+            if let (1, Some((from, heard))) = (ways.len(), ways.first_key_value())
+                && at < from
+                && at.bridge != from.bridge
+                && let Some(back) = self.heard.get(from)
+                && back.len() == 1
+                && back.get(at).is_some_and(|back| back.carrier == heard.carrier)
+            {
+                up.insert((*at, *from), heard.carrier);
+            }
+        }
+        let mut links = Links::default();
+        for ((a, b), known) in &mut self.known {
+            match (known.state, up.get(&(*a, *b)) == Some(&known.carrier)) {
+                (State::Up | State::Held, false) if held.contains(&(*a, *b)) => known.state = State::Held,
+                (State::Up | State::Held, false) => {
+                    known.state = State::Down;
+                    known.damping.went_down(now);
+                    links.went.push(Link { a: *a, b: *b, carrier: known.carrier });
+                }
+                (State::Held, true) => known.state = State::Up,
+                (State::Up, true) | (State::Down, _) => {}
+            }
+            known.withheld = false;
+        }
+        for (&(a, b), &carrier) in &up {
+            let new = Known { carrier, state: State::Down, damping: Damping::default(), withheld: false };
+            let known = self.known.entry((a, b)).or_insert(new);
+            if !known.is_up() {
+                (known.carrier, known.state) = (carrier, State::Up);
+                links.came.push((Link { a, b, carrier }, known.damping.came_up(now)));
+            }
+        }
+        let up = up.into_iter().map(|((a, b), carrier)| Link { a, b, carrier }).collect();
+        let is_damped =
+            |link: &Link| self.known.get(&(link.a, link.b)).is_some_and(|known| known.damping.left(now).is_some());
+        let (usable, withheld) = withhold(up, is_damped);
+        for link in withheld {
+            if let Some(known) = self.known.get_mut(&(link.a, link.b)) {
+                known.withheld = true;
+            }
+        }
+        let withheld = self.known.values().filter(|known| known.withheld);
+        self.calm = withheld.filter_map(|known| known.damping.until()).min();
+        links.usable = usable;
+        links
+    }
+
+    /// Is it time to use a link again that was damped?
+    pub(crate) fn is_calm_again(&self, now: Instant) -> bool {
+        self.calm.is_some_and(|calm| calm <= now)
+    }
+
+    /// Every link that was ever up, between ports that still exist.
+    pub(crate) fn known(&self) -> &BTreeMap<(Endpoint, Endpoint), Known> {
+        &self.known
+    }
+
+    /// Ways that don't make a link, and why.
+    pub(crate) fn refused(&self, now: Instant, name: impl Fn(Endpoint) -> String) -> Vec<String> {
+        let mut refused = Vec::new();
+        for (at, ways) in &self.heard {
+            if ways.len() > 1 {
+                let list: Vec<String> = ways.keys().map(|from| name(*from)).collect();
+                refused.push(format!(
+                    "no link at {}: probes of {} arrive there; a link joins exactly two ports",
+                    name(*at),
+                    list.join(" and ")
+                ));
+                continue;
+            }
+            for (from, heard) in ways {
+                let back = self.heard.get(from).and_then(|ways| ways.get(at));
+                if at.bridge == from.bridge {
+                    if at < from {
+                        refused.push(format!("no link: {} and {} are on the same bridge", name(*from), name(*at)));
+                    }
+                } else if back.is_none() && now.duration_since(heard.first) > ONE_WAY.max(self.interval * 3) {
+                    refused.push(format!(
+                        "no link: probes pass from {} to {}, but not back; check the tunnel or cable at both ends",
+                        name(*from),
+                        name(*at)
+                    ));
+                } else if back.is_some_and(|back| back.carrier != heard.carrier) && at < from {
+                    refused.push(format!(
+                        "no link: {} and {} don't agree on the tunnel key; set the same options:key at both ends",
+                        name(*from),
+                        name(*at)
+                    ));
+                }
+            }
+        }
+        refused
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openflow::types::{DatapathId, PortNo};
+
+    use super::*;
+
+    fn end(bridge: u64, port: u32) -> Endpoint {
+        Endpoint { bridge: DatapathId(bridge), port: PortNo(port) }
+    }
+
+    /// Three bridges, each linked to the two others.
+    fn triangle(now: Instant) -> (Topology, Vec<Link>) {
+        let link = |a: u64, b: u64| Link { a: end(a, b as u32), b: end(b, a as u32), carrier: Carrier::Tunnel };
+        let links = vec![link(1, 2), link(1, 3), link(2, 3)];
+        let mut topology = Topology::new(now);
+        topology.set_senders(now, &links.iter().flat_map(|link| [link.a, link.b]).collect());
+        links.iter().for_each(|link| topology.presume(now, *link));
+        (topology, links)
+    }
+
+    #[test]
+    fn a_link_that_flaps_is_withheld_until_it_is_calm_or_needed() {
+        let mut now = Instant::now();
+        let (mut topology, all) = triangle(now);
+        let nobody = BTreeSet::new();
+        assert_eq!(topology.links(now, &nobody).usable, all);
+        let mut changes = 0;
+        let mut before = all.clone();
+        for _ in 0..10 {
+            topology.silence(all[0].a);
+            let down = topology.links(now, &nobody);
+            now += Duration::from_millis(250);
+            topology.presume(now, all[0]);
+            let up = topology.links(now, &nobody);
+            now += Duration::from_millis(250);
+            for links in [down, up] {
+                changes += usize::from(links.usable != before);
+                before = links.usable;
+            }
+        }
+        assert_eq!(changes, 5, "down, up, down, up, down");
+        assert_eq!(before, all[1..]);
+        assert!(topology.known()[&(all[0].a, all[0].b)].withheld);
+
+        // Without it bridge 3 alone would join the other two, but its link goes.
+        topology.silence(all[1].a);
+        assert_eq!(topology.links(now, &nobody).usable, [all[0], all[2]]);
+        topology.presume(now, all[1]);
+        assert_eq!(topology.links(now, &nobody).usable, all[1..]);
+
+        // The deadline is when it is calm, and then it is used.
+        let calm = topology.known()[&(all[0].a, all[0].b)].damping.until().unwrap();
+        assert_eq!(topology.calm, Some(calm));
+        assert!(!topology.is_calm_again(calm - Duration::from_millis(1)) && topology.is_calm_again(calm));
+        let links = topology.links(calm, &nobody);
+        assert_eq!((links.usable, links.came, links.went), (all, vec![], vec![]));
+        assert!(!topology.is_calm_again(calm));
+    }
+
+    #[test]
+    fn a_held_link_neither_goes_down_nor_comes_up() {
+        let now = Instant::now();
+        let (mut topology, all) = triangle(now);
+        topology.links(now, &BTreeSet::new());
+        topology.silence(all[0].a);
+        topology.silence(all[1].a);
+        let held = BTreeSet::from([(all[0].a, all[0].b)]);
+        let links = topology.links(now, &held);
+        assert_eq!((links.usable, links.came, links.went), (vec![all[2]], vec![], vec![all[1]]));
+        assert_eq!(topology.known()[&(all[0].a, all[0].b)].state, State::Held);
+        topology.presume(now, all[0]);
+        let links = topology.links(now, &BTreeSet::new());
+        assert_eq!((links.usable, links.came, links.went), (vec![all[0], all[2]], vec![], vec![]));
+        // If it is found to be down when its bridge is back, then it went.
+        topology.silence(all[0].a);
+        topology.links(now, &held);
+        assert_eq!(topology.links(now, &BTreeSet::new()).went, [all[0]]);
+    }
+}
