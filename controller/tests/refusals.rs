@@ -205,3 +205,25 @@ fn what_is_refused_in_the_last_phase_is_no_end_of_the_round() {
         assert!(world.held.is_empty(), "{:?}", world.held);
     }
 }
+
+/// Green's port goes to orange, but the bridge won't take it away from green: it can't be worked with.
+#[test]
+fn a_bridge_that_keeps_what_goes_to_another_rests_as_a_whole() {
+    for knows_bundles in [false, true] {
+        let mut world = World::new(knows_bundles);
+        world.event(policy("one", "two"));
+        world.connect();
+        world.run(SOON);
+        assert!(world.core.snapshot(world.now).status.converged && !world.held.is_empty());
+        world.refuses_less = true;
+        world.event(policy("three", "one"));
+        world.run(SOON);
+        assert!((1..=200).contains(&world.refused), "{}", world.refused);
+        assert!(
+            world.problems().iter().any(|text| text.contains("refused to remove an entry")),
+            "{:?}",
+            world.problems()
+        );
+        assert!(!world.core.snapshot(world.now).status.converged);
+    }
+}

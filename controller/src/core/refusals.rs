@@ -148,7 +148,9 @@ impl Core {
             .into_iter()
             .map(|(owner, (change, code))| (owner, format!("{}: {code}; {}", self.describe(change), advice(code))))
             .collect();
-        match told.iter().find(|(owner, _)| *owner == Owner::FABRIC) {
+        // Whoever it was left without already was only to lose what somebody else gets.
+        let keeps: BTreeSet<Owner> = self.bridges.get(&dpid).into_iter().flat_map(Bridge::refused).collect();
+        match told.iter().find(|(owner, _)| *owner == Owner::FABRIC || keeps.contains(owner)) {
             Some((_, what)) => return self.trouble(now, dpid, what.clone()),
             None if told.is_empty() => {
                 let code = flight.refused.values().next();
