@@ -16,7 +16,7 @@ use openflow::flow::FlowModCommand;
 use openflow::message::Message;
 use openflow::multipart::{MultipartReply, MultipartRequest, Part};
 use openflow::peer::Identity;
-use openflow::port::Port;
+use openflow::port::{Port, PortReason, PortStatus};
 use openflow::switch::{Capabilities, FeaturesReply, Role};
 use openflow::types::{DatapathId, MacAddr, PortNo, Xid};
 use openflow::wire::{Nothing, Payload};
@@ -226,4 +226,22 @@ fn a_bridge_that_keeps_what_goes_to_another_rests_as_a_whole() {
         );
         assert!(!world.core.snapshot(world.now).status.converged);
     }
+}
+
+/// The only port of green is gone just when what the bridge refused would be tried again.
+#[test]
+fn nobody_waits_for_what_nobody_wants_any_more() {
+    let mut world = World::new(true);
+    world.refuses_more = true;
+    world.event(policy("one", "two"));
+    world.connect();
+    world.run(SOON);
+    assert!(world.problems().iter().any(|text| text.contains("refused an entry")), "{:?}", world.problems());
+    world.now += Duration::from_millis(300);
+    let port = Port::new(PortNo(1), MacAddr([2, 0, 0, 0, 0, 1]), "one");
+    let message = Message::PortStatus(PortStatus { reason: PortReason::Delete, port });
+    world.event(Event::Message { session: SESSION, xid: Xid(0), message });
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.problems(), [""; 0]);
+    assert!(world.core.snapshot(world.now).status.converged);
 }

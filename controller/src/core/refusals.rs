@@ -178,10 +178,11 @@ impl Core {
         }
     }
 
-    /// A round for these owners has come to its end: nothing that was tried was refused.
-    pub(super) fn forgive(&mut self, owners: &BTreeSet<Owner>) {
+    /// A round for these owners, or for all, has come to its end: nothing that was tried was refused.
+    pub(super) fn forgive(&mut self, owners: &BTreeSet<Owner>, whole: bool) {
         for bridge in self.bridges.values_mut() {
-            bridge.refusals.retain(|owner, refusal| refusal.until.is_some() || !owners.contains(owner));
+            // Who has nothing anywhere any more isn't among the owners of a round for all.
+            bridge.refusals.retain(|owner, refusal| refusal.until.is_some() || !(whole || owners.contains(owner)));
         }
     }
 

@@ -169,7 +169,7 @@ impl Core {
                     let owners = std::mem::take(&mut round.owners);
                     self.rounds.active.remove(&id);
                     if done {
-                        self.forgive(&owners);
+                        self.forgive(&owners, whole);
                     }
                     if whole && !done {
                         self.rounds.all_dirty = true;
