@@ -34,9 +34,10 @@ pub(crate) struct Bundles {
 impl Bundles {
     /// Asks, once: begins a bundle and forgets it.
     pub(crate) fn ask(&mut self, open: Xid, discard: Xid) -> Vec<(Xid, Message)> {
-        if self.asked.replace(open).is_some() {
+        if self.asked.is_some() {
             return Vec::new();
         }
+        self.asked = Some(open);
         self.last += 1;
         let word = |xid, kind| (xid, control(self.last, kind));
         vec![word(open, BundleControlType::OpenRequest), word(discard, BundleControlType::DiscardRequest)]
@@ -246,6 +247,16 @@ mod tests {
                 assert_eq!(add.xid, *xid);
             }
         }
+    }
+
+    /// Its tables are read again after a silence, with the answer still on its way.
+    #[test]
+    fn the_question_is_asked_once_and_its_answer_counts_whenever_it_comes() {
+        let mut bridge = bridge(Instant::now(), false);
+        let connection = bridge.connection.as_mut().unwrap();
+        assert!(connection.bundles.ask(Xid(8), Xid(9)).is_empty());
+        connection.bundle_told(Xid(1), BundleControlType::OpenReply);
+        assert!(bridge.takes_bundles());
     }
 
     #[test]

@@ -148,7 +148,9 @@ impl Core {
             .into_iter()
             .map(|(owner, (change, code))| (owner, format!("{}: {code}; {}", self.describe(change), advice(code))))
             .collect();
-        match told.iter().find(|(owner, _)| *owner == Owner::FABRIC) {
+        // Whoever it was left without already was only to lose what somebody else gets.
+        let keeps: BTreeSet<Owner> = self.bridges.get(&dpid).into_iter().flat_map(Bridge::refused).collect();
+        match told.iter().find(|(owner, _)| *owner == Owner::FABRIC || keeps.contains(owner)) {
             Some((_, what)) => return self.trouble(now, dpid, what.clone()),
             None if told.is_empty() => {
                 let code = flight.refused.values().next();
@@ -176,10 +178,11 @@ impl Core {
         }
     }
 
-    /// A round for these owners has come to its end: nothing that was tried was refused.
-    pub(super) fn forgive(&mut self, owners: &BTreeSet<Owner>) {
+    /// A round for these owners, or for all, has come to its end: nothing that was tried was refused.
+    pub(super) fn forgive(&mut self, owners: &BTreeSet<Owner>, whole: bool) {
         for bridge in self.bridges.values_mut() {
-            bridge.refusals.retain(|owner, refusal| refusal.until.is_some() || !owners.contains(owner));
+            // Who has nothing anywhere any more isn't among the owners of a round for all.
+            bridge.refusals.retain(|owner, refusal| refusal.until.is_some() || !(whole || owners.contains(owner)));
         }
     }
 

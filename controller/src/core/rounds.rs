@@ -37,6 +37,8 @@ struct Round {
     waiting: BTreeSet<DatapathId>,
     /// When the next phase may begin, since all have acknowledged this one.
     next_at: Option<Instant>,
+    /// Has some bridge refused some of it? Then it isn't done, even if nothing more is to come.
+    refused: bool,
 }
 
 /// What is under way and what is to be done.
@@ -144,7 +146,8 @@ impl Core {
         self.rounds.next += 1;
         let id = self.rounds.next;
         let left = phases.into_values().collect();
-        self.rounds.active.insert(id, Round { owners, whole, at_once, left, waiting: BTreeSet::new(), next_at: None });
+        let waiting = BTreeSet::new();
+        self.rounds.active.insert(id, Round { owners, whole, at_once, left, waiting, next_at: None, refused: false });
         self.advance(now, id);
     }
 
@@ -162,13 +165,13 @@ impl Core {
             match round.left.pop_front() {
                 Some(phase) if !outdated => self.send_phase(now, id, phase),
                 left => {
-                    let whole = round.whole;
+                    let (whole, done) = (round.whole, left.is_none() && !round.refused);
                     let owners = std::mem::take(&mut round.owners);
                     self.rounds.active.remove(&id);
-                    if left.is_none() {
-                        self.forgive(&owners);
+                    if done {
+                        self.forgive(&owners, whole);
                     }
-                    if whole && left.is_some() {
+                    if whole && !done {
                         self.rounds.all_dirty = true;
                     } else if whole {
                         self.rounds.whole_round_done();
@@ -205,6 +208,8 @@ impl Core {
             change.apply(&mut bridge.installed);
         }
         if !done.is_whole() {
+            // First, lest what follows takes it for done.
+            self.rounds.active.get_mut(&id).into_iter().for_each(|round| round.refused = true);
             self.refused_changes(now, dpid, &done);
         }
         if let Some(round) = self.rounds.active.get_mut(&id) {
