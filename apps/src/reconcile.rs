@@ -139,10 +139,9 @@ impl Planner {
         for (key, flow) in new.flows.iter().filter(|(key, flow)| old.flows.get(key) != Some(flow) || changes(key)) {
             let phase = match self.style {
                 // What stops frames is there before what it is there for, on all bridges: a mark that frames are taken in by
-                // mustn't be forged at a bridge that doesn't know it yet.
+                // mustn't be forged at a bridge that doesn't know it yet, and where a marked frame arrives before the mark is
+                // known, it ends instead of being taken for a frame with a tag of its sender's.
                 _ if flow.instructions.is_empty() => REMOVE,
-                // Marks have to be known as such where they arrive before anybody bears them.
-                Style::Strict if key.table == STEER && flow.hops > 0 => ADD + 1,
                 Style::Strict => ADD,
                 Style::Gentle if flips(key, flow) && old.flows.contains_key(key) => FLIP,
                 Style::Gentle if changes(key) => GO_ON,
