@@ -71,7 +71,9 @@ pub enum Style {
 pub type Plan = BTreeMap<u16, Vec<Change>>;
 
 const REMOVE: u16 = 0;
-const ADD: u16 = 1;
+/// What stops frames comes when what is no longer wanted has gone, for a bridge may have no room for it.
+const STOP: u16 = 1;
+const ADD: u16 = 2;
 /// When all that is new is there on all bridges, frames are sent its way.
 const FLIP: u16 = u16::MAX - 3;
 /// When no frame is sent the old way any more, those that come back from functions may go on otherwise than before.
@@ -142,7 +144,8 @@ impl Planner {
                 Some(wanted) if gentle && (flips(key, flow) || (is_way(key, flow) && wanted.hops > 0)) => continue,
                 Some(wanted) if gentle && key.table == FORWARD && same_exit(flow, wanted) => continue,
                 // What stops frames outlives what it is there for.
-                None if gentle && (is_way(key, flow) || is_step(key) || flow.instructions.is_empty()) => CLEAN_UP,
+                None if flow.instructions.is_empty() => CLEAN_UP,
+                None if gentle && (is_way(key, flow) || is_step(key)) => CLEAN_UP,
                 None if gentle && is_return(key, flow) => CLEAN_UP,
                 None if stays(key, flow) => CLEAN_UP,
                 _ => REMOVE,
@@ -153,12 +156,11 @@ impl Planner {
         for (key, flow) in new.flows.iter().filter(|(key, flow)| old.flows.get(key) != Some(flow) || changes(key)) {
             let phase = match self.style {
                 // What stops frames is there before what it is there for, on all bridges: a mark that frames are taken in by
-                // mustn't be forged at a bridge that doesn't know it yet.
-                _ if flow.instructions.is_empty() => REMOVE,
+                // mustn't be forged at a bridge that doesn't know it yet, and where a marked frame arrives before the mark is
+                // known, it ends instead of being taken for a frame with a tag of its sender's.
+                _ if flow.instructions.is_empty() => STOP,
                 // Who may send from a port that stays the tenant's: by the old policy or the new one until all is done.
-                _ if stays(key, flow) => REMOVE,
-                // Marks have to be known as such where they arrive before anybody bears them.
-                Style::Strict if key.table == STEER && flow.hops > 0 => ADD + 1,
+                _ if stays(key, flow) => STOP,
                 Style::Strict => ADD,
                 Style::Gentle if flips(key, flow) && old.flows.contains_key(key) => FLIP,
                 Style::Gentle if changes(key) => GO_ON,

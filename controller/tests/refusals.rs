@@ -47,7 +47,11 @@ fn policy(green: &str, orange: &str) -> Event {
     let tenant = |name, key, port| {
         format!("[[tenant]]\nname = \"{name}\"\nkey = {key}\nports = [{{ bridge = \"*\", port = \"{port}\" }}]\n")
     };
-    let text = format!("version = 1\n{}{}", tenant("green", 100, green), tenant("orange", 200, orange));
+    event(&format!("{}{}", tenant("green", 100, green), tenant("orange", 200, orange)))
+}
+
+fn event(text: &str) -> Event {
+    let text = format!("version = 1\n{text}");
     let policy = load(&[Source { name: "p.toml".into(), text }]).expect("a sound policy").policy;
     Event::Policy(Arc::new(policy), PolicyStatus::default())
 }
@@ -203,6 +207,29 @@ fn what_is_refused_in_the_last_phase_is_no_end_of_the_round() {
         assert!(problems.iter().any(|text| text.contains("refused an entry of tenant green")), "{problems:?}");
         assert!(!world.core.snapshot(world.now).status.converged);
         assert!(world.held.is_empty(), "{:?}", world.held);
+    }
+}
+
+/// Green loses a port to nobody and gets a rule that drops, for which there is no room: the port goes all the same.
+#[test]
+fn what_is_no_longer_wanted_goes_even_if_what_is_new_is_refused() {
+    for knows_bundles in [false, true] {
+        let mut world = World::new(knows_bundles);
+        let fabric = "[fabric]\nlinks = [\"tun-*\"]\n";
+        let ports = |list: &str| format!("{fabric}[[tenant]]\nname = \"green\"\nkey = 100\nports = [{list}]\n");
+        let (one, three) = ("{ bridge = \"*\", port = \"one\" }", ", { bridge = \"*\", port = \"three\" }");
+        let rule =
+            "[[tenant.rule]]\nname = \"r\"\nmatch = { protocol = \"tcp\", destination_port = 23 }\naction = \"drop\"\n";
+        world.event(event(&ports(&format!("{one}{three}"))));
+        world.connect();
+        world.run(SOON);
+        let of_three = |world: &World| world.held.iter().filter(|(.., text)| text.contains("in_port=3")).count();
+        assert!(of_three(&world) > 0, "{:?}", world.held);
+        world.refuses_more = true;
+        world.event(event(&format!("{}{rule}", ports(one))));
+        world.run(SOON);
+        assert!(world.refused > 0);
+        assert_eq!(of_three(&world), 0, "bundles: {knows_bundles}, {:?}", world.held);
     }
 }
 

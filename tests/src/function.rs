@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -129,6 +130,18 @@ impl Function {
             add rule ip firewall forward ct state established accept
             add rule ip firewall forward tcp flags & (syn | ack) == syn ct state new accept";
         self.netns.run(|| process::feed(Command::new("nft").args(["-f", "-"]), rules))
+    }
+
+    /// From now on a function that routes gives TCP that passes it this source address and ports of these, and undoes it in replies.
+    pub fn translate(&self, source: Ipv4Addr, ports: RangeInclusive<u16>) -> Result<()> {
+        let rules = format!(
+            "add table ip translator
+            add chain ip translator postrouting {{ type nat hook postrouting priority 100; }}
+            add rule ip translator postrouting meta l4proto tcp snat to {source}:{}-{}",
+            ports.start(),
+            ports.end()
+        );
+        self.netns.run(|| process::feed(Command::new("nft").args(["-f", "-"]), &rules))
     }
 
     /// Records what comes in by the ingress port.

@@ -419,7 +419,9 @@ impl Core {
             self.desired.set(owner, BTreeMap::new());
         }
         for owner in self.refused_owners() {
-            self.compile_owner(owner);
+            if !self.rounds.renewed().contains(&owner) {
+                self.compile_owner(owner);
+            }
         }
     }
 

@@ -112,6 +112,7 @@ impl Core {
             let patrol = &mut connection.patrol;
             if patrol.reading.as_ref().is_some_and(|(reading, _)| now.duration_since(reading.asked) >= ANSWER) {
                 patrol.reading = None;
+                patrol.due = Some(now + ANSWER * PEACE);
             }
             let due = *patrol.due.get_or_insert(now + pause);
             if !responsive || !connection.in_flight.is_empty() || patrol.reading.is_some() || now < due {
