@@ -26,7 +26,7 @@ use openflow::types::{GroupId, MeterId, PortNo};
 
 use crate::desired::{BridgeState, Flow, FlowKey, Group, Meter, Section};
 use crate::marks::{Owner, metadata};
-use crate::pipeline::{self, ADMIT, BALANCE, CLASSIFY, FLOOD, FORWARD, GUARD, RULES, STEER};
+use crate::pipeline::{self, ADMIT, BALANCE, CLASSIFY, FLOOD, FORWARD, GUARD, LIMIT_PORT, RULES, STEER};
 
 /// One change to what a bridge holds for an owner.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,10 +73,12 @@ pub type Plan = BTreeMap<u16, Vec<Change>>;
 const REMOVE: u16 = 0;
 const ADD: u16 = 1;
 /// When all that is new is there on all bridges, frames are sent its way.
-const FLIP: u16 = u16::MAX - 2;
+const FLIP: u16 = u16::MAX - 3;
 /// When no frame is sent the old way any more, those that come back from functions may go on otherwise than before.
-const GO_ON: u16 = u16::MAX - 1;
-const CLEAN_UP: u16 = u16::MAX;
+const GO_ON: u16 = u16::MAX - 2;
+const CLEAN_UP: u16 = u16::MAX - 1;
+/// Groups and meters that nothing uses any more: with a meter, a bridge would remove the entries that use it.
+const RETIRE: u16 = u16::MAX;
 
 /// The changes that turn `installed` into `desired`, for these owners.
 pub fn plan(installed: &BridgeState, desired: &BridgeState, owners: &BTreeSet<Owner>, style: Style) -> Plan {
@@ -92,6 +94,14 @@ pub fn plan(installed: &BridgeState, desired: &BridgeState, owners: &BTreeSet<Ow
         }
     }
     planner.finish()
+}
+
+/// The plan of a bridge that does all of a phase at once and is the only one that changes: what leads from the old to the
+/// new ways is one phase. What waits until no frame is on its way by the old ones still waits.
+pub fn at_once(mut plan: Plan) -> Plan {
+    let later = plan.split_off(&(FLIP + 1));
+    let together: Vec<Change> = plan.into_values().flatten().collect();
+    std::iter::once((FLIP, together)).filter(|(_, changes)| !changes.is_empty()).chain(later).collect()
 }
 
 struct Planner {
@@ -122,6 +132,9 @@ impl Planner {
         let gentle = self.style == Style::Gentle;
         let changed = changed_returns(old, new);
         let changes = |key: &FlowKey| returns(key).is_some_and(|port| changed.contains(&port));
+        let staying = &senders(old) & &senders(new);
+        let stays =
+            |key: &FlowKey, flow: &Flow| sender(key, flow).is_some_and(|port| gentle && staying.contains(&port));
         for (key, flow) in &old.flows {
             let phase = match new.flows.get(key) {
                 _ if changes(key) => REMOVE,
@@ -131,6 +144,7 @@ impl Planner {
                 // What stops frames outlives what it is there for.
                 None if gentle && (is_way(key, flow) || is_step(key) || flow.instructions.is_empty()) => CLEAN_UP,
                 None if gentle && is_return(key, flow) => CLEAN_UP,
+                None if stays(key, flow) => CLEAN_UP,
                 _ => REMOVE,
             };
             let change = Change { owner, edit: Edit::RemoveFlow(key.clone()) };
@@ -141,6 +155,8 @@ impl Planner {
                 // What stops frames is there before what it is there for, on all bridges: a mark that frames are taken in by
                 // mustn't be forged at a bridge that doesn't know it yet.
                 _ if flow.instructions.is_empty() => REMOVE,
+                // Who may send from a port that stays the tenant's: by the old policy or the new one until all is done.
+                _ if stays(key, flow) => REMOVE,
                 // Marks have to be known as such where they arrive before anybody bears them.
                 Style::Strict if key.table == STEER && flow.hops > 0 => ADD + 1,
                 Style::Strict => ADD,
@@ -206,8 +222,7 @@ impl Planner {
         self.added.values_mut().for_each(|changes| changes.sort_by_key(|change| std::cmp::Reverse(place(change))));
         let mut plan = self.removed;
         plan.entry(REMOVE).or_default().extend(self.trimmed);
-        // Unused groups and meters go after all that used them: with a meter, a bridge removes the entries that use it.
-        plan.entry(CLEAN_UP).or_default().extend(self.retired);
+        plan.entry(RETIRE).or_default().extend(self.retired);
         plan.entry(ADD).or_default().extend(self.prepared);
         for (phase, changes) in self.added {
             plan.entry(phase).or_default().extend(changes);
@@ -262,6 +277,17 @@ fn is_return(key: &FlowKey, flow: &Flow) -> bool {
         GUARD => goes(CLASSIFY),
         _ => false,
     }
+}
+
+/// The tenant's port, if it is an entry that says who may send from one.
+fn sender(key: &FlowKey, flow: &Flow) -> Option<PortNo> {
+    let passes = key.table == GUARD && flow.instructions == [Instruction::GotoTable(LIMIT_PORT)];
+    key.matching.in_port().filter(|_| passes)
+}
+
+/// All ports with such entries.
+fn senders(section: &Section) -> BTreeSet<PortNo> {
+    section.flows.iter().filter_map(|(key, flow)| sender(key, flow)).collect()
 }
 
 /// The port, if it is an entry for frames that come back from a function.

@@ -11,13 +11,21 @@ use crate::metrics::{Direction, Traffic};
 
 // Types of messages (OpenFlow 1.3.5 §7.1).
 const ERROR: u8 = 1;
+const EXPERIMENTER_MESSAGE: u8 = 4;
 const MULTIPART_REQUEST: u8 = 18;
 const MULTIPART_REPLY: u8 = 19;
 const BARRIER_REQUEST: u8 = 20;
 const BARRIER_REPLY: u8 = 21;
 
-/// Answers to what the hub never asks: experimenter, configuration, queues, role, asynchronous configuration.
-const NEVER_ASKED: [u8; 5] = [4, 8, 23, 25, 27];
+/// Answers to what the hub never asks: configuration, queues, role, asynchronous configuration.
+const NEVER_ASKED: [u8; 4] = [8, 23, 25, 27];
+
+/// The beginning of a message about a bundle that is answered (`onf_bundle_ctrl_msg`, ONF extension 230).
+const BUNDLE_CONTROL: [u8; 8] = [0x4f, 0x4e, 0x46, 0, 0, 0, 0x08, 0xfc];
+
+/// The beginning of one that puts another message into a bundle (`onf_bundle_add_msg`), and where that has its type.
+const BUNDLE_ADD: [u8; 8] = [0x4f, 0x4e, 0x46, 0, 0, 0, 0x08, 0xfd];
+const ADDED_TYPE: usize = HEADER + 17;
 
 /// Most octets in which a bridge may tell of its tables at a time. Open vSwitch needs some 150 for an entry.
 pub(crate) const TABLES_MAX: usize = 8 << 20;
@@ -41,6 +49,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Asked {
     /// Barriers that are waited for.
     barriers: BTreeSet<Xid>,
+    /// Words about bundles that are waited for.
+    bundles: BTreeSet<Xid>,
     /// Multipart replies that are waited for, with their kinds.
     tables: BTreeMap<Xid, [u8; 2]>,
     /// Octets of them since nothing was waited for.
@@ -64,6 +74,13 @@ impl Asked {
                 // The channel's own questions are its own business.
                 _ if xid > XID_MAX => {}
                 (BARRIER_REQUEST, _) => _ = self.barriers.insert(xid),
+                (EXPERIMENTER_MESSAGE, _) if left[HEADER..].starts_with(&BUNDLE_CONTROL) => {
+                    self.bundles.insert(xid);
+                }
+                // Whoever counts changes counts those in bundles.
+                (EXPERIMENTER_MESSAGE, _) if left[HEADER..].starts_with(&BUNDLE_ADD) => {
+                    left.get(ADDED_TYPE).into_iter().for_each(|kind| traffic.count(Direction::Sent, *kind));
+                }
                 (MULTIPART_REQUEST, Some(kind)) if kind == EXPERIMENTER => self.monitored = true,
                 (MULTIPART_REQUEST, Some(&[high, low])) => _ = self.tables.insert(xid, [high, low]),
                 _ => {}
@@ -78,6 +95,7 @@ impl Asked {
         let xid = Xid(xid);
         match kind {
             BARRIER_REPLY if !self.barriers.remove(&xid) => Verdict::Unasked,
+            EXPERIMENTER_MESSAGE if !self.bundles.remove(&xid) => Verdict::Unasked,
             MULTIPART_REPLY => {
                 // Kind, then flags, of which the lowest says that more follows.
                 let Some(&[high, low, _, flags]) = frame.get(HEADER..HEADER + 4) else { return Verdict::Due };
@@ -99,6 +117,7 @@ impl Asked {
             ERROR => {
                 // A refusal is an answer, too.
                 self.barriers.remove(&xid);
+                self.bundles.remove(&xid);
                 self.done(xid);
                 Verdict::Due
             }
@@ -178,6 +197,40 @@ mod tests {
                 Verdict::Unasked
             );
         }
+    }
+
+    #[test]
+    fn words_about_bundles_are_due_once_and_none_about_what_is_put_in() {
+        use openflow::experimenter::{BundleAdd, BundleControl, BundleControlType, BundleFlags, Experimenter};
+        let (mut asked, traffic) = (Asked::default(), Traffic::default());
+        let control = |xid, kind| {
+            let control = BundleControl {
+                bundle: 1,
+                kind,
+                flags: BundleFlags::ATOMIC,
+                properties: openflow::wire::Octets::default(),
+            };
+            (xid, Message::Experimenter(Experimenter::BundleControl(control)))
+        };
+        let message = Box::new(Message::BarrierRequest(Nothing));
+        let add = BundleAdd {
+            bundle: 1,
+            flags: BundleFlags::ATOMIC,
+            xid: Xid(2),
+            message,
+            properties: openflow::wire::Payload::default(),
+        };
+        let add = (2, Message::Experimenter(Experimenter::BundleAdd(add)));
+        let reply = |xid| encoded(&[control(xid, BundleControlType::OpenReply)]);
+        assert_eq!(asked.came(&reply(1)), Verdict::Unasked);
+        asked.sent(&encoded(&[control(1, BundleControlType::OpenRequest), add]), &traffic);
+        assert_eq!((asked.came(&reply(1)), asked.came(&reply(1))), (Verdict::Due, Verdict::Unasked));
+        assert_eq!(asked.came(&reply(2)), Verdict::Unasked);
+        let counts = traffic.counts(Direction::Sent);
+        assert_eq!(counts, [("BarrierRequest", 1), ("Experimenter", 2)].into(), "what is put in counts, too");
+        asked.sent(&encoded(&[control(3, BundleControlType::CommitRequest)]), &traffic);
+        let error = Message::Error(ErrorMsg::about(BadRequest::BadVersion, &Bytes::new()));
+        assert_eq!((asked.came(&encoded(&[(3, error)])), asked.came(&reply(3))), (Verdict::Due, Verdict::Unasked));
     }
 
     #[test]

@@ -96,6 +96,9 @@ pub struct Bridge {
     pub installed: TableCount,
     /// Are the two the same, entry by entry?
     pub converged: bool,
+    /// What it refused, in plain words; empty: nothing.
+    #[serde(default)]
+    pub problems: Vec<String>,
 }
 
 /// One port of a bridge.

@@ -5,7 +5,7 @@ mod network;
 
 use std::thread::sleep;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use lab::{ContinuousPing, Frame, Layout};
 
 use network::{MS, Network, spec};
@@ -62,6 +62,34 @@ fn changes_by_hand_are_undone_and_reported() -> Result<()> {
     sleep(MS(300));
     let report = ping.stop()?;
     ensure!(report.duplicates == 0 && report.longest_outage < MS(1000), "{report:?}");
+
+    // Groups and meters have no monitor: they are asked for.
+    let groups = |network: &Network| -> Result<Vec<String>> {
+        let host = network.lab.host(1)?;
+        let text = host.ofctl("dump-groups", "br0", &[])? + &host.ofctl("dump-meters", "br0", &[])?;
+        let mut lines: Vec<String> = text.lines().filter(|line| !line.contains("OFPST")).map(str::to_owned).collect();
+        lines.sort();
+        Ok(lines)
+    };
+    let before = groups(&network)?;
+    let id = before.iter().find_map(|line| line.trim().strip_prefix("group_id=")?.split(',').next());
+    let id = id.with_context(|| format!("no group in {before:?}"))?.to_owned();
+    host.ofctl("mod-group", "br0", &[&format!("group_id={id},type=all,bucket=output:orange-1")])?;
+    network.wait_problem(&format!("somebody changed group {id} of "))?;
+    host.ofctl("add-group", "br0", &["group_id=77,type=all,bucket=output:orange-1"])?;
+    network.wait_problem("somebody added group 77 of ")?;
+    let meter = before.iter().find_map(|line| line.trim().strip_prefix("meter=")?.split(' ').next());
+    let meter = meter.with_context(|| format!("no meter in {before:?}"))?.to_owned();
+    host.ofctl("mod-meter", "br0", &[&format!("meter={meter},kbps,band=type=drop,rate=1")])?;
+    network.wait_problem(&format!("somebody changed meter {meter} of "))?;
+    host.ofctl("del-meter", "br0", &[&format!("meter={meter}")])?;
+    network.wait_problem(&format!("somebody removed meter {meter} of "))?;
+    lab::wait_until("groups and meters as they were", MS(2000), || Ok(groups(&network)? == before))?;
+    undone("the entries that used the meter back")?;
+    network.settle()?;
+    let quiet = network.changes_sent()?;
+    sleep(MS(4000));
+    ensure!(network.changes_sent()? == quiet, "there is nothing more to put right");
 
     // Somebody empties the bridge.
     host.ofctl("del-flows", "br0", &[])?;

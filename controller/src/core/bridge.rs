@@ -4,29 +4,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use apps::desired::{BridgeState, Flow, FlowKey, Group, Meter};
+use apps::desired::{BridgeState, FlowKey};
 use apps::limits::delivered;
+use apps::marks::Owner;
 use apps::pipeline::{FLOOD, FORWARD, LEARN};
 use apps::reconcile::{self, Change, Edit};
 use apps::view::{Endpoint, Host};
 use openflow::action::Action;
-use openflow::experimenter::FlowUpdate;
-use openflow::flow::{FlowStats, FlowStatsRequest};
-use openflow::instruction::Instruction;
 use openflow::message::Message;
-use openflow::meter::MeterRequest;
-use openflow::multipart::{MultipartReply, MultipartRequest, Part};
+use openflow::multipart::{MultipartReply, Part};
 use openflow::oxm::Oxm;
 use openflow::peer::{PORTS_MAX, XID_MAX};
 use openflow::port::{Port, PortState};
 use openflow::switch::Role;
 use openflow::types::{DatapathId, MacAddr, PortNo, Xid};
-use openflow::wire::Nothing;
 
 use super::SessionId;
+use super::bundles::{Bundles, InFlight};
 use super::counting::Counting;
 use super::drift;
 use super::drift::Drift;
+use super::patrol::Patrol;
+use super::reading::Reading;
+use super::refusals::Refusal;
 
 /// A connection that is open.
 #[derive(Debug)]
@@ -48,30 +48,30 @@ pub(crate) struct Connection {
     pub(crate) drift: Drift,
     /// Changes that it hasn't acknowledged yet, by the transaction id of the barrier behind them.
     pub(crate) in_flight: BTreeMap<Xid, InFlight>,
+    /// Does it take changes in bundles?
+    pub(crate) bundles: Bundles,
+    /// Whether its tables still hold what is known of them.
+    pub(crate) patrol: Patrol,
 }
 
-/// Changes on their way.
-#[derive(Debug)]
-pub(crate) struct InFlight {
-    /// The round that they belong to.
-    pub(crate) round: u64,
-    /// Transaction id of each change.
-    pub(crate) changes: BTreeMap<Xid, Change>,
-    pub(crate) sent: Instant,
-}
-
-/// Tables on their way to us.
-#[derive(Debug)]
-pub(crate) struct Reading {
-    pub(crate) asked: Instant,
-    flows: Option<Xid>,
-    groups: Option<Xid>,
-    meters: Option<Xid>,
-    got_flows: Vec<FlowStats>,
-    got_groups: Vec<openflow::group::GroupDesc>,
-    got_meters: Vec<openflow::meter::MeterConfig>,
-    /// Changes that somebody else made meanwhile.
-    pub(crate) changed: Vec<FlowUpdate>,
+impl Connection {
+    /// One that has just been opened.
+    pub(crate) fn new(now: Instant, session: SessionId, address: SocketAddr, role: Role) -> Self {
+        Self {
+            session,
+            address,
+            role,
+            heard: now,
+            silent: false,
+            asked: None,
+            reading: None,
+            counting: Counting::default(),
+            drift: Drift::default(),
+            in_flight: BTreeMap::new(),
+            bundles: Bundles::default(),
+            patrol: Patrol::default(),
+        }
+    }
 }
 
 /// A port, and whether it was ever alive: a bridge that doesn't tell liveness is taken by its carrier alone.
@@ -119,6 +119,12 @@ pub(crate) struct Bridge {
     pub(crate) failures: u32,
     /// What it refused last.
     pub(crate) trouble: Option<String>,
+    /// Owners some of whose changes it refused.
+    pub(crate) refusals: BTreeMap<Owner, Refusal>,
+    /// It refused something lately: changes go to it phase by phase.
+    pub(crate) cautious: bool,
+    /// How often it was sent changes.
+    pub(crate) batches: u64,
     next_xid: u32,
 }
 
@@ -129,6 +135,18 @@ impl Bridge {
             connection.reading.is_none() && !connection.silent && connection.role != Role::Slave
         };
         self.connection.as_ref().is_some_and(answers) && self.rests_until.is_none()
+    }
+
+    /// Does it hold exactly what is desired, and may it be told if not?
+    pub(crate) fn holds(&self, desired: Option<&BridgeState>) -> bool {
+        let nothing = BridgeState::new();
+        let same = reconcile::same(&self.installed, desired.unwrap_or(&nothing));
+        same && self.is_responsive() && self.refusals.is_empty()
+    }
+
+    /// What it refused, in plain words.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = String> {
+        self.trouble.iter().chain(self.refusals.values().map(|refusal| &refusal.text)).cloned()
     }
 
     pub(crate) fn next_xid(&mut self) -> Xid {
@@ -162,59 +180,26 @@ impl Bridge {
 
     /// Asks for all that its tables hold.
     pub(crate) fn start_reading(&mut self, now: Instant) -> Vec<(Xid, Message)> {
-        let (flows, groups, meters) = (self.next_xid(), self.next_xid(), self.next_xid());
-        if let Some(connection) = &mut self.connection {
-            connection.reading = Some(Reading {
-                asked: now,
-                flows: Some(flows),
-                groups: Some(groups),
-                meters: Some(meters),
-                got_flows: Vec::new(),
-                got_groups: Vec::new(),
-                got_meters: Vec::new(),
-                changed: Vec::new(),
-            });
-        }
-        let ask = |body| Message::MultipartRequest(Part::whole(body));
+        let (open, discard, monitor) = (self.next_xid(), self.next_xid(), self.next_xid());
+        let (reading, questions) = Reading::start(now, true, [self.next_xid(), self.next_xid(), self.next_xid()]);
+        let Some(connection) = &mut self.connection else { return Vec::new() };
+        let mut messages = connection.bundles.ask(open, discard);
         // Changes are told before tables are, so none is missed.
-        let monitor = (self.next_xid(), ask(drift::monitor()));
-        vec![
-            monitor,
-            (flows, ask(MultipartRequest::Flow(FlowStatsRequest::all()))),
-            (groups, ask(MultipartRequest::GroupDesc(Nothing))),
-            (meters, ask(MultipartRequest::MeterConfig(MeterRequest::all()))),
-        ]
+        messages.push((monitor, Message::MultipartRequest(Part::whole(drift::monitor()))));
+        messages.extend(questions);
+        connection.reading = Some(reading);
+        connection.patrol.monitor = Some(monitor);
+        messages
     }
 
     /// Takes in an answer about its tables. `true`: that was the last one. How long they may be is its session's business.
     pub(crate) fn read(&mut self, xid: Xid, part: Part<MultipartReply>) -> bool {
-        let Some(reading) = self.connection.as_mut().and_then(|connection| connection.reading.as_mut()) else {
-            return false;
-        };
-        let more = part.more();
-        let waits = match part.body {
-            MultipartReply::Flow(flows) if reading.flows == Some(xid) => {
-                reading.got_flows.extend(flows);
-                &mut reading.flows
-            }
-            MultipartReply::GroupDesc(groups) if reading.groups == Some(xid) => {
-                reading.got_groups.extend(groups);
-                &mut reading.groups
-            }
-            MultipartReply::MeterConfig(meters) if reading.meters == Some(xid) => {
-                reading.got_meters.extend(meters);
-                &mut reading.meters
-            }
-            _ => return false,
-        };
-        if !more {
-            *waits = None;
-        }
-        if reading.flows.is_some() || reading.groups.is_some() || reading.meters.is_some() {
+        let Some(connection) = &mut self.connection else { return false };
+        let Some(reading) = &mut connection.reading else { return false };
+        if !reading.took(xid, part) {
             return false;
         }
-        let reading = self.connection.as_mut().and_then(|connection| connection.reading.take());
-        if let Some(mut reading) = reading {
+        if let Some(mut reading) = connection.reading.take() {
             let changed = std::mem::take(&mut reading.changed);
             self.installed = reading.state();
             for update in changed {
@@ -222,6 +207,7 @@ impl Bridge {
             }
             self.was_read = true;
             self.uncertain.clear();
+            self.refusals.clear();
         }
         true
     }
@@ -229,7 +215,7 @@ impl Bridge {
     /// Is an answer with this transaction id waited for?
     pub(crate) fn reads(&self, xid: Xid) -> bool {
         let reading = self.connection.as_ref().and_then(|connection| connection.reading.as_ref());
-        reading.is_some_and(|reading| [reading.flows, reading.groups, reading.meters].contains(&Some(xid)))
+        reading.is_some_and(|reading| reading.waits_for(xid))
     }
 
     /// For each port the keys of the tenants whose frames it may flood there, by what it holds and what it may hold.
@@ -283,33 +269,5 @@ impl Bridge {
             }
         }
         hosts
-    }
-}
-
-impl Reading {
-    fn state(self) -> BridgeState {
-        let flows = self.got_flows.into_iter().map(|told| {
-            let key = FlowKey { table: told.table, priority: told.priority, matching: told.matching };
-            let mut instructions = told.instructions;
-            instructions.sort_by_key(Instruction::order);
-            // An entry with a lifetime isn't ours, whatever its cookie says.
-            let cookie = if told.hard_timeout == 0 { told.cookie } else { openflow::types::Cookie(0) };
-            (
-                key,
-                Flow {
-                    cookie,
-                    idle_timeout: told.idle_timeout,
-                    flags: told.flags,
-                    instructions,
-                    hops: 0,
-                    origin: None,
-                },
-            )
-        });
-        let groups =
-            self.got_groups.into_iter().map(|told| (told.group, Group { kind: told.kind, buckets: told.buckets }));
-        let meters =
-            self.got_meters.into_iter().map(|told| (told.meter, Meter { flags: told.flags, bands: told.bands }));
-        reconcile::read_back(flows, groups, meters)
     }
 }

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use apps::attachment::PortUse;
 use apps::desired::{BridgeState, counts};
-use apps::reconcile::same;
 use apps::tenants;
 use apps::trees::Tree;
 use apps::view::Endpoint;
@@ -44,7 +43,7 @@ impl Core {
 
     fn problems(&self, now: Instant) -> Vec<String> {
         let mut problems = self.attachments.problems.clone();
-        problems.extend(self.bridges.values().filter_map(|bridge| bridge.trouble.clone()));
+        problems.extend(self.bridges.values().flat_map(Bridge::problems));
         let silent = self.bridges.values().filter(|bridge| bridge.connection.is_none());
         problems.extend(silent.map(|bridge| format!("bridge {} isn't connected", bridge.name)));
         problems.extend(self.topology.refused(now, |place| self.port_name(place)));
@@ -100,7 +99,8 @@ impl Core {
             ports: ports.collect(),
             desired: table(desired),
             installed: table(&bridge.installed),
-            converged: bridge.is_responsive() && self.rounds.is_idle() && same(&bridge.installed, desired),
+            converged: self.rounds.is_idle() && bridge.holds(self.desired.bridges.get(&dpid)),
+            problems: bridge.problems().collect(),
         }
     }
 

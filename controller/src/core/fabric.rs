@@ -20,8 +20,6 @@ use openflow::types::{DatapathId, Xid};
 use openflow::wire::Nothing;
 
 use super::bridge::{Bridge, Connection, PortRecord, is_port};
-use super::counting::Counting;
-use super::drift::Drift;
 use super::probe::Probe;
 use super::{Core, Effect, Level, SessionId};
 
@@ -53,18 +51,7 @@ impl Core {
         };
         bridge.set_ports(identity.ports);
         let role = identity.role;
-        bridge.connection = Some(Connection {
-            session,
-            address,
-            role,
-            heard: now,
-            silent: false,
-            asked: None,
-            reading: None,
-            counting: Counting::default(),
-            drift: Drift::default(),
-            in_flight: BTreeMap::new(),
-        });
+        bridge.connection = Some(Connection::new(now, session, address, role));
         for port in gone {
             self.topology.forget(port);
         }
@@ -387,13 +374,16 @@ impl Core {
         for owner in self.rounds.renewed() {
             self.desired.set(owner, BTreeMap::new());
         }
+        for owner in self.refused_owners() {
+            self.compile_owner(owner);
+        }
     }
 
     pub(super) fn compile_owner(&mut self, owner: Owner) {
         let Some(name) = self.tenant_of(owner).map(str::to_owned) else { return };
         let Some(tenant) = self.policy.tenants.iter().find(|tenant| tenant.name == name) else { return };
         let (allocations, hosts) = (&self.memory.allocations, self.hosts.places(&name));
-        let network = tenants::compile(tenant, allocations, &self.attachments, &self.view, &hosts);
+        let network = tenants::compile(tenant, allocations, &self.attachments, &self.view_of(owner), &hosts);
         self.desired.set(owner, network.sections);
         self.desired.trees.insert(name, network.tree);
     }

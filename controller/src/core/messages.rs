@@ -7,7 +7,7 @@ use apps::limits;
 use apps::marks::{Owner, PROBE_KEY};
 use apps::pipeline::{ADMIT, LEARN};
 use apps::view::{Carrier, Endpoint};
-use openflow::experimenter::ExperimenterReply;
+use openflow::experimenter::{Experimenter, ExperimenterReply};
 use openflow::flow::{FlowRemoved, FlowRemovedReason};
 use openflow::message::Message;
 use openflow::multipart::{MultipartFlags, MultipartReply, Part};
@@ -28,6 +28,11 @@ impl Core {
             Message::PacketIn(packet) => self.packet_in(now, dpid, &packet),
             Message::PortStatus(status) => self.port_status(now, dpid, status),
             Message::BarrierReply(_) => self.acknowledged(now, dpid, xid),
+            Message::Experimenter(Experimenter::BundleControl(control)) => {
+                if let Some(connection) = self.bridges.get_mut(&dpid).and_then(|bridge| bridge.connection.as_mut()) {
+                    connection.bundle_told(xid, control.kind);
+                }
+            }
             Message::MultipartReply(Part { flags, body: MultipartReply::Meter(meters) }) => {
                 let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
                 let Some(connection) = &mut bridge.connection else { return };
@@ -44,20 +49,25 @@ impl Core {
                 let Some(connection) = &mut bridge.connection else { return };
                 let more = flags.contains(MultipartFlags::MORE);
                 let Err(flows) = connection.counting.told_flows(xid, flows, more) else { return };
-                if bridge.read(xid, Part { flags, body: MultipartReply::Flow(flows) }) {
-                    self.tables_read(now, dpid);
-                }
+                self.told(now, dpid, xid, Part { flags, body: MultipartReply::Flow(flows) });
             }
-            Message::MultipartReply(part) => {
-                let complete = self.bridges.get_mut(&dpid).is_some_and(|bridge| bridge.read(xid, part));
-                if complete {
-                    self.tables_read(now, dpid);
-                }
-            }
+            Message::MultipartReply(part) => self.told(now, dpid, xid, part),
             Message::Error(error) => self.refused(now, dpid, xid, &error),
             Message::FlowRemoved(gone) => self.flow_removed(dpid, &gone),
             // Nothing else was asked for.
             _ => {}
+        }
+    }
+
+    /// A part of what a bridge's tables hold.
+    fn told(&mut self, now: Instant, dpid: DatapathId, xid: Xid, part: Part<MultipartReply>) {
+        match self.bridges.get_mut(&dpid) {
+            Some(bridge) if bridge.reads(xid) => {
+                if bridge.read(xid, part) {
+                    self.tables_read(now, dpid);
+                }
+            }
+            _ => self.patrolled(now, dpid, xid, part),
         }
     }
 

@@ -2,6 +2,7 @@
 //! in with each event, and what is to be done goes out as effects.
 
 mod bridge;
+mod bundles;
 mod counting;
 mod documents;
 mod drift;
@@ -11,7 +12,10 @@ mod hosts;
 mod known;
 mod messages;
 mod notices;
+mod patrol;
 mod probe;
+mod reading;
+mod refusals;
 mod rounds;
 mod services;
 mod situation;
@@ -176,6 +180,8 @@ pub struct Core {
     chained: bool,
     /// When limits were last asked for what they did.
     counted: Instant,
+    /// When it was last looked which bridges' turn it is to be asked for their tables.
+    patrolled: Instant,
     notices: Notices,
     effects: Vec<Effect>,
 }
@@ -209,6 +215,7 @@ impl Core {
             limited: false,
             chained: false,
             counted: now,
+            patrolled: now,
             notices: Notices::default(),
             effects: Vec::new(),
         }
@@ -233,6 +240,7 @@ impl Core {
                 self.send_probes(now);
                 self.probe_functions(now);
                 self.count(now);
+                self.patrol(now);
             }
         }
         std::mem::take(&mut self.effects)
@@ -251,6 +259,7 @@ impl Core {
             .chain(self.health.deadline())
             .chain(self.overdue_at())
             .chain(self.count_at())
+            .chain(self.patrol_at())
             .chain(rounds)
             .chain(refresh)
             .min()
@@ -284,6 +293,8 @@ impl Core {
         self.chained = policy.tenants.iter().any(|tenant| !tenant.chains.is_empty());
         self.policy = policy;
         self.policy_status = status;
+        // What was refused may be other than what is wanted now.
+        self.bridges.values_mut().for_each(|bridge| bridge.refusals.clear());
         self.refresh(now);
     }
 

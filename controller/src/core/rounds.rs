@@ -8,13 +8,11 @@ use std::time::{Duration, Instant};
 use apps::desired::BridgeState;
 use apps::marks::{Owner, cookie};
 use apps::reconcile::{self, Change, Edit, Style};
-use openflow::error::{BadRequest, ErrorCode, ErrorMsg, RoleRequestFailed};
-use openflow::message::Message;
 use openflow::types::{DatapathId, Xid};
-use openflow::wire::Nothing;
 
-use super::bridge::InFlight;
-use super::{Core, Effect, Level};
+use super::bridge::Bridge;
+use super::refusals::pause;
+use super::{Core, Effect};
 
 /// A bridge that doesn't acknowledge changes for this long is given up until it connects again.
 const ACKNOWLEDGE: Duration = Duration::from_secs(5);
@@ -22,9 +20,6 @@ const ACKNOWLEDGE: Duration = Duration::from_secs(5);
 /// What a bridge has acknowledged, its tables hold; its datapath's caches follow a little later (ovs-vswitchd(8), on
 /// revalidation). The next phase waits so long, lest it meet frames that still go the old way.
 const CACHES: Duration = Duration::from_millis(10);
-
-/// How long a bridge that refused changes rests before its tables are read again: doubled each time, up to the second.
-const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Changes of one phase, by bridge.
 type Changes = BTreeMap<DatapathId, Vec<Change>>;
@@ -34,6 +29,8 @@ struct Round {
     owners: BTreeSet<Owner>,
     /// Is it for all owners?
     whole: bool,
+    /// Does one bridge make it in one step?
+    at_once: bool,
     /// The phases still to come.
     left: VecDeque<Changes>,
     /// Bridges that haven't acknowledged the present phase.
@@ -83,17 +80,14 @@ impl Rounds {
         if self.all_dirty { self.active.is_empty() } else { self.dirty.iter().any(|owner| !self.busy(*owner)) }
     }
 
+    /// Is this round made in one step?
+    pub(crate) fn is_at_once(&self, id: u64) -> bool {
+        self.active.get(&id).is_some_and(|round| round.at_once)
+    }
+
     fn busy(&self, owner: Owner) -> bool {
         self.active.values().any(|round| round.whole || round.owners.contains(&owner))
     }
-}
-
-/// Does a bridge say that another controller is its master by now: `OFPBRC_IS_SLAVE`, `OFPRRFC_STALE`?
-fn is_role_loss(error: &ErrorMsg) -> bool {
-    matches!(
-        error.code,
-        ErrorCode::BadRequest(BadRequest::IsSlave) | ErrorCode::RoleRequestFailed(RoleRequestFailed::Stale)
-    )
 }
 
 impl Core {
@@ -126,18 +120,31 @@ impl Core {
     fn start_round(&mut self, now: Instant, owners: BTreeSet<Owner>, whole: bool) {
         let nothing = BridgeState::new();
         let style = if self.rounds.handover { Style::Strict } else { Style::Gentle };
-        let mut phases: BTreeMap<u16, Changes> = BTreeMap::new();
+        let mut plans = BTreeMap::new();
         for (dpid, bridge) in self.bridges.iter_mut().filter(|(_, bridge)| bridge.is_responsive()) {
-            let desired = self.desired.bridges.get(dpid).unwrap_or(&nothing);
-            reconcile::adopt(&mut bridge.installed, desired);
-            for (phase, changes) in reconcile::plan(&bridge.installed, desired, &owners, style) {
-                phases.entry(phase).or_default().insert(*dpid, changes);
+            let plan = bridge.plan(self.desired.bridges.get(dpid).unwrap_or(&nothing), &owners, style);
+            if !plan.is_empty() {
+                plans.insert(*dpid, plan);
+            }
+        }
+        let mut at_once = false;
+        if let (1, Some(mut alone)) = (plans.len(), plans.first_entry())
+            && self.bridges.get(alone.key()).is_some_and(|bridge| bridge.takes_bundles() && !bridge.cautious)
+        {
+            let plan = std::mem::take(alone.get_mut());
+            alone.insert(reconcile::at_once(plan));
+            at_once = true;
+        }
+        let mut phases: BTreeMap<u16, Changes> = BTreeMap::new();
+        for (dpid, plan) in plans {
+            for (phase, changes) in plan {
+                phases.entry(phase).or_default().insert(dpid, changes);
             }
         }
         self.rounds.next += 1;
         let id = self.rounds.next;
         let left = phases.into_values().collect();
-        self.rounds.active.insert(id, Round { owners, whole, left, waiting: BTreeSet::new(), next_at: None });
+        self.rounds.active.insert(id, Round { owners, whole, at_once, left, waiting: BTreeSet::new(), next_at: None });
         self.advance(now, id);
     }
 
@@ -156,7 +163,11 @@ impl Core {
                 Some(phase) if !outdated => self.send_phase(now, id, phase),
                 left => {
                     let whole = round.whole;
+                    let owners = std::mem::take(&mut round.owners);
                     self.rounds.active.remove(&id);
+                    if left.is_none() {
+                        self.forgive(&owners);
+                    }
                     if whole && left.is_some() {
                         self.rounds.all_dirty = true;
                     } else if whole {
@@ -164,6 +175,7 @@ impl Core {
                         for bridge in self.bridges.values_mut().filter(|bridge| bridge.is_responsive()) {
                             bridge.failures = 0;
                             bridge.trouble = None;
+                            bridge.cautious = !bridge.refusals.is_empty();
                         }
                     }
                 }
@@ -171,86 +183,48 @@ impl Core {
         }
     }
 
+    /// Sends each bridge its changes of a phase.
     fn send_phase(&mut self, now: Instant, id: u64, phase: Changes) {
         for (dpid, changes) in phase {
             let Some(bridge) = self.bridges.get_mut(&dpid).filter(|bridge| bridge.is_responsive()) else { continue };
-            let mut messages = Vec::with_capacity(changes.len() + 2);
-            let mut numbered = BTreeMap::new();
-            let mut prepared = false;
-            for change in changes {
-                // Bridges may reorder; entries must find the groups and meters that they use.
-                let is_flow = matches!(change.edit, Edit::SetFlow(..) | Edit::RemoveFlow(_));
-                if std::mem::replace(&mut prepared, !is_flow) && is_flow {
-                    messages.push((bridge.next_xid(), Message::BarrierRequest(Nothing)));
-                }
-                let xid = bridge.next_xid();
-                messages.push((xid, change.message()));
-                numbered.insert(xid, change);
-            }
-            let barrier = bridge.next_xid();
-            messages.push((barrier, Message::BarrierRequest(Nothing)));
-            let Some(connection) = &mut bridge.connection else { continue };
-            connection.in_flight.insert(barrier, InFlight { round: id, changes: numbered, sent: now });
-            self.effects.push(Effect::Send { session: connection.session, messages });
+            let Some((session, messages)) = bridge.send(now, id, changes) else { continue };
+            self.effects.push(Effect::Send { session, messages });
             if let Some(round) = self.rounds.active.get_mut(&id) {
                 round.waiting.insert(dpid);
             }
         }
     }
 
-    /// A bridge has done all that came before a barrier.
+    /// A bridge has done all that came before a barrier, or refused it.
     pub(super) fn acknowledged(&mut self, now: Instant, dpid: DatapathId, barrier: Xid) {
         let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
         let Some(connection) = &mut bridge.connection else { return };
         let Some(done) = connection.in_flight.remove(&barrier) else { return };
-        for change in done.changes.values() {
+        let id = done.round;
+        for change in done.made() {
             change.apply(&mut bridge.installed);
         }
-        if let Some(round) = self.rounds.active.get_mut(&done.round) {
+        if !done.is_whole() {
+            self.refused_changes(now, dpid, &done);
+        }
+        if let Some(round) = self.rounds.active.get_mut(&id) {
             round.waiting.remove(&dpid);
             round.next_at = Some(now + CACHES);
-        }
-        self.advance(now, done.round);
-    }
-
-    /// A bridge refused something. What its tables hold is then read anew, after a rest; until then it counts as one
-    /// that doesn't answer.
-    pub(super) fn refused(&mut self, now: Instant, dpid: DatapathId, xid: Xid, error: &ErrorMsg) {
-        let what = {
-            let Some(bridge) = self.bridges.get(&dpid) else { return };
-            // One refusal is enough: what else it says isn't looked at until it has rested.
-            let Some(connection) = bridge.connection.as_ref().filter(|_| bridge.rests_until.is_none()) else { return };
-            let flying = connection.in_flight.values().find_map(|flight| flight.changes.get(&xid));
-            match flying {
-                Some(change) => self.describe(change),
-                None if bridge.reads(xid) => "to tell what its tables hold".to_owned(),
-                // About something that is over.
-                None => return,
+            if !done.is_whole() {
+                // What is missing may be what the next phase relies on.
+                self.rounds.dirty.extend(round.owners.iter().copied());
+                self.rounds.all_dirty |= round.whole;
             }
-        };
-        if is_role_loss(error) {
-            // Resting and trying again would be writing beside the one that may.
-            self.only_reads(now, dpid);
-            self.lost(now, dpid);
-            self.refresh_due = true;
-            return;
         }
-        let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
-        let trouble = format!("bridge {} refused {what}: {}", bridge.name, error.code);
-        self.notice_of(now, dpid, Level::Warning, &trouble);
-        if let Some(bridge) = self.bridges.get_mut(&dpid) {
-            bridge.trouble = Some(trouble);
-        }
-        self.rest(now, dpid);
+        self.advance(now, id);
     }
 
     /// Leaves a bridge alone for a while, then reads its tables anew.
-    fn rest(&mut self, now: Instant, dpid: DatapathId) {
+    pub(super) fn rest(&mut self, now: Instant, dpid: DatapathId) {
         let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
         if bridge.rests_until.is_none() {
-            let pause = (REST.0 * 2u32.saturating_pow(bridge.failures)).min(REST.1);
+            bridge.rests_until = Some(now + pause(bridge.failures));
             bridge.failures += 1;
-            bridge.rests_until = Some(now + pause);
         }
         if let Some(connection) = &mut bridge.connection {
             connection.reading = None;
@@ -286,6 +260,7 @@ impl Core {
         let mut close = Vec::new();
         let mut wake = Vec::new();
         for (dpid, bridge) in &mut self.bridges {
+            self.rounds.dirty.extend(bridge.retries(now));
             if bridge.rests_until.is_some_and(|until| until <= now) {
                 bridge.rests_until = None;
                 wake.push(*dpid);
@@ -317,6 +292,7 @@ impl Core {
 
     /// When [`Core::overdue`] has something to do.
     pub(super) fn overdue_at(&self) -> Option<Instant> {
+        let retries = self.bridges.values().filter_map(Bridge::retry_at);
         let per_bridge = self.bridges.values().filter_map(|bridge| {
             let connection = bridge.connection.as_ref()?;
             let reading = connection.reading.as_ref().map(|reading| reading.asked);
@@ -324,24 +300,7 @@ impl Core {
             sent.map(|sent| sent + ACKNOWLEDGE).into_iter().chain(bridge.rests_until).min()
         });
         let resting = self.rounds.active.values().filter(|round| round.waiting.is_empty());
-        per_bridge.chain(resting.filter_map(|round| round.next_at)).min()
-    }
-
-    /// What a change is about, for the operator.
-    fn describe(&self, change: &Change) -> String {
-        let whose = match self.tenant_of(change.owner) {
-            Some(tenant) => format!("tenant {tenant}"),
-            None if change.owner == Owner::FABRIC => "the fabric".to_owned(),
-            None => format!("the former tenant with key {}", change.owner.0),
-        };
-        match &change.edit {
-            Edit::SetFlow(key, _) => format!("an entry of {whose} (table {}, {})", key.table.0, key.matching),
-            Edit::RemoveFlow(key) => format!("to remove an entry of {whose} (table {}, {})", key.table.0, key.matching),
-            Edit::AddGroup(id, _) | Edit::ModifyGroup(id, _) => format!("group {} of {whose}", id.0),
-            Edit::RemoveGroup(id) => format!("to remove group {} of {whose}", id.0),
-            Edit::AddMeter(id, _) | Edit::ModifyMeter(id, _) => format!("meter {} of {whose}", id.0),
-            Edit::RemoveMeter(id) => format!("to remove meter {} of {whose}", id.0),
-        }
+        per_bridge.chain(retries).chain(resting.filter_map(|round| round.next_at)).min()
     }
 
     /// A learnt entry went because its source was silent: that is as wanted, so the bridge needn't be told.

@@ -1,9 +1,7 @@
 //! What a trace depends on.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use apps::reconcile::same;
 use apps::trace::{Situation, Station};
 
 use super::Core;
@@ -18,10 +16,7 @@ impl Core {
             (tenant.name.clone(), learnt.collect())
         });
         let connected = self.bridges.iter().filter(|(_, bridge)| bridge.connection.is_some());
-        let mut holding = connected.map(|(dpid, bridge)| {
-            let nothing = BTreeMap::new();
-            bridge.is_responsive() && same(&bridge.installed, self.desired.bridges.get(dpid).unwrap_or(&nothing))
-        });
+        let mut holding = connected.map(|(dpid, bridge)| bridge.holds(self.desired.bridges.get(dpid)));
         Situation {
             policy: Arc::clone(&self.policy),
             tables: self.desired.bridges.clone(),

@@ -1,0 +1,175 @@
+//! Going round: what nobody tells of is asked for again and again. Groups and meters have no monitor in OpenFlow 1.3, and
+//! not every bridge has one for flow entries. What differs from what is known was changed by somebody else: it is reported,
+//! and put right by the next round.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use apps::desired::{BridgeState, Section};
+use apps::marks::Owner;
+use apps::pipeline::LEARN;
+use openflow::multipart::{MultipartReply, Part};
+use openflow::types::{DatapathId, Xid};
+
+use super::reading::Reading;
+use super::{Core, Effect};
+
+/// Time between two questions to a bridge: what is changed by hand is noticed within 2 s.
+const PAUSE: Duration = Duration::from_millis(1500);
+
+/// Where there are many bridges, so many are asked per second in all.
+const PER_SECOND: u32 = 500;
+
+/// A bridge that takes long to tell its tables isn't kept busy with that: it gets so many times that long in peace.
+const PEACE: u32 = 20;
+
+/// How often it is looked whose turn it is.
+const TURN: Duration = Duration::from_millis(250);
+
+/// An answer isn't waited for any longer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What is known by asking one bridge.
+#[derive(Debug, Default)]
+pub(crate) struct Patrol {
+    /// The question to tell changes of flow entries, unless it was refused.
+    pub(crate) monitor: Option<Xid>,
+    due: Option<Instant>,
+    /// What is on its way, and how many batches of changes had been sent when it was asked for.
+    reading: Option<(Reading, u64)>,
+}
+
+impl Patrol {
+    /// The bridge refused something that it was asked with this transaction id.
+    pub(crate) fn refused(&mut self, xid: Xid) {
+        if self.monitor == Some(xid) {
+            self.monitor = None;
+        }
+        if self.reading.as_ref().is_some_and(|(reading, _)| reading.waits_for(xid)) {
+            self.reading = None;
+        }
+    }
+}
+
+/// What somebody did to groups, meters and, if those were read, flow entries; and to whose.
+fn differences(known: &BridgeState, read: &BridgeState, flows: bool) -> Vec<(Owner, String)> {
+    fn compare<K: Ord + Debug, V: PartialEq>(
+        told: &mut Vec<String>,
+        old: &BTreeMap<K, V>,
+        new: &BTreeMap<K, V>,
+        name: impl Fn(&K) -> Option<String>,
+    ) {
+        for key in old.keys().chain(new.keys().filter(|key| !old.contains_key(key))) {
+            let deed = match (old.get(key), new.get(key)) {
+                (Some(_), None) => "removed",
+                (None, Some(_)) => "added",
+                (old, new) if old != new => "changed",
+                _ => continue,
+            };
+            told.extend(name(key).map(|name| format!("{deed} {name}")));
+        }
+    }
+    let nothing = Arc::new(Section::default());
+    let owners: BTreeSet<Owner> = known.keys().chain(read.keys()).copied().collect();
+    let mut all = Vec::new();
+    for owner in owners {
+        let (old, new) = (known.get(&owner).unwrap_or(&nothing), read.get(&owner).unwrap_or(&nothing));
+        let mut told = Vec::new();
+        compare(&mut told, &old.groups, &new.groups, |id| Some(format!("group {}", id.0)));
+        compare(&mut told, &old.meters, &new.meters, |id| Some(format!("meter {}", id.0)));
+        if flows {
+            compare(&mut told, &old.flows, &new.flows, |key| {
+                // Those come and go by themselves.
+                let text = format!("an entry, table {}, priority {}, {}", key.table.0, key.priority, key.matching);
+                (key.table != LEARN).then_some(text)
+            });
+        }
+        all.extend(told.into_iter().map(|text| (owner, text)));
+    }
+    all
+}
+
+impl Core {
+    /// When [`Core::patrol`] has something to do.
+    pub(super) fn patrol_at(&self) -> Option<Instant> {
+        (!self.sessions.is_empty()).then_some(self.patrolled + TURN)
+    }
+
+    /// Asks the bridges whose turn it is, if they are at rest.
+    pub(super) fn patrol(&mut self, now: Instant) {
+        if self.patrol_at().is_none_or(|due| now < due) {
+            return;
+        }
+        self.patrolled = now;
+        let crowd = Duration::from_secs(1) * u32::try_from(self.sessions.len()).unwrap_or(u32::MAX) / PER_SECOND;
+        let pause = PAUSE.max(crowd);
+        for bridge in self.bridges.values_mut() {
+            let (responsive, batches) = (bridge.is_responsive(), bridge.batches);
+            let xids = [bridge.next_xid(), bridge.next_xid(), bridge.next_xid()];
+            let Some(connection) = &mut bridge.connection else { continue };
+            let patrol = &mut connection.patrol;
+            if patrol.reading.as_ref().is_some_and(|(reading, _)| now.duration_since(reading.asked) >= ANSWER) {
+                patrol.reading = None;
+            }
+            let due = *patrol.due.get_or_insert(now + pause);
+            if !responsive || !connection.in_flight.is_empty() || patrol.reading.is_some() || now < due {
+                continue;
+            }
+            patrol.due = Some(now + pause);
+            let flows = patrol.monitor.is_none();
+            let (reading, messages) = Reading::start(now, flows, xids);
+            patrol.reading = Some((reading, batches));
+            self.effects.push(Effect::Send { session: connection.session, messages });
+        }
+    }
+
+    /// Takes in a part of what a bridge tells on patrol, if that is what it is.
+    pub(super) fn patrolled(&mut self, now: Instant, dpid: DatapathId, xid: Xid, part: Part<MultipartReply>) {
+        let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
+        let (name, batches) = (bridge.name.clone(), bridge.batches);
+        let Some(connection) = &mut bridge.connection else { return };
+        let Some((reading, _)) = connection.patrol.reading.as_mut().filter(|(reading, _)| reading.waits_for(xid))
+        else {
+            return;
+        };
+        if !reading.took(xid, part) {
+            return;
+        }
+        let Some((reading, before)) = connection.patrol.reading.take() else { return };
+        let took = now.duration_since(reading.asked);
+        connection.patrol.due = connection.patrol.due.max(Some(now + took * PEACE));
+        if batches != before || !connection.in_flight.is_empty() || connection.reading.is_some() {
+            // It is as we changed it meanwhile, or not yet.
+            return;
+        }
+        let flows = connection.patrol.monitor.is_none();
+        let read = reading.state();
+        let told = differences(&bridge.installed, &read, flows);
+        if told.is_empty() {
+            return;
+        }
+        for (owner, section) in &mut bridge.installed {
+            let new = read.get(owner).cloned().unwrap_or_default();
+            let section = Arc::make_mut(section);
+            section.groups.clone_from(&new.groups);
+            section.meters.clone_from(&new.meters);
+            if flows {
+                section.flows.clone_from(&new.flows);
+            }
+        }
+        for (owner, section) in read {
+            bridge.installed.entry(owner).or_insert(section);
+        }
+        bridge.installed.retain(|_, section| !section.is_empty());
+        for (owner, text) in told {
+            self.rounds.dirty.insert(owner);
+            let whose = self.whose(owner);
+            let text = format!(
+                "somebody {text} of {whose} at bridge {name}; it is put right: its tables are for this controller alone"
+            );
+            self.problem(now, dpid, &text);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Goal: no change of the policy is felt by traffic that both the old and the new policy allow, however much changes; and a
+//! bridge that refuses a tenant's entries costs nobody else anything. On real Open vSwitch.
+
+mod network;
+
+use std::fmt::Write;
+use std::thread::sleep;
+
+use anyhow::{Context, Result, ensure};
+use lab::{ContinuousPing, Layout, PingReport};
+
+use network::{MS, Network, green_and_orange, spec};
+
+/// Green with so many rules, none of which is about pings; `round` tells them from those of other rounds.
+fn rules(count: usize, round: usize) -> String {
+    let mut text = String::new();
+    for number in 0..count {
+        let port = 1000 * (round + 1) + number;
+        write!(
+            text,
+            "[[tenant.rule]]\nname = \"r{number}\"\nmatch = {{ protocol = \"tcp\", destination_port = {port} }}\n\
+             action = \"drop\"\n"
+        )
+        .expect("a string takes all");
+    }
+    text
+}
+
+fn nothing_lost(report: &PingReport, what: &str) -> Result<()> {
+    ensure!(report.sent > 20 && report.received == report.sent && report.duplicates == 0, "{what}: {report:?}");
+    Ok(())
+}
+
+/// Pings in both tenants between all hosts while `change` happens.
+fn pings(network: &Network, what: &str, change: impl FnOnce() -> Result<()>) -> Result<()> {
+    let mut pings = Vec::new();
+    for (tenant, from, to) in [("green", 1, 2), ("green", 3, 1), ("orange", 2, 3), ("orange", 1, 3)] {
+        let at = |host: usize| network.lab.container(host, &format!("{tenant}-1"));
+        pings.push((format!("{what}: {tenant} {from} to {to}"), ContinuousPing::start(&at(from)?, at(to)?.ipv4)?));
+    }
+    sleep(MS(300));
+    change()?;
+    sleep(MS(500));
+    pings.into_iter().try_for_each(|(what, ping)| nothing_lost(&ping.stop()?, &what))
+}
+
+#[test]
+fn a_reload_loses_nothing_however_much_it_changes() -> Result<()> {
+    for layout in [Layout::Shared, Layout::PerTenant] {
+        let network = Network::with_policy(&spec(layout), &green_and_orange("", &rules(1, 0)))?;
+        network.meet("green")?;
+        network.meet("orange")?;
+        for (round, count) in [1, 10, 100, 10, 0].into_iter().enumerate() {
+            pings(&network, &format!("{layout:?}, {count} rules"), || {
+                network.apply(&green_and_orange("", &rules(count, round + 1)))
+            })?;
+        }
+        // What a limit or a pinned address adds takes nothing away either.
+        let mac = network.lab.container(1, "green-1")?.mac.to_string();
+        let hosts = network.controller.get("/v1/hosts")?;
+        let host = hosts.as_array().into_iter().flatten().find(|host| host["mac"] == mac);
+        let bridge = host.and_then(|host| host["bridge"].as_str()).with_context(|| format!("{mac} in {hosts}"))?;
+        let pinned = format!(
+            "  {{ bridge = \"{bridge}\", port = \"green-1\", mac = \"{mac}\", rate_limit = \"500 Mbit/s\" }},\n"
+        );
+        pings(&network, &format!("{layout:?}, a pinned address"), || network.apply(&green_and_orange(&pinned, "")))?;
+        let metrics = network.controller.request("GET", "/metrics", None)?.body;
+        let bundled = metrics.lines().any(|line| line.contains("type=\"Experimenter\",direction=\"sent\""));
+        ensure!(bundled, "nothing was sent in bundles: {metrics}");
+        pings(&network, &format!("{layout:?}, not pinned any more"), || network.apply(&green_and_orange("", "")))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_full_table_costs_the_tenant_that_fills_it_what_is_new_and_nobody_else_anything() -> Result<()> {
+    let network = Network::with_policy(&spec(Layout::Shared), &green_and_orange("", &rules(2, 0)))?;
+    network.meet("green")?;
+    network.meet("orange")?;
+    // The table of access rules at one bridge takes no more than it holds; only green has rules.
+    let host = network.lab.host(1)?;
+    let held = host.flows("br0")?.iter().filter(|flow| flow.contains("table=5,")).count();
+    ensure!(held > 0, "no entries in table 5");
+    let limit = format!("flow_limit={held}");
+    host.vsctl(&[
+        "--",
+        "--id=@rules",
+        "create",
+        "Flow_Table",
+        &limit,
+        "overflow_policy=refuse",
+        "--",
+        "set",
+        "bridge",
+        "br0",
+        "flow_tables:5=@rules",
+    ])?;
+    // One more container for orange comes with the same policy.
+    let many = green_and_orange("", &rules(20, 0));
+    let extra = network.lab.add_container(1, "br0", "orange-9", 99)?;
+    let mut refused = String::new();
+    network.settle()?;
+    sleep(MS(500));
+    pings(&network, "a full table", || {
+        network.controller.apply_policy(&many)?;
+        network.wait_problem("bridge h1 refused an entry of tenant green (table 5, ")?;
+        let peer = network.lab.container(3, "orange-1")?;
+        lab::wait_until("orange's new container to be served", MS(5000), || network.lab.ping(&extra, peer.ipv4))?;
+        let problems = network.problems()?;
+        refused = problems.into_iter().find(|text| text.contains("refused")).context("it is still told")?;
+        Ok(())
+    })?;
+    for part in ["policy.toml:", "OFPFMFC_TABLE_FULL", "tenant green gets along without this bridge", "flow_limit"] {
+        ensure!(refused.contains(part), "no `{part}` in {refused}");
+    }
+    let bridges = network.controller.get("/v1/bridges")?;
+    let of = |name: &str| bridges.as_array().into_iter().flatten().find(|bridge| bridge["name"] == name).cloned();
+    let (full, other) = (of("h1").context("h1")?, of("h2").context("h2")?);
+    let told = full["problems"][0].as_str().is_some_and(|text| text.contains("refused an entry of tenant green"));
+    ensure!(full["converged"] == false && told, "{full}");
+    ensure!(other["converged"] == true && other["problems"] == serde_json::json!([]), "{other}");
+
+    // There is room again: nobody has to do anything more.
+    pings(&network, "room again", || {
+        host.vsctl(&["clear", "bridge", "br0", "flow_tables"])?;
+        network.settle()
+    })?;
+    ensure!(!network.problems()?.iter().any(|problem| problem.contains("refused")), "{:?}", network.problems()?);
+    let held = host.flows("br0")?.iter().filter(|flow| flow.contains("table=5,")).count();
+    ensure!(held >= 20, "{held} entries of rules");
+    Ok(())
+}
