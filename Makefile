@@ -1,4 +1,4 @@
-.PHONY: test demo bench-repair bench-codec check-osken build clean-lab fuzz
+.PHONY: test sim demo bench-repair bench-codec check-osken build clean-lab fuzz
 
 # The lab makes network namespaces and runs Open vSwitch in them, for which it needs root.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -10,6 +10,11 @@ test:
 	$(SUDO) tests/install-tools
 	cargo build --workspace --locked
 	cargo test --workspace --locked
+
+# The simulation (docs/simulation.md) with many seeds. SEEDS=17..18: only seed 17. Needs no root.
+SEEDS ?= 10000
+sim:
+	ESPALIER_SEEDS=$(SEEDS) cargo test --release --locked -p espalier-tests --test simulation
 
 build:
 	$(SUDO) tests/install-tools

@@ -1,5 +1,5 @@
 //! Which bridges are remembered: those that matter to somebody. Anybody who reaches the port can claim datapath ids, so
-//! a bridge that the policy doesn't name, that has no tenant's port and no link is forgotten when it leaves.
+//! a bridge that the policy doesn't name, that has no tenant's or function's port and no link is forgotten when it leaves.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -29,7 +29,8 @@ impl Core {
     pub(super) fn remember(&mut self, links: &[Link]) {
         let named = self.policy.bridges.iter().map(|named| named.dpid);
         let named = named.filter(|dpid| self.view.bridges.contains_key(dpid));
-        let ports = self.attachments.ports.iter().filter(|(_, used)| matches!(used, PortUse::Tenant(_)));
+        let serves = |used: &PortUse| matches!(used, PortUse::Tenant(_) | PortUse::Function(_));
+        let ports = self.attachments.ports.iter().filter(|(_, used)| serves(used));
         let linked = links.iter().flat_map(|link| [link.a.bridge, link.b.bridge]);
         let matter: BTreeSet<u64> =
             named.chain(ports.map(|(place, _)| place.bridge)).chain(linked).map(|dpid| dpid.0).collect();

@@ -48,14 +48,14 @@ pub(crate) fn frame(destination: MacAddr, tags: usize) -> Frame {
 
 #[derive(Clone)]
 pub(crate) struct Fabric {
-    policy: Policy,
+    pub(crate) policy: Policy,
     allocations: Allocations,
-    view: View,
+    pub(crate) view: View,
     /// Every wire that ever was; one that the controller takes for dead may still carry frames.
-    wires: BTreeMap<Endpoint, (Endpoint, Carrier)>,
+    pub(crate) wires: BTreeMap<Endpoint, (Endpoint, Carrier)>,
     hosts: BTreeMap<String, Hosts>,
     /// Ports of all service functions that ever were, with the tenant: what is cabled stays when the policy changes.
-    functions: BTreeMap<Endpoint, (String, Function, Instance)>,
+    pub(crate) functions: BTreeMap<Endpoint, (String, Function, Instance)>,
 }
 
 impl Fabric {
@@ -223,13 +223,7 @@ impl Fabric {
                     return "nothing".into();
                 }
                 let (place, _) = answering[draw.below(answering.len())].clone();
-                let tenant = draw.below(self.policy.tenants.len());
-                let bridge = self.view.bridges.get_mut(&place.bridge).unwrap();
-                bridge.ports.get_mut(&place.port).unwrap().name = format!("t{tenant}-{}", place.port.0);
-                for hosts in self.hosts.values_mut() {
-                    hosts.retain(|_, host| host.place != place);
-                }
-                format!("{place} goes to t{tenant}")
+                self.hand_over(place, draw)
             }
             _ => {
                 let tenant = draw.below(self.policy.tenants.len());
@@ -237,6 +231,17 @@ impl Fabric {
                 format!("t{tenant} gets another policy")
             }
         }
+    }
+
+    /// A port goes to a tenant, and the hosts there are gone.
+    pub(crate) fn hand_over(&mut self, place: Endpoint, draw: &mut Draw) -> String {
+        let tenant = draw.below(self.policy.tenants.len());
+        let bridge = self.view.bridges.get_mut(&place.bridge).unwrap();
+        bridge.ports.get_mut(&place.port).unwrap().name = format!("t{tenant}-{}", place.port.0);
+        for hosts in self.hosts.values_mut() {
+            hosts.retain(|_, host| host.place != place);
+        }
+        format!("{place} goes to t{tenant}")
     }
 
     /// A link dies, or one more comes.

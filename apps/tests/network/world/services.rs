@@ -2,7 +2,7 @@
 //! what becomes of a frame that passes functions.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
 use apps::allocation;
@@ -27,6 +27,8 @@ pub(crate) struct Passage {
     pub(crate) tapped: Vec<String>,
     /// Ports of functions of other tenants, or that nothing should go in by.
     pub(crate) strayed: Vec<Endpoint>,
+    /// Ends of links that it was sent over twice from, looking the same and having passed the same.
+    pub(crate) looped: Vec<Endpoint>,
 }
 
 /// What should become of a frame: the functions that it passes and the taps that see it; `None`: it ends somewhere.
@@ -328,8 +330,8 @@ impl Fabric {
         bridges.iter().all(|to| self.distance(bridges[0], *to, tenant).is_some())
     }
 
-    /// What should become of a packet that enters at a port of a tenant, by the policy's words alone.
-    pub(crate) fn expected(&self, tenant: &str, frame: &Frame) -> Expected {
+    /// The functions that a packet of a tenant should pass if they work, by the policy's words alone; `None`: it is dropped.
+    pub(crate) fn chain_of(&self, tenant: &str, frame: &Frame) -> Option<Vec<&Function>> {
         let tenant = self.policy.tenants.iter().find(|it| it.name == tenant).unwrap();
         // Every packet here is the first of its connection.
         let mut rules = tenant.rules.iter().filter(|rule| rule.action != RuleAction::AllowEstablished);
@@ -350,14 +352,20 @@ impl Fabric {
                 Direction::Reverse => matches(it, &reply(frame)),
             })
         };
-        let Some((chain, direction)) = ranked.iter().find(hit) else { return Some((vec![], vec![])) };
-        let mut names = chain.through.clone();
+        let Some((chain, direction)) = ranked.iter().find(hit) else { return Some(vec![]) };
+        let named = |name: &String| tenant.functions.iter().find(|function| function.name == *name).unwrap();
+        let mut functions: Vec<&Function> = chain.through.iter().map(named).collect();
         if *direction == Direction::Reverse {
-            names.reverse();
+            functions.reverse();
         }
+        Some(functions)
+    }
+
+    /// What should become of a packet that enters at a port of a tenant, by the policy's words alone.
+    pub(crate) fn expected(&self, tenant: &str, frame: &Frame) -> Expected {
         let (mut passed, mut tapped) = (vec![], vec![]);
-        for name in names {
-            let function = tenant.functions.iter().find(|function| function.name == name).unwrap();
+        for function in self.chain_of(tenant, frame)? {
+            let name = function.name.clone();
             let works = function.instances.iter().any(|it| self.is_healthy(it));
             match (function.kind, works, function.on_failure) {
                 (FunctionKind::Tap, true, _) => tapped.push(name),
@@ -374,6 +382,7 @@ impl Fabric {
     pub(crate) fn pass(&self, states: &BTreeMap<DatapathId, BridgeState>, from: Endpoint, sent: &Frame) -> Passage {
         let owner = self.owner(from).unwrap();
         let mut passage = Passage::default();
+        let mut seen = BTreeSet::new();
         let mut queue = VecDeque::from([(from, sent.clone(), Vec::new())]);
         for _ in 0..500 {
             let Some((at, frame, passed)) = queue.pop_front() else { break };
@@ -382,6 +391,10 @@ impl Fabric {
                 let Output::Port(port, frame) = output else { continue };
                 let here = Endpoint { bridge: at.bridge, port };
                 if let Some((there, carrier)) = self.wires.get(&here) {
+                    if !seen.insert((here, frame.clone(), passed.clone())) {
+                        passage.looped.push(here);
+                        continue;
+                    }
                     queue.push_back((*there, frame.carried(*carrier), passed.clone()));
                 } else if let Some((tenant, function, instance)) = self.functions.get(&here) {
                     let bare = Frame { tunnel: None, ..frame };
@@ -421,7 +434,7 @@ impl Fabric {
         self.view.bridges[&place.bridge].ports[&place.port].name.clone()
     }
 
-    fn down(&self) -> std::collections::BTreeSet<Endpoint> {
+    fn down(&self) -> BTreeSet<Endpoint> {
         let all = self.view.bridges.iter().flat_map(|(dpid, bridge)| {
             bridge.ports.iter().filter(|(_, port)| !port.up).map(|(port, _)| Endpoint { bridge: *dpid, port: *port })
         });

@@ -1,0 +1,282 @@
+//! A network that is drawn from a seed, and what goes wrong in it.
+
+use std::time::Duration;
+
+use apps::policy::FunctionKind;
+use apps::reconcile::same;
+use apps::view::Endpoint;
+use openflow::types::{DatapathId, MacAddr};
+
+use crate::bridge::{Kind, SimBridge};
+use crate::fabric::{Draw, Fabric};
+use crate::judge::Judge;
+use crate::pipe::NEAR;
+use crate::world::World;
+
+/// How much virtual time may pass until all is right again: a bridge that refused changes rests for a minute at most.
+const BOUND: Duration = Duration::from_secs(120);
+
+/// A network with what is wanted of it.
+pub(crate) struct Network {
+    pub(crate) world: World,
+    pub(crate) fabric: Fabric,
+    pub(crate) judge: Judge,
+    /// What is drawn for this; the order in which things arrive is drawn by the world.
+    pub(crate) draw: Draw,
+}
+
+impl Network {
+    /// Every other one has service functions, chains and rules.
+    pub(crate) fn draw(seed: u64) -> Self {
+        let mut draw = Draw::new(seed);
+        let mut fabric = Fabric::draw(&mut draw);
+        if seed % 2 == 1 {
+            fabric.draw_services(&mut draw);
+        }
+        let probes = "version = 1\n[fabric]\nprobe_interval = \"200ms\"";
+        fabric.policy.fabric = crate::policy(probes).fabric;
+        let mut world = World::new(seed ^ 0x5eed, fabric.policy.clone());
+        for dpid in fabric.view.bridges.keys() {
+            let kind = if draw.below(2) == 0 { Kind::Bundles } else { Kind::Plain };
+            world.bridges.insert(*dpid, SimBridge::new(*dpid, kind));
+        }
+        world.wires = fabric.wires.clone();
+        let judge = Judge::new(&fabric);
+        let mut network = Self { world, fabric, judge, draw };
+        network.follow_fabric();
+        network
+    }
+
+    pub(crate) fn dpids(&self) -> Vec<DatapathId> {
+        self.world.bridges.keys().copied().collect()
+    }
+
+    /// Ports are as the drawing says, and functions cabled.
+    fn follow_fabric(&mut self) {
+        for (dpid, view) in &self.fabric.view.bridges {
+            let bridge = self.world.bridges.get_mut(dpid).unwrap();
+            for (number, port) in &view.ports {
+                let place = Endpoint { bridge: *dpid, port: *number };
+                if !self.world.wires.contains_key(&place) || !bridge.ports.iter().any(|it| it.number == *number) {
+                    bridge.set_port(*number, &port.name, port.up);
+                }
+            }
+            self.world.flush(*dpid);
+        }
+        for (place, (_, function, instance)) in &self.fabric.functions {
+            if matches!(function.kind, FunctionKind::Wire | FunctionKind::Hairpin) {
+                let name = &self.fabric.view.bridges[&place.bridge].ports[&place.port].name;
+                let other = if *name == instance.ingress { &instance.egress } else { &instance.ingress };
+                let ports = &self.fabric.view.bridges[&place.bridge].ports;
+                let port = *ports.iter().find(|(_, view)| view.name == *other).unwrap().0;
+                self.world.cables.insert(*place, Endpoint { bridge: place.bridge, port });
+            }
+        }
+        self.world.hung = self.fabric.view.failed.clone();
+    }
+
+    /// Something else is wanted.
+    fn wants(&mut self) {
+        self.judge.wanted(&self.fabric);
+        self.follow_fabric();
+        self.world.set_policy(self.fabric.policy.clone());
+    }
+
+    fn some_wire(&mut self) -> Option<Endpoint> {
+        let ends: Vec<Endpoint> = self.world.wires.keys().copied().collect();
+        ends.get(self.draw.below(ends.len().max(1))).copied()
+    }
+
+    /// Something goes wrong, or is put right, or is wanted otherwise: what it was is the answer.
+    pub(crate) fn disturb(&mut self) -> String {
+        let dpids = self.dpids();
+        let dpid = dpids[self.draw.below(dpids.len())];
+        match self.draw.below(20) {
+            0 => {
+                self.world.disconnect(dpid);
+                format!("{dpid} loses its connection")
+            }
+            1..=3 => {
+                dpids.iter().for_each(|dpid| self.world.connect(*dpid));
+                "all connect".to_owned()
+            }
+            4 => {
+                let Some(end) = self.some_wire() else { return "nothing".to_owned() };
+                self.judge.impaired = true;
+                if !self.world.cut.remove(&end) {
+                    self.world.cut.insert(end);
+                }
+                format!("the wire at {end} is cut or mended")
+            }
+            5 => {
+                let Some(end) = self.some_wire() else { return "nothing".to_owned() };
+                self.judge.impaired = true;
+                let up = self.world.cut.contains(&end);
+                // Some go down and up again faster than anybody can follow.
+                for _ in 0..self.draw.below(4) {
+                    self.world.set_port_up(end, !up);
+                    self.world.set_port_up(end, up);
+                }
+                self.world.set_port_up(end, up);
+                format!("{end} goes {}", if up { "up" } else { "down" })
+            }
+            6 => {
+                (self.judge.impaired, self.judge.silent) = (true, true);
+                if !self.world.muted.remove(&dpid) {
+                    self.world.muted.insert(dpid);
+                }
+                let pause = Duration::from_millis(self.draw.below(1500) as u64);
+                self.world.run(pause);
+                format!("the connection of {dpid} carries nothing, or again something")
+            }
+            7 => {
+                self.world.empty(dpid);
+                format!("{dpid} begins anew with empty tables")
+            }
+            8 => {
+                let slow = self.draw.below(400) as u64;
+                let Some(channel) = self.world.channels.get_mut(&dpid) else { return "nothing".to_owned() };
+                (self.judge.impaired, self.judge.silent) = (true, true);
+                channel.to_bridge.delay = Duration::from_millis(slow);
+                channel.to_controller.delay = Duration::from_millis(slow);
+                format!("{dpid} answers within {slow} ms")
+            }
+            9 => {
+                (self.judge.impaired, self.judge.silent) = (true, true);
+                self.world.bridges.get_mut(&dpid).unwrap().loses_barriers = 1;
+                format!("{dpid} leaves a barrier unanswered")
+            }
+            10 => {
+                (self.judge.impaired, self.judge.silent) = (true, true);
+                let room = self.draw.below(6);
+                let tables = &mut self.world.bridges.get_mut(&dpid).unwrap().tables;
+                tables.room = if tables.room == usize::MAX { tables.flows().len() + room } else { usize::MAX };
+                format!("{dpid} has room for {} entries", tables.room)
+            }
+            11 => {
+                self.crash();
+                "the controller starts anew".to_owned()
+            }
+            12 => {
+                let bridge = self.world.bridges.get_mut(&dpid).unwrap();
+                bridge.tables.idle(&mut self.draw);
+                bridge.answers.extend(bridge.tables.told.drain(..).map(|told| (openflow::types::Xid(0), told)));
+                self.world.flush(dpid);
+                format!("a host at {dpid} is silent for long")
+            }
+            13 => self.hand_over(),
+            14..=16 => self.change_services(),
+            _ => self.host_sends(),
+        }
+    }
+
+    /// The controller dies, and comes back with what it has on its disk; the bridges come back to it.
+    fn crash(&mut self) {
+        let connected: Vec<DatapathId> = self.world.channels.keys().copied().collect();
+        self.world.restart_core();
+        for dpid in connected {
+            let pause = Duration::from_millis(self.draw.below(700) as u64);
+            self.world.run(pause);
+            self.world.connect(dpid);
+        }
+    }
+
+    /// A port goes to another tenant. Where its bridge doesn't answer, nobody could enforce that.
+    fn hand_over(&mut self) -> String {
+        let ports = self.fabric.tenant_ports();
+        let answers = |place: Endpoint| self.world.is_ready(place.bridge) && !self.world.muted.contains(&place.bridge);
+        let ports: Vec<Endpoint> = ports.into_iter().map(|(place, _)| place).filter(|place| answers(*place)).collect();
+        let Some(place) = ports.get(self.draw.below(ports.len().max(1))) else { return "nothing".to_owned() };
+        let what = self.fabric.hand_over(*place, &mut self.draw);
+        self.wants();
+        what
+    }
+
+    fn change_services(&mut self) -> String {
+        if self.fabric.policy.tenants.iter().any(|tenant| tenant.functions.is_empty()) {
+            return "nothing".to_owned();
+        }
+        let what = self.fabric.change_services(&mut self.draw);
+        if what.contains("chains") {
+            self.judge.redrawn.extend(what.split_whitespace().next().map(str::to_owned));
+        }
+        self.judge.impaired |= what.contains("down") || what.contains("hangs");
+        self.wants();
+        what
+    }
+
+    /// A host sends; sometimes with another's address: it moves.
+    fn host_sends(&mut self) -> String {
+        let ports = self.fabric.tenant_ports();
+        let Some((place, tenant)) = ports.get(self.draw.below(ports.len().max(1))).cloned() else {
+            return "nothing".to_owned();
+        };
+        let hosts = self.fabric.hosts(&tenant);
+        let own = hosts.iter().find(|(_, host)| host.place == place).map(|(mac, _)| *mac);
+        let any = hosts.keys().nth(self.draw.below(hosts.len().max(1))).copied();
+        let fresh = MacAddr([2, 0, 0, 7, place.bridge.0 as u8, place.port.0 as u8]);
+        let mac = if self.draw.below(4) == 0 { any } else { own }.unwrap_or(fresh);
+        self.world.host_sends(place, mac);
+        format!("{place} sends from {mac}")
+    }
+
+    /// Every host sends.
+    pub(crate) fn all_send(&mut self) {
+        for tenant in self.fabric.tenants() {
+            for (mac, host) in self.fabric.hosts(&tenant) {
+                self.world.host_sends(host.place, mac);
+            }
+        }
+        self.world.run(Duration::from_secs(1));
+    }
+
+    pub(crate) fn check(&mut self, what: &str) {
+        self.judge.impaired |= self.world.lost;
+        self.judge.silent |= self.world.lost;
+        if self.world.is_quiet() {
+            self.judge.settled(&self.world);
+            self.world.lost = false;
+        }
+        self.judge.check_plain(&self.world, &mut self.draw, what);
+        self.judge.check_chains(&self.world, &mut self.draw, what);
+    }
+
+    /// What is broken is put right; then all has to come right within a bound.
+    pub(crate) fn heal(&mut self, what: &str) {
+        self.fabric = self.fabric.working();
+        self.judge.wanted(&self.fabric);
+        self.follow_fabric();
+        self.world.muted.clear();
+        for end in self.world.wires.keys().copied().collect::<Vec<_>>() {
+            self.world.set_port_up(end, true);
+        }
+        for bridge in self.world.bridges.values_mut() {
+            (bridge.tables.room, bridge.loses_barriers) = (usize::MAX, 0);
+        }
+        for channel in self.world.channels.values_mut() {
+            (channel.to_bridge.delay, channel.to_controller.delay) = (NEAR, NEAR);
+        }
+        let end = self.world.now + BOUND;
+        while self.world.now < end {
+            self.dpids().into_iter().for_each(|dpid| self.world.connect(dpid));
+            self.world.run(Duration::from_millis(100));
+            let status = self.world.snapshot().status;
+            if self.world.is_quiet() && status.links.up * 2 == self.world.wires.len() {
+                return self.check_tables(what);
+            }
+        }
+        panic!("{what}: doesn't converge: {:#?}\n{}", self.world.snapshot().status, self.world.tail());
+    }
+
+    /// Bridges hold what is desired, nothing else and nothing less.
+    fn check_tables(&mut self, what: &str) {
+        let desired = self.world.core.situation().tables;
+        for (dpid, bridge) in &self.world.bridges {
+            let holds = bridge.tables.read_back();
+            let wanted = desired.get(dpid).cloned().unwrap_or_default();
+            assert!(same(&holds, &wanted), "{what}: {dpid} doesn't hold what is desired\n{}", self.world.tail());
+        }
+        self.judge.settled(&self.world);
+        self.world.lost = false;
+    }
+}

@@ -1,0 +1,136 @@
+//! Goal: what is promised for certain cases that seeds meet too seldom. Method: small fabrics, built by hand.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use apps::desired::FlowKey;
+use apps::interpreter::Frame;
+use apps::view::{Carrier, Endpoint};
+use openflow::matching::Match;
+use openflow::types::{DatapathId, MacAddr, PortNo, TableId};
+
+use crate::world::World;
+
+const GREEN: &str = r#"
+version = 1
+[fabric]
+probe_interval = "200ms"
+[[tenant]]
+name = "green"
+key = 100
+ports = [{ bridge = "*", port = "green-*" }]
+"#;
+
+fn mac(place: Endpoint) -> MacAddr {
+    MacAddr([2, 0, 0, 0, place.bridge.0 as u8, place.port.0 as u8])
+}
+
+fn frame(source: MacAddr, destination: MacAddr) -> Frame {
+    Frame { destination, source, ethertype: 0x88b5, ..Frame::default() }
+}
+
+/// Bridges from 1 with these ports, and tunnels between some of them.
+fn world(bridges: &[&str], tunnels: &[(u64, u64)]) -> World {
+    let mut world = World::new(1, crate::policy(GREEN));
+    for (dpid, port) in (1..).zip(bridges) {
+        world.add_bridge(dpid, &[port]);
+    }
+    for (a, b) in tunnels {
+        world.add_wire(*a, *b, Carrier::Tunnel);
+    }
+    world
+}
+
+/// All connect, and all links are found.
+fn converge(world: &mut World) {
+    for _ in 0..400 {
+        let dpids: Vec<DatapathId> = world.bridges.keys().copied().collect();
+        dpids.into_iter().for_each(|dpid| world.connect(dpid));
+        world.run(Duration::from_millis(100));
+        if world.is_quiet() && world.snapshot().status.links.up * 2 == world.wires.len() {
+            return;
+        }
+    }
+    panic!("doesn't converge: {:#?}\n{}", world.snapshot().status, world.tail());
+}
+
+fn tenants_ports(world: &World) -> Vec<Endpoint> {
+    let ports = world.edge_ports().into_iter();
+    ports.filter(|(_, name)| name.starts_with("green")).map(|(place, _)| place).collect()
+}
+
+#[test]
+fn foreign_entries_are_removed() {
+    let mut world = world(&["green-1", "green-1"], &[(1, 2)]);
+    let foreign = FlowKey { table: TableId(0), priority: 9, matching: Match::default() };
+    world.bridges.get_mut(&DatapathId(1)).unwrap().tables.add_foreign(foreign.clone());
+    let is_left = |world: &World| world.bridges[&DatapathId(1)].tables.flows().contains_key(&foreign);
+    converge(&mut world);
+    assert!(!is_left(&world));
+    // The bridge can't tell what others change: it is asked.
+    world.bridges.get_mut(&DatapathId(1)).unwrap().tables.add_foreign(foreign.clone());
+    world.run(Duration::from_secs(2));
+    assert!(!is_left(&world));
+    converge(&mut world);
+}
+
+#[test]
+fn a_silent_cut_is_found_within_a_second_and_traffic_takes_another_way() {
+    let mut world = world(&["green-1"; 3], &[(1, 2), (2, 3), (1, 3)]);
+    converge(&mut world);
+    let ports = tenants_ports(&world);
+    ports.iter().for_each(|place| world.host_sends(*place, mac(*place)));
+    world.run(Duration::from_millis(500));
+    let (from, to) = (ports[0], ports[1]);
+    let direct = Endpoint { bridge: DatapathId(1), port: PortNo(2) };
+    let way = |world: &World| world.follow(from, &frame(mac(from), mac(to)));
+    assert_eq!(way(&world).passes, BTreeMap::from([(direct, 1)]), "the direct way");
+    world.cut.insert(direct);
+    world.run(Duration::from_millis(900));
+    assert_eq!(way(&world).copies, BTreeMap::from([(to, 1)]));
+    assert_eq!(way(&world).passes.len(), 2, "the way round");
+    world.cut.clear();
+    world.run(Duration::from_secs(1));
+    assert_eq!(way(&world).passes, BTreeMap::from([(direct, 1)]), "the direct way again");
+}
+
+/// A channel that carries nothing looks like a dead host. Nobody sends through that bridge any more, but its own hosts stay
+/// reachable for all, floods included; and when the channel is back, nothing has to be changed.
+#[test]
+fn a_silent_channel_leaves_the_bridges_hosts_reachable() {
+    let mut world = world(&["green-1"; 4], &[(1, 2), (2, 3), (3, 4), (1, 4)]);
+    converge(&mut world);
+    let ports = tenants_ports(&world);
+    ports.iter().for_each(|place| world.host_sends(*place, mac(*place)));
+    world.run(Duration::from_secs(1));
+    for silent in 1..=4 {
+        world.muted.insert(DatapathId(silent));
+        world.run(Duration::from_secs(1));
+        for (from, to) in ports.iter().flat_map(|from| ports.iter().map(move |to| (*from, *to))).filter(|(a, b)| a != b)
+        {
+            let what = || format!("{silent} is silent: {from} to {to}\n{}", world.tail());
+            let unicast = world.follow(from, &frame(mac(from), mac(to)));
+            assert_eq!(unicast.copies, BTreeMap::from([(to, 1)]), "{}", what());
+            let flood = world.follow(from, &frame(mac(from), MacAddr::BROADCAST));
+            assert_eq!(flood.copies.get(&to), Some(&1), "{}", what());
+        }
+        world.muted.clear();
+        converge(&mut world);
+    }
+}
+
+/// A silent bridge goes on sending as it did, also through bridges where the tenant has no port.
+#[test]
+fn a_silent_bridge_keeps_its_ways_through_transit() {
+    let mut world = world(&["green-1", "stray", "green-1"], &[(1, 2), (2, 3)]);
+    converge(&mut world);
+    let ends = [1, 3].map(|dpid| Endpoint { bridge: DatapathId(dpid), port: PortNo(1) });
+    ends.iter().for_each(|place| world.host_sends(*place, mac(*place)));
+    world.run(Duration::from_secs(1));
+    world.muted.insert(DatapathId(3));
+    world.run(Duration::from_secs(2));
+    for (from, to) in [(ends[0], ends[1]), (ends[1], ends[0])] {
+        let journey = world.follow(from, &frame(mac(from), mac(to)));
+        assert_eq!(journey.copies, BTreeMap::from([(to, 1)]), "{from} to {to}\n{}", world.tail());
+    }
+}
