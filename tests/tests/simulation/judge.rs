@@ -35,7 +35,8 @@ fn owner(fabric: &Fabric, place: Endpoint) -> Option<&str> {
 impl Judge {
     pub(crate) fn new(fabric: &Fabric) -> Self {
         let words = vec![fabric.clone()];
-        Self { words, impaired: false, silent: false, redrawn: BTreeSet::new() }
+        // As long as bridges and links are still to be found, functions may seem to be out of reach.
+        Self { words, impaired: true, silent: false, redrawn: BTreeSet::new() }
     }
 
     /// Something else is wanted.
