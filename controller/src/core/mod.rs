@@ -16,6 +16,7 @@ mod rounds;
 mod services;
 mod situation;
 mod topology;
+mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -177,6 +178,8 @@ pub struct Core {
     /// When limits were last asked for what they did.
     counted: Instant,
     notices: Notices,
+    /// Owners whose changes would have broken the network, so they weren't sent, and why.
+    faults: BTreeMap<Owner, String>,
     effects: Vec<Effect>,
 }
 
@@ -210,6 +213,7 @@ impl Core {
             chained: false,
             counted: now,
             notices: Notices::default(),
+            faults: BTreeMap::new(),
             effects: Vec::new(),
         }
     }
