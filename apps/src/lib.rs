@@ -7,6 +7,7 @@ pub mod allocation;
 pub mod attachment;
 mod balance;
 pub mod chains;
+pub mod checker;
 mod classifiers;
 pub mod compile;
 pub mod desired;

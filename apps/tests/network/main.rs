@@ -2,6 +2,7 @@
 //! the next.
 
 mod chains;
+mod checked;
 mod plain;
 mod world;
 

@@ -50,7 +50,9 @@ impl Core {
             tenants: self.policy.tenants.len(),
             hosts: hosts.len(),
             chains: self.policy.tenants.iter().map(|tenant| tenant.chains.len()).sum(),
-            converged: self.rounds.is_idle() && connected.iter().all(|bridge| bridge.converged),
+            converged: self.rounds.is_idle()
+                && self.faults.is_empty()
+                && connected.iter().all(|bridge| bridge.converged),
             problems: self.problems(now),
             ..Status::default()
         };
@@ -60,7 +62,8 @@ impl Core {
     }
 
     fn problems(&self, now: Instant) -> Vec<String> {
-        let mut problems = self.attachments.problems.clone();
+        let mut problems: Vec<String> = self.faults.values().cloned().collect();
+        problems.extend(self.attachments.problems.iter().cloned());
         problems.extend(self.bridges.values().flat_map(Bridge::problems));
         let silent = self.bridges.values().filter(|bridge| bridge.connection.is_none());
         problems.extend(silent.map(|bridge| format!("bridge {} isn't connected", bridge.name)));

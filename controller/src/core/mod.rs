@@ -21,6 +21,7 @@ mod rounds;
 mod services;
 mod situation;
 mod topology;
+mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -187,6 +188,8 @@ pub struct Core {
     /// When it was last looked which bridges' turn it is to be asked for their tables.
     patrolled: Instant,
     notices: Notices,
+    /// Owners whose changes would have broken the network, so they weren't sent, and why.
+    faults: BTreeMap<Owner, String>,
     effects: Vec<Effect>,
 }
 
@@ -221,6 +224,7 @@ impl Core {
             counted: now,
             patrolled: now,
             notices: Notices::default(),
+            faults: BTreeMap::new(),
             effects: Vec::new(),
         }
     }

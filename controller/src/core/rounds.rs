@@ -119,7 +119,12 @@ impl Core {
         }
     }
 
-    fn start_round(&mut self, now: Instant, owners: BTreeSet<Owner>, whole: bool) {
+    pub(super) fn start_round(&mut self, now: Instant, owners: BTreeSet<Owner>, whole: bool) {
+        let owners = self.verified(now, owners, whole);
+        // If nobody's changes may be sent, what changes hands hasn't.
+        if owners.is_empty() && !self.faults.is_empty() {
+            return;
+        }
         let nothing = BridgeState::new();
         let style = if self.rounds.handover { Style::Strict } else { Style::Gentle };
         let mut plans = BTreeMap::new();

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use apps::allocation::Allocations;
+use apps::attachment::attach;
+use apps::checker::{Checker, Violation};
 use apps::compile::{Desired, compile};
 use apps::desired::BridgeState;
 use apps::interpreter::{Frame, Journey, follow};
@@ -135,6 +137,17 @@ impl Fabric {
 
     pub(crate) fn desired(&self) -> Desired {
         compile(&self.policy, &self.allocations, &self.view, &self.hosts)
+    }
+
+    /// What the checker says of these tables.
+    pub(crate) fn checked(&self, states: &BTreeMap<DatapathId, BridgeState>) -> Vec<Violation> {
+        let attachments = attach(&self.policy, &self.view);
+        Checker::new(&self.policy, &self.allocations, &attachments, &self.view).all(states)
+    }
+
+    /// Does some bridge not answer?
+    pub(crate) fn has_silent(&self) -> bool {
+        self.view.bridges.values().any(|bridge| !bridge.responsive)
     }
 
     pub(crate) fn unknown(&self, tenant: &str) -> UnknownUnicast {

@@ -1,0 +1,101 @@
+//! What the checker of invariants costs, with 100 bridges and 50 tenants of 20 hosts each: `cargo bench -p espalier-apps`.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::sync::Arc;
+
+use apps::allocation::Allocations;
+use apps::attachment::{Attachments, attach};
+use apps::checker::Checker;
+use apps::compile::{Desired, compile};
+use apps::marks::Owner;
+use apps::policy::{Policy, Source, load};
+use apps::tenants;
+use apps::view::{Bridge, Carrier, Endpoint, Host, Hosts, Link, PortView, View};
+use criterion::{Criterion, criterion_group, criterion_main};
+use openflow::types::{DatapathId, MacAddr, PortNo};
+
+const BRIDGES: u64 = 100;
+const TENANTS: u64 = 50;
+const HOSTS: u64 = 20;
+
+struct Fabric {
+    policy: Policy,
+    allocations: Allocations,
+    attachments: Attachments,
+    view: View,
+    hosts: BTreeMap<String, Hosts>,
+    desired: Desired,
+}
+
+/// Two bridges of the hundred join the others. Each tenant's hosts are at twenty bridges, which lie as its number says.
+fn fabric() -> Fabric {
+    let mut view = View::default();
+    for dpid in 1..=BRIDGES {
+        let bridge = Bridge { name: format!("b{dpid}"), responsive: true, ports: BTreeMap::new() };
+        view.bridges.insert(DatapathId(dpid), bridge);
+    }
+    let mut add = |dpid: u64, name: String| {
+        let ports = &mut view.bridges.get_mut(&DatapathId(dpid)).unwrap().ports;
+        let port = PortNo(ports.len() as u32 + 1);
+        ports.insert(port, PortView { name, up: true });
+        Endpoint { bridge: DatapathId(dpid), port }
+    };
+    let mut links = Vec::new();
+    for leaf in 3..=BRIDGES {
+        for spine in [1, 2] {
+            let (a, b) = (add(spine, format!("to-{leaf}")), add(leaf, format!("to-{spine}")));
+            links.push(Link { a, b, carrier: Carrier::Tunnel });
+        }
+    }
+    let (mut hosts, mut text) = (BTreeMap::<String, Hosts>::new(), "version = 1\n".to_owned());
+    for tenant in 0..TENANTS {
+        let name = format!("t{tenant}");
+        text += &format!("[[tenant]]\nname = \"{name}\"\nports = [{{ bridge = \"*\", port = \"{name}-*\" }}]\n");
+        for host in 0..HOSTS {
+            let place = add(3 + (tenant * 7 + host * (1 + tenant % 3)) % (BRIDGES - 2), format!("{name}-{host}"));
+            let mac = MacAddr([2, 0, 0, 0, tenant as u8, host as u8]);
+            hosts.entry(name.clone()).or_default().insert(mac, Host { place, fresh: true });
+        }
+    }
+    links.sort();
+    view.links = links;
+    let policy = load(&[Source { name: "bench.toml".into(), text }]).expect("sound").policy;
+    let allocations = Allocations::default().updated(&policy);
+    let attachments = attach(&policy, &view);
+    let desired = compile(&policy, &allocations, &view, &hosts);
+    Fabric { policy, allocations, attachments, view, hosts, desired }
+}
+
+fn checker(criterion: &mut Criterion) {
+    let mut it = fabric();
+    let entries: usize =
+        it.desired.bridges.values().flat_map(BTreeMap::values).map(|section| section.flows.len()).sum();
+    println!("{entries} flow entries");
+    let found = Checker::new(&it.policy, &it.allocations, &it.attachments, &it.view).all(&it.desired.bridges);
+    assert!(found.is_empty(), "{found:?}");
+    criterion.bench_function("all of 100 bridges, 50 tenants, 20 hosts each", |bencher| {
+        bencher.iter(|| {
+            let checker = Checker::new(&it.policy, &it.allocations, &it.attachments, &it.view);
+            black_box(checker.all(black_box(&it.desired.bridges)))
+        });
+    });
+    // A host moves.
+    let (tenant, key) = (&it.policy.tenants[7], it.allocations.of(&it.policy.tenants[7].name).unwrap().key);
+    let hosts = it.hosts.get_mut(&tenant.name).unwrap();
+    let place = hosts.values().next().unwrap().place;
+    hosts.values_mut().last().unwrap().place = place;
+    let network = tenants::compile(tenant, &it.allocations, &it.attachments, &it.view, hosts);
+    for (dpid, section) in network.sections {
+        it.desired.bridges.get_mut(&dpid).unwrap().insert(Owner(key), Arc::new(section));
+    }
+    criterion.bench_function("one host changes", |bencher| {
+        bencher.iter(|| {
+            let checker = Checker::new(&it.policy, &it.allocations, &it.attachments, &it.view);
+            black_box(checker.owners(black_box(&it.desired.bridges), &[Owner(key)]))
+        });
+    });
+}
+
+criterion_group!(benches, checker);
+criterion_main!(benches);

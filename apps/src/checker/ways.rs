@@ -1,0 +1,215 @@
+//! The graphs that entries make: no way may lead around in a circle.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use openflow::action::Action;
+use openflow::types::PortNo;
+use petgraph::unionfind::UnionFind;
+
+use super::surroundings::{Behind, Link, Places};
+
+/// Ways of frames for known destinations, or functions: for each, from which bridge to which.
+#[derive(Default)]
+pub(super) struct Ways(Vec<(u64, u32, u32)>);
+
+impl Ways {
+    /// Frames for this destination go from one bridge to the other; `None`: it isn't among those looked at.
+    pub(super) fn add(&mut self, destination: u64, from: u32, to: Option<u32>) {
+        self.0.extend(to.map(|to| (destination, from, to)));
+    }
+
+    /// Destinations whose frames some bridges would send around in a circle.
+    pub(super) fn circles(&mut self, name: impl Fn(u32) -> String) -> Vec<String> {
+        // Each bridge told them in order: a stable sort merges.
+        self.0.sort();
+        let most = self.0.iter().map(|(_, from, to)| from.max(to) + 1).max().unwrap_or(0);
+        let mut state = vec![0u32; most as usize];
+        let (mut texts, mut turn) = (Vec::new(), 0);
+        for ways in self.0.chunk_by(|one, next| one.0 == next.0) {
+            turn += 2;
+            if let Some(at) = circle(ways, &mut state, turn) {
+                texts.push(format!(
+                    "frames for {} would go around in a circle through bridge {}",
+                    destination(ways[0].0),
+                    name(at)
+                ));
+            }
+        }
+        texts
+    }
+}
+
+/// What [`Ways::add`] was told, where people read it.
+fn destination(number: u64) -> String {
+    if number >> 63 != 0 {
+        format!("the function of metadata {:#x}", number & !(1 << 63))
+    } else {
+        format!("{number:012x}")
+    }
+}
+
+/// A bridge on a circle. `state` of a bridge is `turn` while it is being looked at, and one more when it was.
+fn circle(ways: &[(u64, u32, u32)], state: &mut [u32], turn: u32) -> Option<u32> {
+    let mut stack: Vec<(u32, usize)> = Vec::new();
+    for &(_, start, _) in ways {
+        let mut enter = Some(start);
+        loop {
+            if let Some(at) = enter.take() {
+                match state.get_mut(at as usize) {
+                    Some(state) if *state < turn => *state = turn,
+                    Some(state) if *state == turn => return Some(at),
+                    _ => {}
+                }
+                if state.get(at as usize) == Some(&turn) {
+                    stack.push((at, ways.partition_point(|(_, from, _)| *from < at)));
+                }
+            }
+            let Some((at, next)) = stack.last_mut() else { break };
+            match ways.get(*next).filter(|(_, from, _)| from == at) {
+                Some((.., to)) => {
+                    *next += 1;
+                    enter = (state.get(*to as usize) != Some(&(turn + 1))).then_some(*to);
+                }
+                None => {
+                    state[*at as usize] = turn + 1;
+                    stack.pop();
+                }
+            }
+        }
+    }
+    None
+}
+
+/// An entry that floods: at which bridge, frames that came by which port (`None`: any), whether they entered there (`None`:
+/// both), and to which set of ports.
+#[derive(Clone, Copy)]
+struct Rule {
+    at: u32,
+    came_by: Option<PortNo>,
+    entered: Option<bool>,
+    set: usize,
+}
+
+/// How a tenant's frames are flooded.
+#[derive(Default)]
+pub(super) struct Floods {
+    here: u32,
+    /// The last actions at this bridge, to find the same again.
+    last: Option<Vec<Action>>,
+    sets: Vec<(u32, Vec<PortNo>)>,
+    rules: Vec<Rule>,
+    /// Where flooded frames are taken in from a link.
+    admitted: BTreeSet<(u32, PortNo)>,
+}
+
+impl Floods {
+    /// What follows is at this bridge.
+    pub(super) fn at(&mut self, here: u32) {
+        (self.here, self.last) = (here, None);
+    }
+
+    pub(super) fn admit(&mut self, here: u32, port: PortNo) {
+        self.admitted.insert((here, port));
+    }
+
+    /// If these actions are those of the entry before, they are counted, and needn't be looked at.
+    pub(super) fn again(&mut self, actions: &[Action], came_by: Option<PortNo>, entered: Option<bool>) -> bool {
+        let same = self.last.as_deref() == Some(actions);
+        if same {
+            self.rules.push(Rule { at: self.here, came_by, entered, set: self.sets.len() - 1 });
+        }
+        same
+    }
+
+    /// What actions flood to. Is a port among that twice?
+    pub(super) fn set(
+        &mut self,
+        actions: &[Action],
+        mut ports: Vec<PortNo>,
+        came_by: Option<PortNo>,
+        entered: Option<bool>,
+    ) -> bool {
+        let all = ports.len();
+        ports.sort_unstable();
+        ports.dedup();
+        let twice = ports.len() < all;
+        self.last = Some(actions.to_vec());
+        self.sets.push((self.here, ports));
+        self.rules.push(Rule { at: self.here, came_by, entered, set: self.sets.len() - 1 });
+        twice
+    }
+
+    fn links<'s>(&'s self, places: &'s Places<'_>, set: usize) -> impl Iterator<Item = Link> + 's {
+        let (at, ports) = self.sets.get(set).map_or((0, &[][..]), |(at, ports)| (*at, ports.as_slice()));
+        ports.iter().filter_map(move |port| match places.of(at, *port) {
+            Behind::Link(link) => Some(link),
+            _ => None,
+        })
+    }
+
+    /// Bridges that flooded frames could come to twice.
+    pub(super) fn circles(&self, places: &Places<'_>, name: impl Fn(u32) -> String) -> Vec<String> {
+        let mut links = Vec::new();
+        for set in 0..self.sets.len() {
+            let at = self.sets[set].0;
+            let ends =
+                self.links(places, set).map(|link| (link.here.min(link.there), link.here.max(link.there), at, link.to));
+            links.extend(ends.filter_map(|(a, b, at, to)| Some((a, b, at.min(to?), at.max(to?)))));
+        }
+        links.sort_unstable();
+        links.dedup();
+        let most = links.iter().map(|(.., to)| to + 1).max().unwrap_or(0);
+        let mut parts = UnionFind::<u32>::new(most as usize);
+        // Links that make a tree lead around nowhere: no frame goes back by the port that it came by.
+        if links.iter().all(|(.., one, other)| parts.union(*one, *other)) {
+            return Vec::new();
+        }
+        self.walk(places, name)
+    }
+
+    /// Follows floods from wherever they begin, port by port.
+    fn walk(&self, places: &Places<'_>, name: impl Fn(u32) -> String) -> Vec<String> {
+        let mut rules: BTreeMap<u32, Vec<Rule>> = BTreeMap::new();
+        for rule in &self.rules {
+            rules.entry(rule.at).or_default().push(*rule);
+        }
+        let none = Vec::new();
+        let entered = self.rules.iter().filter(|rule| rule.entered != Some(false));
+        let mut starts: Vec<(Option<(u32, PortNo)>, usize)> = entered.map(|rule| (None, rule.set)).collect();
+        // From bridges that aren't looked at.
+        let from_outside =
+            |(at, port): &(u32, PortNo)| matches!(places.of(*at, *port), Behind::Link(link) if link.to.is_none());
+        for &(at, port) in self.admitted.iter().filter(|place| from_outside(place)) {
+            let fits = |rule: &&Rule| rule.entered != Some(true) && rule.came_by.is_none_or(|by| by == port);
+            let onward = rules.get(&at).unwrap_or(&none).iter().filter(fits);
+            starts.extend(onward.map(|rule| (Some((at, port)), rule.set)));
+        }
+        let mut texts = BTreeSet::new();
+        for (came, set) in starts {
+            let mut seen: BTreeSet<(u32, PortNo)> = came.into_iter().collect();
+            let mut queue = VecDeque::from([(came.map(|(_, port)| port), set)]);
+            while let Some((came_by, set)) = queue.pop_front() {
+                for link in self.links(places, set).filter(|link| Some(link.here.port) != came_by) {
+                    let Some(to) = link.to else { continue };
+                    let arrival = (to, link.there.port);
+                    if !self.admitted.contains(&arrival) {
+                        continue;
+                    }
+                    if !seen.insert(arrival) {
+                        texts.insert(format!(
+                            "flooded frames would come to bridge {} by port {} twice",
+                            name(to),
+                            arrival.1
+                        ));
+                        continue;
+                    }
+                    let fits =
+                        |rule: &&Rule| rule.entered != Some(true) && rule.came_by.is_none_or(|by| by == arrival.1);
+                    let onward = rules.get(&to).unwrap_or(&none).iter().filter(fits);
+                    queue.extend(onward.map(|rule| (Some(arrival.1), rule.set)));
+                }
+            }
+        }
+        texts.into_iter().collect()
+    }
+}
