@@ -110,6 +110,11 @@ impl Core {
         if self.rounds.dirty.is_empty() || self.is_settling(now) {
             return;
         }
+        if !self.faults.is_empty() {
+            // What wasn't sent may be what others' entries need.
+            self.rounds.all_dirty = true;
+            return self.start_rounds(now);
+        }
         for owner in self.rounds.dirty.clone() {
             if !self.rounds.busy(owner) {
                 self.rounds.dirty.remove(&owner);

@@ -35,7 +35,6 @@ fn owner(fabric: &Fabric, place: Endpoint) -> Option<&str> {
 impl Judge {
     pub(crate) fn new(fabric: &Fabric) -> Self {
         let words = vec![fabric.clone()];
-        // As long as bridges and links are still to be found, functions may seem to be out of reach.
         Self { words, impaired: true, silent: false, redrawn: BTreeSet::new() }
     }
 
@@ -48,7 +47,9 @@ impl Judge {
     pub(crate) fn settled(&mut self, world: &World) {
         self.words.drain(..self.words.len() - 1);
         (self.silent, self.redrawn) = (false, BTreeSet::new());
-        self.impaired = !(world.cut.is_empty() && world.hung.is_empty() && world.down().is_empty());
+        // As long as bridges and links are still to be found, functions may seem to be out of reach.
+        let all_found = world.snapshot().status.links.up * 2 == world.wires.len();
+        self.impaired = !(all_found && world.cut.is_empty() && world.hung.is_empty() && world.down().is_empty());
     }
 
     fn share(&self, one: Endpoint, other: Endpoint) -> bool {
@@ -80,10 +81,12 @@ impl Judge {
     /// May a packet have passed these functions and then be delivered?
     fn allows(&self, fabric: &Fabric, tenant: &str, sent: &Frame, passed: &[(String, String)]) -> bool {
         let Some(chain) = fabric.chain_of(tenant, sent) else { return false };
+        // Where no link joins the tenant's parts, functions are out of reach.
+        let impaired = self.impaired || !fabric.is_whole(tenant);
         let mut left = passed.iter().map(|(function, _)| function).peekable();
         let all = chain.into_iter().filter(|function| function.kind != FunctionKind::Tap).all(|function: &Function| {
             let passes = left.next_if(|name| **name == function.name).is_some();
-            passes || (self.impaired && function.on_failure == OnFailure::Bypass)
+            passes || (impaired && function.on_failure == OnFailure::Bypass)
         });
         all && left.next().is_none()
     }
