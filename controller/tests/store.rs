@@ -7,7 +7,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use apps::policy::Source;
 use controller::core::Memory;
@@ -26,9 +26,23 @@ fn policy(number: usize, octets: usize) -> String {
     format!("version = 1\n# {number} {}\n", "x".repeat(octets))
 }
 
+/// Opens a store that was let go. Another test that starts a program right then has a copy of the lock for a moment, between
+/// fork and exec.
+fn open(folder: &Path) -> Result<FileStore, StoreError> {
+    let start = Instant::now();
+    loop {
+        match FileStore::open(folder) {
+            Err(StoreError::InUse(_)) if start.elapsed() < Duration::from_secs(10) => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            opened => return opened,
+        }
+    }
+}
+
 /// A folder with a store that holds something.
 fn kept(folder: &Path) -> (History, Memory) {
-    let store = FileStore::open(folder).unwrap();
+    let store = open(folder).unwrap();
     let history = History::default().applied(files("version = 1\n"), None).applied(files("version = 1\n# 2\n"), None);
     let memory = Memory { bridges: [7].into(), ..Memory::default() };
     store.keep_policies(&history).unwrap();
@@ -42,17 +56,17 @@ fn what_is_kept_is_there_after_a_restart_and_only_its_owner_may_read_it() {
     let top = Folder::new();
     let folder = top.0.join("new/state");
     {
-        let store = FileStore::open(&folder).unwrap();
+        let store = open(&folder).unwrap();
         assert_eq!((store.policies().unwrap(), store.memory().unwrap()), (History::default(), Memory::default()));
         assert!(matches!(FileStore::open(&folder), Err(StoreError::InUse(_))));
     }
     let (history, memory) = kept(&folder);
-    let store = FileStore::open(&folder).unwrap();
+    let store = open(&folder).unwrap();
     assert_eq!((store.policies().unwrap(), store.memory().unwrap()), (history, memory));
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let files = ["policy", "memory", "lock"].map(|name| mode(&folder.join(name)));
     assert_eq!((mode(&folder), files), (0o700, [0o600; 3]));
-    let error = FileStore::open(&folder.join("policy")).unwrap_err().to_string();
+    let error = open(&folder.join("policy")).unwrap_err().to_string();
     assert!(error.contains("--state"), "{error}");
 }
 
@@ -63,13 +77,13 @@ fn a_file_that_is_gone_is_no_first_start() {
         let folder = top.0.join(name);
         kept(&folder);
         fs::remove_file(folder.join(name)).unwrap();
-        let store = FileStore::open(&folder).unwrap();
+        let store = open(&folder).unwrap();
         let error = if name == "policy" { store.policies().map(drop) } else { store.memory().map(drop) }.unwrap_err();
         assert!(matches!(&error, StoreError::Lost { path, .. } if *path == folder.join(name)), "{error}");
         drop(store);
         // It isn't made up for by the next start either, not even if the lock's content is lost as well.
         fs::write(folder.join("lock"), "").unwrap();
-        let again = FileStore::open(&folder).and_then(|store| store.policies());
+        let again = open(&folder).and_then(|store| store.policies());
         match name {
             "policy" => assert!(matches!(again, Err(StoreError::Lost { .. }))),
             _ => assert_eq!(again.unwrap().in_force.generation, 2),
@@ -77,10 +91,10 @@ fn a_file_that_is_gone_is_no_first_start() {
     }
     // A first start that was killed in between goes on.
     let folder = top.0.join("begun");
-    drop(FileStore::open(&folder).unwrap());
+    drop(open(&folder).unwrap());
     fs::write(folder.join("lock"), "").unwrap();
     fs::remove_file(folder.join("memory")).unwrap();
-    let store = FileStore::open(&folder).unwrap();
+    let store = open(&folder).unwrap();
     assert_eq!((store.policies().unwrap(), store.memory().unwrap()), (History::default(), Memory::default()));
 }
 
@@ -89,7 +103,7 @@ fn every_cut_and_every_changed_bit_is_noticed() {
     let top = Folder::new();
     let folder = top.0.join("state");
     let (history, memory) = kept(&folder);
-    let store = FileStore::open(&folder).unwrap();
+    let store = open(&folder).unwrap();
     for name in ["policy", "memory"] {
         let path = folder.join(name);
         let sound = fs::read(&path).unwrap();
@@ -147,7 +161,7 @@ fn a_controller_does_not_start_with_a_damaged_store_and_says_what_to_do() {
         program.signal("-TERM");
         drop(program);
     }
-    let kept = FileStore::open(&folder).unwrap().policies().unwrap();
+    let kept = open(&folder).unwrap().policies().unwrap();
     assert_eq!(kept.in_force.sources[0].text, "version = 1\n# from a file\n");
     fs::remove_file(folder.join("memory")).unwrap();
     let (code, text) = serve(&[]);
@@ -188,7 +202,7 @@ async fn killed_at_any_moment_the_old_or_the_new_policy_is_in_force() {
         killer.join().unwrap();
         program.child.wait().unwrap();
         // The one that it was killed over may be in force or not; the one before it is a former one then.
-        let history = FileStore::open(&folder).unwrap().policies().unwrap();
+        let history = open(&folder).unwrap().policies().unwrap();
         let text = |kept: &controller::history::Kept| kept.sources.first().map(|source| source.text.clone());
         let now = text(&history.in_force);
         if now == Some(policy(number + 1, 5_000)) {
@@ -297,7 +311,7 @@ async fn a_policy_that_is_not_confirmed_goes_although_the_disk_is_full_and_that_
     drop(filler);
     program.wait("it is kept", "/v1/status", |status| !problem(status)).await;
     drop(program);
-    let history = FileStore::open(&state).unwrap().policies().unwrap();
+    let history = open(&state).unwrap().policies().unwrap();
     assert_eq!((history.in_force.generation, history.in_force.sources[0].text.clone()), (3, policy(1, 10)));
 }
 
@@ -322,6 +336,6 @@ async fn what_the_core_remembers_is_kept_as_soon_as_there_is_room() {
     drop(filler);
     program.wait("it is kept", "/v1/status", |status| !problem(status)).await;
     drop(program);
-    let memory = FileStore::open(&state).unwrap().memory().unwrap();
+    let memory = open(&state).unwrap().memory().unwrap();
     assert!(memory.bridges.contains(&0xa) && memory.allocations.of("green").is_some(), "{memory:?}");
 }
