@@ -66,6 +66,7 @@ fn documents_have_the_keys_of_the_contract_and_agree_with_the_switch() -> Result
         "installed.groups",
         "installed.meters",
         "converged",
+        "problems",
     ];
     let bridges = get("/v1/bridges")?;
     has_keys(&bridges, &bridge)?;
