@@ -60,12 +60,13 @@ pub(crate) fn way_out(lab: &Lab, interrupt: &Interrupt, from: &Container, to: &C
     for _ in 0..TRIES {
         interrupt.sleep(COUNTED / 2)?;
         let before = arrived(lab, &lanes)?;
+        // Long enough that probes, 25 a second at each port, are few beside it.
         let ping = ContinuousPing::start(from, to.ipv4)?;
-        interrupt.sleep(Duration::from_millis(500))?;
+        interrupt.sleep(Duration::from_millis(1500))?;
         let requests = ping.stop()?.sent;
         interrupt.sleep(COUNTED / 2)?;
         let carried = between(&before, &arrived(lab, &lanes)?);
-        let busy: Vec<_> = lanes.iter().zip(&carried).filter(|(_, packets)| **packets >= requests / 4).collect();
+        let busy: Vec<_> = lanes.iter().zip(&carried).filter(|(_, packets)| **packets >= requests / 2).collect();
         match busy[..] {
             [(lane, packets)] if packets * 10 >= requests * 9 => {
                 return Ok(WayOut { end: lane.from.clone(), peer: lane.to.host, packets: *packets, requests });
