@@ -24,9 +24,9 @@ use tokio::sync::{mpsc, watch};
 use crate::history::Kept;
 use crate::hub::{Input, Published};
 use crate::metrics::Exposition;
+use crate::policy_commands::Ask;
 use crate::problems::Problems;
 use crate::snapshot::{Chain, Snapshot};
-use crate::wishes::Ask;
 
 use problem::Problem;
 pub use serve::serve;

@@ -17,11 +17,11 @@ use crate::core::{BRIDGES_MAX, Memory, Settings};
 use crate::hub;
 use crate::listen::{self, Limits, Shared};
 use crate::metrics::Exposition;
+use crate::policy_commands;
 use crate::policy_watch::{Policies, PolicyError};
 use crate::problems::Problems;
 use crate::snapshot::PolicyStatus;
 use crate::store::{FileStore, Store, StoreError};
-use crate::wishes;
 
 /// What a daemon is started with.
 #[derive(Clone, Debug)]
@@ -122,7 +122,7 @@ pub async fn start(options: Options) -> Result<Handle, StartError> {
     let (reload, reloads) = mpsc::channel(1);
     let shared = Arc::new(Shared::new(inputs.clone(), options.limits));
     let exposition = Arc::new(Exposition::new(&shared, published.clone(), Arc::clone(&problems)));
-    let (asks, asked) = mpsc::channel(wishes::QUEUE);
+    let (asks, asked) = mpsc::channel(policy_commands::QUEUE);
     let (policy, keeper) = (options.policy, Arc::clone(&store));
     let policies =
         Policies::start(policy, keeper, inputs.clone(), Arc::clone(&problems), Arc::clone(&shared.metrics)).await?;

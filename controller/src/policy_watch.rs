@@ -17,11 +17,11 @@ use crate::core::Event;
 use crate::history::{Confirmation, History, Kept};
 use crate::hub::Input;
 use crate::metrics::{Metrics, Reload};
+use crate::policy_commands::{Answer, Ask, Command, Refusal};
 use crate::policy_files::{self, BadPolicy};
 use crate::problems::{Problems, utc};
 use crate::snapshot::PolicyStatus;
 use crate::store::{Store, StoreError};
-use crate::wishes::{Answer, Ask, Refusal, Wish};
 
 /// From the first sign of a change until the files are read: saving takes several steps.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -155,7 +155,7 @@ impl Policies {
                 Some(()) = reload.recv() => info!("looking at the policy files again, as asked"),
                 Some(ask) = asks.recv() => {
                     // Whoever asked may be gone.
-                    let _ = ask.answer.send(self.wish(ask.wish).await);
+                    let _ = ask.answer.send(self.command(ask.command).await);
                     continue;
                 }
                 () = sleep_until(self.deadline.unwrap_or_else(Instant::now).into()), if self.deadline.is_some() => {
@@ -228,14 +228,14 @@ impl Policies {
     }
 
     /// Somebody wants something of the policy.
-    async fn wish(&mut self, wish: Wish) -> Result<Answer, Refusal> {
+    async fn command(&mut self, command: Command) -> Result<Answer, Refusal> {
         if !self.paths.is_empty() {
             return Err(Refusal::Files(self.paths.clone()));
         }
         let generation = self.history.in_force.generation;
         let mut warnings = Vec::new();
-        match wish {
-            Wish::Apply { sources, only_if, confirm_within } => {
+        match command {
+            Command::Apply { sources, only_if, confirm_within } => {
                 if only_if.is_some_and(|digests| !digests.allow(&self.history.in_force.digest)) {
                     return Err(Refusal::Changed(self.history.in_force.digest.clone()));
                 }
@@ -248,7 +248,7 @@ impl Policies {
                     self.metrics.reload(Reload::Refused).inc();
                 })?;
             }
-            Wish::Confirm => {
+            Command::Confirm => {
                 if self.history.confirmation.is_none() {
                     return Err(Refusal::NothingToConfirm(generation));
                 }
@@ -259,7 +259,7 @@ impl Policies {
                 (self.history, self.kept) = (next, true);
                 self.await_confirmation();
             }
-            Wish::Undo => {
+            Command::Undo => {
                 let next = self.history.undone().ok_or(Refusal::NothingToUndo)?;
                 info!("policy generation {generation} is undone, as asked");
                 warnings = self.bring(next, true).await?;

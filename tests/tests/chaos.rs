@@ -8,32 +8,19 @@ use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lab::{Capture, ContinuousPing, Frame, Layout, PingReport, Spec};
+use lab::{Capture, ContinuousPing, Frame, Layout, Spec};
 
-use network::{MS, Network, green_and_orange, spec};
-
-fn nothing_lost(report: &PingReport, what: &str) -> Result<()> {
-    ensure!(report.sent > 100 && report.received == report.sent && report.duplicates == 0, "{what}: {report:?}");
-    Ok(())
-}
-
-fn rules(count: usize) -> String {
-    let rule = |number| {
-        format!(
-            "[[tenant.rule]]\nname = \"r{number}\"\nmatch = {{ protocol = \"udp\", destination_port = {} }}\n\
-             action = \"drop\"\n",
-            7000 + number
-        )
-    };
-    (0..count).map(rule).collect()
-}
+use network::{MS, Network, green_and_orange, nothing_lost, rules, spec};
 
 /// How long things go wrong.
 const STORM: Duration = Duration::from_secs(12);
 
 #[test]
 fn three_links_flap_while_the_policy_changes() -> Result<()> {
-    let network = Network::with_policy(&Spec { hosts: 5, ..spec(Layout::Shared) }, &green_and_orange("", &rules(1)))?;
+    let network = Network::with_policy(
+        &Spec { hosts: 5, ..spec(Layout::Shared) },
+        &green_and_orange("", &rules(1, "udp", 7000)),
+    )?;
     network.meet("green")?;
     network.meet("orange")?;
     let green = |host| network.lab.container(host, "green-1");
@@ -70,7 +57,7 @@ fn three_links_flap_while_the_policy_changes() -> Result<()> {
                 break;
             }
             if round % 10 == 0 {
-                outcome = network.controller.write_policy(&green_and_orange("", &rules(1 + round / 10)));
+                outcome = network.controller.write_policy(&green_and_orange("", &rules(1 + round / 10, "udp", 7000)));
             }
             let from = green(1 + round % 5)?;
             let frame = Frame::broadcast(from.mac);

@@ -16,14 +16,6 @@ use serde_json::Value;
 
 use network::{MS, Network, spec};
 
-fn ready(spec: &Spec) -> Result<Network> {
-    let network = Network::start(spec)?;
-    network.meet("green")?;
-    network.meet("orange")?;
-    network.lab.pin_neighbours()?;
-    Ok(network)
-}
-
 /// A ping between each two neighbours of green.
 fn pings(network: &Network) -> Result<Vec<ContinuousPing>> {
     let [one, two, three] = [1, 2, 3].map(|host| network.lab.container(host, "green-1"));
@@ -39,10 +31,7 @@ fn reports(pings: Vec<ContinuousPing>) -> Result<Vec<PingReport>> {
 }
 
 fn nothing_lost(reports: &[PingReport], what: &str) -> Result<()> {
-    for report in reports {
-        ensure!(report.received == report.sent && report.sent > 0 && report.duplicates == 0, "{what}: {report:?}");
-    }
-    Ok(())
+    reports.iter().try_for_each(|report| network::nothing_lost(report, what))
 }
 
 /// Lines of the controller's log that say so of some link.
@@ -61,7 +50,7 @@ fn no_link_went_down(network: &Network, what: &str) -> Result<()> {
 /// One path of the underlay after the other dies without a sign, each while the others work.
 #[test]
 fn a_silent_cut_is_found_and_gone_round() -> Result<()> {
-    let network = ready(&spec(Layout::Shared))?;
+    let network = Network::ready(&spec(Layout::Shared))?;
     for (a, b) in [(1, 2), (2, 3), (1, 3)] {
         let (from, to) = (network.lab.container(a, "green-1")?, network.lab.container(b, "green-1")?);
         let ping = ContinuousPing::start(&from, to.ipv4)?;
@@ -85,7 +74,7 @@ fn a_silent_cut_is_found_and_gone_round() -> Result<()> {
 
 #[test]
 fn a_controller_that_stands_still_takes_no_link_for_dead() -> Result<()> {
-    let mut network = ready(&spec(Layout::Shared))?;
+    let mut network = Network::ready(&spec(Layout::Shared))?;
     let pings = pings(&network)?;
     for stall in [150, 600, 2000] {
         network.controller.pause()?;
@@ -100,7 +89,7 @@ fn a_controller_that_stands_still_takes_no_link_for_dead() -> Result<()> {
 /// Four busy threads for each core.
 #[test]
 fn a_busy_machine_takes_no_link_for_dead() -> Result<()> {
-    let network = ready(&spec(Layout::Shared))?;
+    let network = Network::ready(&spec(Layout::Shared))?;
     let pings = pings(&network)?;
     let stop = AtomicBool::new(false);
     let cores = thread::available_parallelism().map_or(2, usize::from);
@@ -164,7 +153,7 @@ impl Detour {
 /// A bridge's channel stands still, for less and for more time than it takes to count as one that doesn't answer.
 #[test]
 fn a_channel_that_stands_still_takes_no_link_for_dead() -> Result<()> {
-    let network = ready(&spec(Layout::Shared))?;
+    let network = Network::ready(&spec(Layout::Shared))?;
     let host = network.lab.host(2)?;
     let detour = Detour::start(&host.netns, network.lab.controller_address())?;
     host.vsctl(&["set-controller".into(), "br0".into(), format!("tcp:127.0.0.1:{}", Detour::PORT)])?;
@@ -202,7 +191,7 @@ fn changes(network: &Network, path: &str, time: Duration, last: &mut Value) -> R
 /// A cable that green's tree uses is pulled and plugged in ten times in five seconds.
 #[test]
 fn a_link_that_flaps_does_not_take_the_tree_with_it() -> Result<()> {
-    let network = ready(&Spec { carrier: Carrier::Veth, ..spec(Layout::Shared) })?;
+    let network = Network::ready(&Spec { carrier: Carrier::Veth, ..spec(Layout::Shared) })?;
     let links = network.controller.get("/v1/links")?;
     let of_green =
         |link: &&Value| link["tenants"].as_array().is_some_and(|tenants| tenants.contains(&Value::from("green")));

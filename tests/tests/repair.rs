@@ -10,30 +10,17 @@ use anyhow::{Context, Result, ensure};
 use lab::{ContinuousPing, ControllerSpec, Frame, Lab, Layout, PingReport, Shape, Spec};
 use serde_json::Value;
 
-use network::{MS, Network, POLICY, spec};
-
-fn nothing_lost(report: &PingReport, what: &str) -> Result<()> {
-    ensure!(report.received == report.sent && report.duplicates == 0, "{what}: {report:?}");
-    Ok(())
-}
+use network::{MS, Network, POLICY, nothing_lost, spec};
 
 fn outage_below(report: &PingReport, limit: Duration, what: &str) -> Result<()> {
     ensure!(report.longest_outage < limit && report.duplicates == 0, "{what}: {report:?}");
     Ok(())
 }
 
-fn ready(spec: &Spec) -> Result<Network> {
-    let network = Network::start(spec)?;
-    network.meet("green")?;
-    network.meet("orange")?;
-    network.lab.pin_neighbours()?;
-    Ok(network)
-}
-
 /// A path of the underlay dies without a sign: traffic is round it within a second. When it is back, traffic goes back
 /// without a loss.
 fn silent_cut(layout: Layout) -> Result<()> {
-    let network = ready(&spec(layout))?;
+    let network = Network::ready(&spec(layout))?;
     let (one, two) = (network.lab.container(1, "green-1")?, network.lab.container(2, "green-1")?);
     let links = network.lab.links().len() as u64;
     let ping = ContinuousPing::start(&one, two.ipv4)?;
@@ -67,7 +54,7 @@ fn a_silent_cut_between_bridges_of_a_tenant() -> Result<()> {
 
 #[test]
 fn a_host_dies_on_the_way_in_a_ring() -> Result<()> {
-    let network = ready(&Spec { hosts: 5, shape: Shape::Ring, ..spec(Layout::Shared) })?;
+    let network = Network::ready(&Spec { hosts: 5, shape: Shape::Ring, ..spec(Layout::Shared) })?;
     let (one, three) = (network.lab.container(1, "green-1")?, network.lab.container(3, "green-1")?);
     let (four, five) = (network.lab.container(4, "green-1")?, network.lab.container(5, "green-1")?);
     let through = ContinuousPing::start(&one, three.ipv4)?;
@@ -85,7 +72,7 @@ fn a_host_dies_on_the_way_in_a_ring() -> Result<()> {
 
 #[test]
 fn a_trees_root_dies() -> Result<()> {
-    let network = ready(&spec(Layout::Shared))?;
+    let network = Network::ready(&spec(Layout::Shared))?;
     let root = network.controller.get("/v1/tenants/green")?["tree"]["root"].clone();
     let root: usize = root.as_str().and_then(|name| name.strip_prefix('h')).context("a root")?.parse()?;
     let others: Vec<usize> = (1..=3).filter(|host| *host != root).collect();
@@ -107,7 +94,7 @@ fn a_trees_root_dies() -> Result<()> {
 
 #[test]
 fn a_switch_that_restarts_empty_is_filled_again() -> Result<()> {
-    let network = ready(&spec(Layout::Shared))?;
+    let network = Network::ready(&spec(Layout::Shared))?;
     let before = network.lab.host(2)?.flows("br0")?;
     network.lab.kill_switch(2)?;
     network.controller.wait_until("the loss of h2", MS(3000), |controller| {
@@ -129,7 +116,7 @@ fn a_switch_that_restarts_empty_is_filled_again() -> Result<()> {
 /// when the channel is back.
 #[test]
 fn a_lost_channel_disturbs_nobody() -> Result<()> {
-    let network = ready(&spec(Layout::Shared))?;
+    let network = Network::ready(&spec(Layout::Shared))?;
     let [one, two, three] = [1, 2, 3].map(|host| network.lab.container(host, "green-1"));
     let (one, two, three) = (one?, two?, three?);
     let pings = [
@@ -162,7 +149,7 @@ fn youngest_entry(network: &Network, host: usize) -> Result<f64> {
 /// The controller is killed and started again under traffic: no packet is lost, and no entry is made anew.
 #[test]
 fn the_controllers_death_and_restart_change_nothing() -> Result<()> {
-    let mut network = ready(&spec(Layout::Shared))?;
+    let mut network = Network::ready(&spec(Layout::Shared))?;
     let (one, two) = (network.lab.container(1, "green-1")?, network.lab.container(2, "green-1")?);
     let before: Vec<_> = (1..=3).map(|host| network.lab.host(host)?.flows("br0")).collect::<Result<_>>()?;
     let hosts = |network: &Network| -> Result<Vec<(Value, Value)>> {
@@ -212,7 +199,7 @@ fn the_controller_may_be_there_first_and_bridges_may_join_late() -> Result<()> {
 
 #[test]
 fn a_container_that_moves_is_reachable_within_a_second() -> Result<()> {
-    let network = ready(&spec(Layout::Shared))?;
+    let network = Network::ready(&spec(Layout::Shared))?;
     let (one, mover) = (network.lab.container(1, "green-1")?, network.lab.container(2, "green-1")?);
     let moved = network.lab.move_container(&mover, 3)?;
     ensure!(network.lab.ping_within(&one, moved.ipv4, MS(1000))?, "from h1 to where it is now");
@@ -228,7 +215,7 @@ fn a_container_that_moves_is_reachable_within_a_second() -> Result<()> {
 /// A link that carries frames one way only is no link, and is reported.
 #[test]
 fn a_one_way_path_is_refused_and_reported() -> Result<()> {
-    let network = ready(&spec(Layout::Shared))?;
+    let network = Network::ready(&spec(Layout::Shared))?;
     let (one, two) = (network.lab.container(1, "green-1")?, network.lab.container(2, "green-1")?);
     let ping = ContinuousPing::start(&one, two.ipv4)?;
     network.lab.cut_one_way(1, 2)?;
@@ -242,7 +229,7 @@ fn a_one_way_path_is_refused_and_reported() -> Result<()> {
 
 #[test]
 fn a_deleted_tunnel_is_gone_round_at_once() -> Result<()> {
-    let network = ready(&spec(Layout::Shared))?;
+    let network = Network::ready(&spec(Layout::Shared))?;
     let (one, two) = (network.lab.container(1, "green-1")?, network.lab.container(2, "green-1")?);
     let end = network.lab.link(1, 2, "green")?.end(1)?.clone();
     let ping = ContinuousPing::start(&one, two.ipv4)?;

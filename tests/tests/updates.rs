@@ -3,33 +3,12 @@
 
 mod network;
 
-use std::fmt::Write;
 use std::thread::sleep;
 
 use anyhow::{Context, Result, ensure};
-use lab::{ContinuousPing, Layout, PingReport};
+use lab::{ContinuousPing, Layout};
 
-use network::{MS, Network, green_and_orange, spec};
-
-/// Green with so many rules, none of which is about pings; `round` tells them from those of other rounds.
-fn rules(count: usize, round: usize) -> String {
-    let mut text = String::new();
-    for number in 0..count {
-        let port = 1000 * (round + 1) + number;
-        write!(
-            text,
-            "[[tenant.rule]]\nname = \"r{number}\"\nmatch = {{ protocol = \"tcp\", destination_port = {port} }}\n\
-             action = \"drop\"\n"
-        )
-        .expect("a string takes all");
-    }
-    text
-}
-
-fn nothing_lost(report: &PingReport, what: &str) -> Result<()> {
-    ensure!(report.sent > 20 && report.received == report.sent && report.duplicates == 0, "{what}: {report:?}");
-    Ok(())
-}
+use network::{MS, Network, green_and_orange, nothing_lost, rules, spec};
 
 /// Pings in both tenants between all hosts while `change` happens.
 fn pings(network: &Network, what: &str, change: impl FnOnce() -> Result<()>) -> Result<()> {
@@ -47,12 +26,12 @@ fn pings(network: &Network, what: &str, change: impl FnOnce() -> Result<()>) -> 
 #[test]
 fn a_reload_loses_nothing_however_much_it_changes() -> Result<()> {
     for layout in [Layout::Shared, Layout::PerTenant] {
-        let network = Network::with_policy(&spec(layout), &green_and_orange("", &rules(1, 0)))?;
+        let network = Network::with_policy(&spec(layout), &green_and_orange("", &rules(1, "tcp", 1000)))?;
         network.meet("green")?;
         network.meet("orange")?;
         for (round, count) in [1, 10, 100, 10, 0].into_iter().enumerate() {
             pings(&network, &format!("{layout:?}, {count} rules"), || {
-                network.apply(&green_and_orange("", &rules(count, round + 1)))
+                network.apply(&green_and_orange("", &rules(count, "tcp", 1000 * (round + 2))))
             })?;
         }
         // What a limit or a pinned address adds takes nothing away either.
@@ -74,7 +53,7 @@ fn a_reload_loses_nothing_however_much_it_changes() -> Result<()> {
 
 #[test]
 fn a_full_table_costs_the_tenant_that_fills_it_what_is_new_and_nobody_else_anything() -> Result<()> {
-    let network = Network::with_policy(&spec(Layout::Shared), &green_and_orange("", &rules(2, 0)))?;
+    let network = Network::with_policy(&spec(Layout::Shared), &green_and_orange("", &rules(2, "tcp", 1000)))?;
     network.meet("green")?;
     network.meet("orange")?;
     // The table of access rules at one bridge takes no more than it holds; only green has rules.
@@ -96,7 +75,7 @@ fn a_full_table_costs_the_tenant_that_fills_it_what_is_new_and_nobody_else_anyth
         "flow_tables:5=@rules",
     ])?;
     // One more container for orange comes with the same policy.
-    let many = green_and_orange("", &rules(20, 0));
+    let many = green_and_orange("", &rules(20, "tcp", 1000));
     let extra = network.lab.add_container(1, "br0", "orange-9", 99)?;
     let mut refused = String::new();
     network.settle()?;
@@ -134,7 +113,7 @@ fn a_full_table_costs_the_tenant_that_fills_it_what_is_new_and_nobody_else_anyth
 /// How fast is for whoever reads the output (`--nocapture`); that all is there is what is tested.
 #[test]
 fn a_bridge_that_restarts_empty_gets_a_thousand_entries_back() -> Result<()> {
-    let network = Network::with_policy(&spec(Layout::Shared), &green_and_orange("", &rules(500, 0)))?;
+    let network = Network::with_policy(&spec(Layout::Shared), &green_and_orange("", &rules(500, "tcp", 1000)))?;
     network.meet("green")?;
     network.settle()?;
     let host = network.lab.host(2)?;

@@ -12,9 +12,9 @@ use tokio::sync::{Semaphore, oneshot};
 use super::ask::{compute, unavailable};
 use super::problem::Problem;
 use super::{Api, json};
+use crate::policy_commands::{self, Answer, Ask, Command, Digests, Refusal};
 use crate::policy_files::{self, BadPolicy};
 use crate::policy_watch::PolicyError;
-use crate::wishes::{self, Answer, Ask, Digests, Refusal, Wish};
 
 /// Longest body that is read.
 const BODY_MAX: usize = Source::BYTES_MAX;
@@ -49,22 +49,22 @@ pub(super) async fn put(
     body: Body,
 ) -> Result<Response, Problem> {
     let Query(Put { confirm_within }) = query?;
-    let confirm_within = confirm_within.as_deref().map(wishes::time).transpose();
+    let confirm_within = confirm_within.as_deref().map(policy_commands::time).transpose();
     let confirm_within =
         confirm_within.map_err(|why| Problem::new(StatusCode::BAD_REQUEST, format!("confirm_within: {why}")))?;
     // Several such headers are one list; what is no text is no digest.
     let tags: Vec<_> = headers.get_all(header::IF_MATCH).iter().map(|tag| tag.to_str().unwrap_or_default()).collect();
     let only_if = (!tags.is_empty()).then(|| Digests::read(&tags.join(",")));
     let sources = api.sources(body).await?;
-    api.wish(Wish::Apply { sources, only_if, confirm_within }).await
+    api.command(Command::Apply { sources, only_if, confirm_within }).await
 }
 
 pub(super) async fn confirm(State(api): State<Api>) -> Result<Response, Problem> {
-    api.wish(Wish::Confirm).await
+    api.command(Command::Confirm).await
 }
 
 pub(super) async fn undo(State(api): State<Api>) -> Result<Response, Problem> {
-    api.wish(Wish::Undo).await
+    api.command(Command::Undo).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -99,10 +99,10 @@ impl Api {
         Ok(policy_files::split(UNNAMED, &text))
     }
 
-    async fn wish(&self, wish: Wish) -> Result<Response, Problem> {
+    async fn command(&self, command: Command) -> Result<Response, Problem> {
         let (answer, answered) = oneshot::channel();
         let full = |_| unavailable("the controller has other policies to look at, or stops");
-        self.asks.try_send(Ask { wish, answer }).map_err(full)?;
+        self.asks.try_send(Ask { command, answer }).map_err(full)?;
         // Whether it is done or not mustn't be left open, so there is no end to this wait but the controller's.
         let answer: Answer = answered.await.map_err(|_| unavailable("the controller stops"))??;
         let tag = format!("\"{}\"", answer.digest);

@@ -11,9 +11,9 @@ use ureq::http::Method;
 
 use super::server::{Failure, Server};
 use super::{NO, UNREACHABLE, USAGE, fail, print, sound};
+use crate::policy_commands::{Answer, time};
 use crate::policy_files;
 use crate::snapshot::{Bridge, Status};
-use crate::wishes::{Answer, time};
 
 /// Which policy, and under which conditions.
 #[derive(Debug, Args)]

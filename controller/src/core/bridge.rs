@@ -24,7 +24,7 @@ use super::bundles::{Bundles, InFlight};
 use super::counting::Counting;
 use super::drift;
 use super::drift::Drift;
-use super::patrol::Patrol;
+use super::polling::Polling;
 use super::reading::Reading;
 use super::refusals::Refusal;
 
@@ -54,7 +54,7 @@ pub(crate) struct Connection {
     /// Does it take changes in bundles?
     pub(crate) bundles: Bundles,
     /// Whether its tables still hold what is known of them.
-    pub(crate) patrol: Patrol,
+    pub(crate) polling: Polling,
 }
 
 impl Connection {
@@ -73,7 +73,7 @@ impl Connection {
             drift: Drift::default(),
             in_flight: BTreeMap::new(),
             bundles: Bundles::default(),
-            patrol: Patrol::default(),
+            polling: Polling::default(),
         }
     }
 }
@@ -192,7 +192,7 @@ impl Bridge {
         messages.push((monitor, Message::MultipartRequest(Part::whole(drift::monitor()))));
         messages.extend(questions);
         connection.reading = Some(reading);
-        connection.patrol.monitor = Some(monitor);
+        connection.polling.monitor = Some(monitor);
         messages
     }
 

@@ -25,7 +25,7 @@ use crate::snapshot::{self, Traffic};
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The same where nobody wants to see counts: only who floods is looked for.
-const PATROL: Duration = Duration::from_secs(5);
+const SELDOM: Duration = Duration::from_secs(5);
 
 /// After this an answer isn't waited for any more.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -113,7 +113,7 @@ impl Bridge {
 impl Core {
     /// When [`Core::count`] has something to do.
     pub(super) fn count_at(&self) -> Option<Instant> {
-        let pause = if self.limited || self.chained { INTERVAL } else { PATROL };
+        let pause = if self.limited || self.chained { INTERVAL } else { SELDOM };
         (!self.policy.tenants.is_empty()).then_some(self.counted + pause)
     }
 

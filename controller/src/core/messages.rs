@@ -70,7 +70,7 @@ impl Core {
                     self.tables_read(now, dpid);
                 }
             }
-            _ => self.patrolled(now, dpid, xid, part),
+            _ => self.poll_told(now, dpid, xid, part),
         }
     }
 

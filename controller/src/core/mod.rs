@@ -13,7 +13,7 @@ mod hosts;
 mod known;
 mod messages;
 mod notices;
-mod patrol;
+mod polling;
 mod probe;
 mod reading;
 mod refusals;
@@ -186,7 +186,7 @@ pub struct Core {
     /// When limits were last asked for what they did.
     counted: Instant,
     /// When it was last looked which bridges' turn it is to be asked for their tables.
-    patrolled: Instant,
+    polled: Instant,
     notices: Notices,
     /// Owners whose changes would have broken the network, so they weren't sent, and why.
     faults: BTreeMap<Owner, String>,
@@ -222,7 +222,7 @@ impl Core {
             limited: false,
             chained: false,
             counted: now,
-            patrolled: now,
+            polled: now,
             notices: Notices::default(),
             faults: BTreeMap::new(),
             effects: Vec::new(),
@@ -248,7 +248,7 @@ impl Core {
                 self.send_probes(now);
                 self.probe_functions(now);
                 self.count(now);
-                self.patrol(now);
+                self.poll(now);
             }
         }
         std::mem::take(&mut self.effects)
@@ -267,7 +267,7 @@ impl Core {
             .chain(self.health.deadline())
             .chain(self.overdue_at())
             .chain(self.count_at())
-            .chain(self.patrol_at())
+            .chain(self.poll_at())
             .chain(rounds)
             .chain(refresh)
             .min()

@@ -101,7 +101,7 @@ impl Core {
         let resting = bridge.rests_until.is_some();
         let reads = bridge.reads(xid);
         let Some(connection) = bridge.connection.as_mut().filter(|_| !resting) else { return };
-        connection.patrol.refused(xid);
+        connection.polling.refused(xid);
         let flight = connection.in_flight.values_mut().find(|flight| flight.concerns(xid));
         if flight.is_none() && !reads {
             // About something that is over, or that it needn't know.

@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lab::{Capture, Captured, Container, Controller, ControllerSpec, Frame, Lab, Layout, Spec};
+use lab::{Capture, Captured, Container, Controller, ControllerSpec, Frame, Lab, Layout, PingReport, Spec};
 use serde_json::Value;
 
 pub(crate) const MS: fn(u64) -> Duration = Duration::from_millis;
@@ -32,6 +32,15 @@ impl Network {
         let controller = lab.start_controller(&ControllerSpec::policy(policy))?;
         let network = Self { controller, lab };
         network.settle()?;
+        Ok(network)
+    }
+
+    /// Starts both; everybody has met, and no ping waits for a neighbour to be found.
+    pub(crate) fn ready(spec: &Spec) -> Result<Self> {
+        let network = Self::start(spec)?;
+        network.meet("green")?;
+        network.meet("orange")?;
+        network.lab.pin_neighbours()?;
         Ok(network)
     }
 
@@ -157,6 +166,24 @@ impl Seen {
         }
         Ok(())
     }
+}
+
+/// Every ping was answered, once.
+pub(crate) fn nothing_lost(report: &PingReport, what: &str) -> Result<()> {
+    ensure!(report.sent > 20 && report.received == report.sent && report.duplicates == 0, "{what}: {report:?}");
+    Ok(())
+}
+
+/// So many rules that drop what goes to a port from this one on.
+pub(crate) fn rules(count: usize, protocol: &str, first: usize) -> String {
+    let rule = |number| {
+        format!(
+            "[[tenant.rule]]\nname = \"r{number}\"\nmatch = {{ protocol = \"{protocol}\", destination_port = {} }}\n\
+             action = \"drop\"\n",
+            first + number
+        )
+    };
+    (0..count).map(rule).collect()
 }
 
 /// Green with more ports and more of anything, in the policy's words, and orange with its ports alone.

@@ -14,25 +14,25 @@ use crate::store::StoreError;
 /// How many may wait.
 pub const QUEUE: usize = 16;
 
-/// A wish, and the way to whoever has it.
+/// A command, and the way to whoever has it.
 #[derive(Debug)]
 pub struct Ask {
     /// What.
-    pub wish: Wish,
+    pub command: Command,
     /// Gets the answer.
     pub answer: oneshot::Sender<Result<Answer, Refusal>>,
 }
 
 /// What can be asked for.
 #[derive(Debug)]
-pub enum Wish {
+pub enum Command {
     /// A new policy.
     Apply {
         /// Its files.
         sources: Vec<Source>,
         /// Only if this is in force.
         only_if: Option<Digests>,
-        /// Without [`Wish::Confirm`] within this time the one before returns.
+        /// Without [`Command::Confirm`] within this time the one before returns.
         confirm_within: Option<Duration>,
     },
     /// The policy in force is to stay.

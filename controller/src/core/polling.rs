@@ -1,4 +1,4 @@
-//! Going round: what nobody tells of is asked for again and again. Groups and meters have no monitor in OpenFlow 1.3, and
+//! Polling: what nobody tells of is asked for again and again. Groups and meters have no monitor in OpenFlow 1.3, and
 //! not every bridge has one for flow entries. What differs from what is known was changed by somebody else: it is reported,
 //! and put right by the next round.
 
@@ -33,7 +33,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 /// What is known by asking one bridge.
 #[derive(Debug, Default)]
-pub(crate) struct Patrol {
+pub(crate) struct Polling {
     /// The question to tell changes of flow entries, unless it was refused.
     pub(crate) monitor: Option<Xid>,
     due: Option<Instant>,
@@ -41,7 +41,7 @@ pub(crate) struct Patrol {
     reading: Option<(Reading, u64)>,
 }
 
-impl Patrol {
+impl Polling {
     /// The bridge refused something that it was asked with this transaction id.
     pub(crate) fn refused(&mut self, xid: Xid) {
         if self.monitor == Some(xid) {
@@ -92,60 +92,60 @@ fn differences(known: &BridgeState, read: &BridgeState, flows: bool) -> Vec<(Own
 }
 
 impl Core {
-    /// When [`Core::patrol`] has something to do.
-    pub(super) fn patrol_at(&self) -> Option<Instant> {
-        (!self.sessions.is_empty()).then_some(self.patrolled + TURN)
+    /// When [`Core::poll`] has something to do.
+    pub(super) fn poll_at(&self) -> Option<Instant> {
+        (!self.sessions.is_empty()).then_some(self.polled + TURN)
     }
 
     /// Asks the bridges whose turn it is, if they are at rest.
-    pub(super) fn patrol(&mut self, now: Instant) {
-        if self.patrol_at().is_none_or(|due| now < due) {
+    pub(super) fn poll(&mut self, now: Instant) {
+        if self.poll_at().is_none_or(|due| now < due) {
             return;
         }
-        self.patrolled = now;
+        self.polled = now;
         let crowd = Duration::from_secs(1) * u32::try_from(self.sessions.len()).unwrap_or(u32::MAX) / PER_SECOND;
         let pause = PAUSE.max(crowd);
         for bridge in self.bridges.values_mut() {
             let (responsive, batches) = (bridge.is_responsive(), bridge.batches);
             let xids = [bridge.next_xid(), bridge.next_xid(), bridge.next_xid()];
             let Some(connection) = &mut bridge.connection else { continue };
-            let patrol = &mut connection.patrol;
-            if patrol.reading.as_ref().is_some_and(|(reading, _)| now.duration_since(reading.asked) >= ANSWER) {
-                patrol.reading = None;
-                patrol.due = Some(now + ANSWER * PEACE);
+            let polling = &mut connection.polling;
+            if polling.reading.as_ref().is_some_and(|(reading, _)| now.duration_since(reading.asked) >= ANSWER) {
+                polling.reading = None;
+                polling.due = Some(now + ANSWER * PEACE);
             }
-            let due = *patrol.due.get_or_insert(now + pause);
-            if !responsive || !connection.in_flight.is_empty() || patrol.reading.is_some() || now < due {
+            let due = *polling.due.get_or_insert(now + pause);
+            if !responsive || !connection.in_flight.is_empty() || polling.reading.is_some() || now < due {
                 continue;
             }
-            patrol.due = Some(now + pause);
-            let flows = patrol.monitor.is_none();
+            polling.due = Some(now + pause);
+            let flows = polling.monitor.is_none();
             let (reading, messages) = Reading::start(now, flows, xids);
-            patrol.reading = Some((reading, batches));
+            polling.reading = Some((reading, batches));
             self.effects.push(Effect::Send { session: connection.session, messages });
         }
     }
 
-    /// Takes in a part of what a bridge tells on patrol, if that is what it is.
-    pub(super) fn patrolled(&mut self, now: Instant, dpid: DatapathId, xid: Xid, part: Part<MultipartReply>) {
+    /// Takes in a part of what a bridge was polled for, if that is what it is.
+    pub(super) fn poll_told(&mut self, now: Instant, dpid: DatapathId, xid: Xid, part: Part<MultipartReply>) {
         let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
         let (name, batches) = (bridge.name.clone(), bridge.batches);
         let Some(connection) = &mut bridge.connection else { return };
-        let Some((reading, _)) = connection.patrol.reading.as_mut().filter(|(reading, _)| reading.waits_for(xid))
+        let Some((reading, _)) = connection.polling.reading.as_mut().filter(|(reading, _)| reading.waits_for(xid))
         else {
             return;
         };
         if !reading.took(xid, part) {
             return;
         }
-        let Some((reading, before)) = connection.patrol.reading.take() else { return };
+        let Some((reading, before)) = connection.polling.reading.take() else { return };
         let took = now.duration_since(reading.asked);
-        connection.patrol.due = connection.patrol.due.max(Some(now + took * PEACE));
+        connection.polling.due = connection.polling.due.max(Some(now + took * PEACE));
         if batches != before || !connection.in_flight.is_empty() || connection.reading.is_some() {
             // It is as we changed it meanwhile, or not yet.
             return;
         }
-        let flows = connection.patrol.monitor.is_none();
+        let flows = connection.polling.monitor.is_none();
         let read = reading.state();
         let told = differences(&bridge.installed, &read, flows);
         if told.is_empty() {
