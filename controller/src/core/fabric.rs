@@ -415,13 +415,12 @@ impl Core {
         let hosts = hosts.collect();
         self.desired = compile::compile(&self.policy, &self.memory.allocations, &self.view, &hosts);
         // A key that another tenant had is first emptied everywhere; the next round gives it to the new one.
-        for owner in self.rounds.renewed() {
-            self.desired.set(owner, BTreeMap::new());
+        let renewed = self.rounds.renewed();
+        for owner in &renewed {
+            self.desired.set(*owner, BTreeMap::new());
         }
-        for owner in self.refused_owners() {
-            if !self.rounds.renewed().contains(&owner) {
-                self.compile_owner(owner);
-            }
+        for owner in self.refused_owners().into_iter().filter(|owner| !renewed.contains(owner)) {
+            self.compile_owner(owner);
         }
     }
 
