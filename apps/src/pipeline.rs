@@ -31,11 +31,11 @@ pub const CLASSIFY: TableId = TableId(6);
 /// Which instance of the next function?
 pub const BALANCE: TableId = TableId(7);
 /// To the instance's port, or the next link on the shortest path.
-pub const STEER: TableId = TableId(8);
+pub const STEER: TableId = TableId(10);
 /// To the destination's port, or the next link on the shortest path.
-pub const FORWARD: TableId = TableId(9);
+pub const FORWARD: TableId = TableId(12);
 /// To everybody, along the tree.
-pub const FLOOD: TableId = TableId(10);
+pub const FLOOD: TableId = TableId(13);
 
 /// All tables, in order.
 pub const TABLES: [Table; 11] = [

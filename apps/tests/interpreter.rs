@@ -10,7 +10,7 @@ use apps::desired::{BridgeState, Flow, FlowKey, Group, Section};
 use apps::interpreter::{Event, Frame, Network, Output, Transport, observe, protocol, walk};
 use apps::marks::Owner;
 use apps::view::Endpoint;
-use openflow::action::{Action, BitRange, HashFields, Multipath, MultipathAlgorithm, Nested};
+use openflow::action::{Action, BitRange, BundleLoad, HashFields, Members, Multipath, MultipathAlgorithm, Nested};
 use openflow::flow::FlowModFlags;
 use openflow::group::{Bucket, GroupType};
 use openflow::instruction::Instruction;
@@ -242,6 +242,35 @@ fn groups_copy_to_all_buckets_or_to_the_first_that_lives() {
     assert_eq!(walked(GroupType::FastFailover, &[]), [(2, 1), (8, 0)]);
     assert_eq!(walked(GroupType::FastFailover, &[2]), [(3, 1), (8, 0)]);
     assert_eq!(walked(GroupType::FastFailover, &[2, 3]), [(4, 0), (8, 0)], "one that watches nothing lives");
+}
+
+#[test]
+fn a_bundle_takes_the_first_port_that_lives_and_tells_when_none_does() {
+    let reg2 = FieldId::named("reg2").unwrap();
+    let load = |port, offset| {
+        let (members, range) = (Members::first_live([port]), BitRange::new(offset, 16).unwrap());
+        Action::BundleLoad(BundleLoad { members, range, dst: reg2 })
+    };
+    let goto = Instruction::GotoTable(TableId(1));
+    let state = Tables::default()
+        .flow(
+            0,
+            1,
+            vec![],
+            vec![apply(vec![Action::Bundle(Members::first_live([2, 3])), load(2, 0), load(3, 16)]), goto],
+        )
+        .flow(1, 1, vec![Oxm::Reg2(0x0003_0002, None)], vec![apply(vec![out(9)])])
+        .flow(1, 1, vec![Oxm::Reg2(0x0003_ffff, None)], vec![apply(vec![out(8)])])
+        .state();
+    let leaves = |down: &[u32]| {
+        let down: BTreeSet<Endpoint> = down.iter().map(|port| Endpoint { port: PortNo(*port), ..AT }).collect();
+        let outputs = walk(&state, AT, &down, frame(Network::Unknown));
+        let port = |output| if let Output::Port(port, _) = output { port.0 } else { 0 };
+        outputs.into_iter().map(port).collect::<Vec<_>>()
+    };
+    assert_eq!(leaves(&[]), [2, 9]);
+    assert_eq!(leaves(&[2]), [3, 8]);
+    assert_eq!(leaves(&[2, 3]), [] as [u32; 0]);
 }
 
 #[test]

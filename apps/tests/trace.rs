@@ -230,8 +230,8 @@ fn floods_reach_all_and_unknown_unicast_what_the_policy_says() {
     let groups = |what: &What| matches!(what, What::Group { .. });
     assert!(ping(&situation, "web-1", "broadcast").steps.iter().any(|step| groups(&step.what)));
     let orange = situation.trace(&ask("orange", "h1/orange-1", NOBODY, Protocol::Icmp, None)).unwrap();
-    let why = "no entry of table 9 (forward) matches".to_owned();
-    assert_eq!(orange.verdict.ended, [Ended { bridge: "h1".into(), table: Some(9), why }]);
+    let why = "no entry of table 12 (forward) matches".to_owned();
+    assert_eq!(orange.verdict.ended, [Ended { bridge: "h1".into(), table: Some(12), why }]);
     assert!(!orange.verdict.delivered && orange.verdict.to.is_empty());
 }
 

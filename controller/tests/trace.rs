@@ -170,7 +170,7 @@ async fn the_command_line_shows_a_line_for_each_step_and_the_verdict_last() {
     assert!(admit.contains("in_port=1 → ") && admit.ends_with("policy.toml:6"), "{admit}");
 
     let (code, text, _) = run(&program, &["--from", "web-1", "--to", "02:00:00:00:00:99"]);
-    assert!(code == 1 && text.ends_with("no entry of table 9 (forward) matches\nNOT delivered\n"), "{text}");
+    assert!(code == 1 && text.ends_with("no entry of table 12 (forward) matches\nNOT delivered\n"), "{text}");
     let (code, text, _) = run(&program, &["--from", "web-1", "--to", "broadcast", "arp", "-o", "json"]);
     let trace: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((code, &trace["verdict"]["delivered"]), (0, &json!(true)));

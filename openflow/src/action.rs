@@ -1,10 +1,12 @@
 //! Actions (OpenFlow 1.3.5 §7.2.5) and those of Open vSwitch (`ovs-actions(7)`).
 
+mod bundle;
 mod display;
 mod learn;
 mod nicira;
 mod table;
 
+pub use bundle::{BundleAlgorithm, BundleLoad, Members};
 pub use learn::{Learn, LearnFlags, LearnSource, LearnSpec, LearnSpecs, LearnTarget};
 pub use nicira::{
     BitRange, Conntrack, ConntrackFlags, ControllerProperty, HashFields, Multipath, MultipathAlgorithm, Nested,

@@ -78,6 +78,18 @@ impl PortNo {
     pub const LOCAL: Self = Self(0xffff_fffe);
     /// No port, or every port where a message filters by it (`OFPP_ANY`).
     pub const ANY: Self = Self(0xffff_ffff);
+
+    /// The port that OpenFlow 1.0, and actions of Open vSwitch, know by these 16 bits. Reserved numbers are the low halves of
+    /// today's.
+    pub const fn of_16_bits(number: u16) -> Self {
+        Self(if number >= 0xff00 { 0xffff_0000 | number as u32 } else { number as u32 })
+    }
+
+    /// Its number there; `None`: there is none. Open vSwitch gives no port such a number.
+    pub const fn in_16_bits(self) -> Option<u16> {
+        let number = self.0 as u16;
+        if Self::of_16_bits(number).0 == self.0 { Some(number) } else { None }
+    }
 }
 
 impl GroupId {

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use openflow::action::Multipath;
+use openflow::action::{BitRange, Multipath};
 use openflow::narrow::U13;
-use openflow::oxm::{Maskable, Oxm};
+use openflow::oxm::{FieldId, Maskable, Oxm};
 use openflow::types::{MacAddr, PortNo};
 
 use crate::links::tagged;
@@ -206,7 +206,8 @@ impl Frame {
 pub(super) struct Packet {
     pub(super) frame: Frame,
     pub(super) metadata: u64,
-    pub(super) reg0: u32,
+    /// Registers 0 to 2.
+    pub(super) registers: [u32; 3],
     /// What connection tracking said; 0: it wasn't asked.
     pub(super) ct_state: u32,
 }
@@ -226,7 +227,9 @@ impl Packet {
         match field {
             Oxm::InPort(port, _) => *port == in_port,
             Oxm::Metadata(value, mask) => masked(&self.metadata, value, mask.as_ref()),
-            Oxm::Reg0(value, mask) => masked(&self.reg0, value, mask.as_ref()),
+            Oxm::Reg0(value, mask) => masked(&self.registers[0], value, mask.as_ref()),
+            Oxm::Reg1(value, mask) => masked(&self.registers[1], value, mask.as_ref()),
+            Oxm::Reg2(value, mask) => masked(&self.registers[2], value, mask.as_ref()),
             Oxm::CtState(value, mask) => masked(&self.ct_state, value, mask.as_ref()),
             Oxm::EthDst(value, mask) => masked(&frame.destination, value, mask.as_ref()),
             Oxm::EthSrc(value, mask) => masked(&frame.source, value, mask.as_ref()),
@@ -270,7 +273,9 @@ impl Packet {
     pub(super) fn set(&mut self, field: &Oxm) {
         match field {
             Oxm::Metadata(value, _) => self.metadata = *value,
-            Oxm::Reg0(value, _) => self.reg0 = *value,
+            Oxm::Reg0(value, _) => self.registers[0] = *value,
+            Oxm::Reg1(value, _) => self.registers[1] = *value,
+            Oxm::Reg2(value, _) => self.registers[2] = *value,
             Oxm::EthDst(value, _) => self.frame.destination = *value,
             Oxm::EthSrc(value, _) => self.frame.source = *value,
             Oxm::TunnelId(value, _) => self.frame.tunnel = Some(*value),
@@ -283,18 +288,24 @@ impl Packet {
         }
     }
 
-    /// Chooses a link and writes its number into register 0; other fields stay as they are.
+    /// Chooses a link and writes its number into a register.
     ///
     /// The hash is ours: of the IP addresses and ports, else of the Ethernet addresses, equal in both directions. Open
     /// vSwitch's own hash chooses otherwise, so where links stand for instances of a function, the one that is chosen here
     /// may not be the one in the network.
     pub(super) fn choose(&mut self, multipath: &Multipath) {
-        let (offset, bits) = (multipath.range.offset(), multipath.range.n_bits());
-        if offset + bits <= 32 && multipath.dst.info().is_some_and(|info| info.name == "reg0") {
-            let links = u64::from(multipath.max_link) + 1;
-            let link = self.frame.symmetric_hash(multipath.basis) % links;
+        let links = u64::from(multipath.max_link) + 1;
+        let link = self.frame.symmetric_hash(multipath.basis) % links;
+        self.load(multipath.dst, multipath.range, link);
+    }
+
+    /// Writes a value into bits of a register; other fields stay as they are.
+    pub(super) fn load(&mut self, dst: FieldId, range: BitRange, value: u64) {
+        let (offset, bits) = (range.offset(), range.n_bits());
+        let register = ["reg0", "reg1", "reg2"].iter().position(|name| dst.info().is_some_and(|it| it.name == *name));
+        if let Some(register) = register.and_then(|at| self.registers.get_mut(at)).filter(|_| offset + bits <= 32) {
             let mask = ((1 << bits) - 1) << offset;
-            self.reg0 = (u64::from(self.reg0) & !mask | link << offset & mask) as u32;
+            *register = (u64::from(*register) & !mask | value << offset & mask) as u32;
         }
     }
 }

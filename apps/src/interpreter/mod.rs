@@ -5,7 +5,7 @@ mod frame;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use openflow::action::{Action, Conntrack};
+use openflow::action::{Action, BundleAlgorithm, Conntrack, Members};
 use openflow::group::{Bucket, GroupType};
 use openflow::instruction::Instruction;
 use openflow::matching::Match;
@@ -119,7 +119,7 @@ pub fn observe<'a>(
     tell: impl FnMut(Event<'a>),
 ) {
     let mut walk = Walk { state, at, down, steps: 0, depth: 0, tell };
-    walk.tables(TableId(0), &mut Packet { frame, metadata: 0, reg0: 0, ct_state: 0 });
+    walk.tables(TableId(0), &mut Packet { frame, metadata: 0, registers: [0; 3], ct_state: 0 });
 }
 
 struct Walk<'a, 'b, F> {
@@ -205,6 +205,17 @@ impl<'a, F: FnMut(Event<'a>)> Walk<'a, '_, F> {
                 }
                 Action::SetField(field) => packet.set(field),
                 Action::Multipath(multipath) => packet.choose(multipath),
+                Action::Bundle(members) => {
+                    if let Some(port) = self.live(members).filter(|port| *port != self.at.port) {
+                        (self.tell)(Event::Output(Output::Port(port, packet.frame.clone())));
+                    }
+                }
+                Action::BundleLoad(load) => {
+                    // `OFPP_NONE` of OpenFlow 1.0.
+                    const NONE: u32 = 0xffff;
+                    let port = self.live(&load.members).map_or(NONE, |port| port.0);
+                    packet.load(load.dst, load.range, port.into());
+                }
                 Action::PushVlan { .. } => packet.frame.tags.insert(0, 0),
                 Action::PopVlan {} if !packet.frame.tags.is_empty() => drop(packet.frame.tags.remove(0)),
                 Action::Group { group } => self.group(*group, packet, table),
@@ -221,6 +232,13 @@ impl<'a, F: FnMut(Event<'a>)> Walk<'a, '_, F> {
                 _ => {}
             }
         }
+    }
+
+    /// The first port of a bundle that has carrier; `None`: none has, or they are chosen by hash, which the pipeline never does.
+    fn live(&self, bundle: &Members) -> Option<PortNo> {
+        let mut ports = bundle.members.iter().map(|port| PortNo::of_16_bits(*port));
+        let up = |port: &PortNo| !self.down.contains(&Endpoint { bridge: self.at.bridge, port: *port });
+        ports.find(up).filter(|_| bundle.algorithm == BundleAlgorithm::ActiveBackup)
     }
 
     fn deeper(&mut self, go: impl FnOnce(&mut Self)) {

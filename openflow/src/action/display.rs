@@ -16,11 +16,6 @@ fn list(f: &mut fmt::Formatter<'_>, name: &str, items: impl Iterator<Item = Stri
     write!(f, "{name}({})", items.collect::<Vec<_>>().join(","))
 }
 
-/// A port of OpenFlow 1.0, whose reserved numbers are the low halves of today's.
-fn short_port(number: u16) -> PortNo {
-    PortNo(if number >= 0xff00 { 0xffff_0000 | u32::from(number) } else { number.into() })
-}
-
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -41,7 +36,7 @@ impl fmt::Display for Action {
             Self::SetField(oxm) | Self::RegLoad2(oxm) => setting(f, oxm),
             Self::PushPbb { ethertype } => write!(f, "push_pbb:{ethertype:#06x}"),
             Self::PopPbb {} => f.write_str("pop_pbb"),
-            Self::ResubmitPort { in_port } => write!(f, "resubmit:{}", short_port(*in_port)),
+            Self::ResubmitPort { in_port } => write!(f, "resubmit:{}", PortNo::of_16_bits(*in_port)),
             Self::SetTunnel { key } => write!(f, "set_tunnel:{key:#x}"),
             Self::SetTunnel64 { key } => write!(f, "set_tunnel64:{key:#x}"),
             Self::PopQueue {} => f.write_str("pop_queue"),
@@ -64,8 +59,10 @@ impl fmt::Display for Action {
                 m.dst,
                 m.range
             ),
+            Self::Bundle(members) => members.write(f, "bundle", None),
+            Self::BundleLoad(load) => load.members.write(f, "bundle_load", Some(load)),
             Self::Resubmit { in_port: 0xfff8, table } => write!(f, "resubmit(,{})", table.0),
-            Self::Resubmit { in_port, table } => write!(f, "resubmit({},{})", short_port(*in_port), table.0),
+            Self::Resubmit { in_port, table } => write!(f, "resubmit({},{})", PortNo::of_16_bits(*in_port), table.0),
             Self::ResubmitCt { table, .. } => write!(f, "resubmit(,{},ct)", table.0),
             Self::OutputReg { range, src, .. } => write!(f, "output:{src}{range}"),
             Self::Learn(learn) => write_learn(f, learn),
@@ -107,7 +104,9 @@ impl fmt::Display for Action {
                     ControllerProperty::Unknown { kind, body } => format!("property{kind}={body}"),
                 }),
             ),
-            Self::OutputTrunc { port, max_len } => write!(f, "output(port={},max_len={max_len})", short_port(*port)),
+            Self::OutputTrunc { port, max_len } => {
+                write!(f, "output(port={},max_len={max_len})", PortNo::of_16_bits(*port))
+            }
             Self::Clone(nested) => list(f, "clone", nested.0.iter().map(Self::to_string)),
             Self::CtClear {} => f.write_str("ct_clear"),
             Self::Unknown { kind, body } => write!(f, "action{kind}({body})"),

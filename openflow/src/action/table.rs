@@ -2,7 +2,9 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::{BitRange, Conntrack, ControllerProperty, Learn, Multipath, NICIRA, Nested, StackField};
+use super::{
+    BitRange, BundleLoad, Conntrack, ControllerProperty, Learn, Members, Multipath, NICIRA, Nested, StackField,
+};
 use crate::oxm::{FieldId, Oxm};
 use crate::packet::PacketInReason;
 use crate::types::{GroupId, PortNo, QueueId, TableId};
@@ -211,6 +213,10 @@ actions! {
         } pad 6, 0;
         /// Choose one of several links by a hash of the packet, and write its number into a field.
         Multipath = 10 (Multipath) pad 0, 0;
+        /// Send it out of one of several ports.
+        Bundle = 12 (Members) pad 0, 0;
+        /// Choose one of several ports, and write its number into a field.
+        BundleLoad = 13 (BundleLoad) pad 0, 0;
         /// Go on in another table, then come back.
         Resubmit = 14 {
             /// As which port, in OpenFlow 1.0's 16 bits; 0xfff8: the one it came in by.

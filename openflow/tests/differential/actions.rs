@@ -5,8 +5,9 @@
 //! it: these are in the corpus alone.
 
 use openflow::action::{
-    Action, BitRange, Conntrack, ConntrackFlags, ControllerProperty, HashFields, Learn, LearnFlags, LearnSource,
-    LearnSpec, LearnSpecs, LearnTarget, Multipath, MultipathAlgorithm, Nested, StackField,
+    Action, BitRange, BundleAlgorithm, BundleLoad, Conntrack, ConntrackFlags, ControllerProperty, HashFields, Learn,
+    LearnFlags, LearnSource, LearnSpec, LearnSpecs, LearnTarget, Members, Multipath, MultipathAlgorithm, Nested,
+    StackField,
 };
 use openflow::instruction::Instruction;
 use openflow::matching::Match;
@@ -131,6 +132,16 @@ fn flat() -> BoxedStrategy<Action> {
             range: BitRange::new(16, 16).expect("bits of a register"),
             dst: field("reg10"),
         })),
+        vec(1u16..0xff00, 1..4).prop_map(|members| Action::Bundle(Members::first_live(members))),
+        // Fewer bits than a port's number has are refused.
+        (vec(1u16..0xff00, 1..4), 0u16..16, any::<u16>()).prop_map(|(members, offset, basis)| {
+            let (algorithm, fields) = (BundleAlgorithm::Hrw, HashFields::SymmetricL4);
+            Action::BundleLoad(BundleLoad {
+                members: Members { algorithm, fields, basis, members },
+                range: BitRange::new(offset, 16).expect("bits of a register"),
+                dst: field("reg4"),
+            })
+        }),
         (bits(), any::<u16>()).prop_map(|((offset, n_bits), max_len)| Action::OutputReg {
             range: BitRange::new(offset, n_bits).expect("bits of a register"),
             src: field("reg11"),
