@@ -7,7 +7,7 @@ mod nicira;
 mod table;
 
 pub use bundle::{BundleAlgorithm, BundleLoad, Members};
-pub use learn::{Learn, LearnFlags, LearnSource, LearnSpec, LearnSpecs, LearnTarget};
+pub use learn::{Learn, LearnFlags, LearnResult, LearnSource, LearnSpec, LearnSpecs, LearnTarget, LimitedLearn};
 pub use nicira::{
     BitRange, Conntrack, ConntrackFlags, ControllerProperty, HashFields, Multipath, MultipathAlgorithm, Nested,
     StackField,

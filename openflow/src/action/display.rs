@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Action, ConntrackFlags, ControllerProperty, Learn, LearnSource, LearnTarget};
+use super::{Action, ConntrackFlags, ControllerProperty, Learn, LearnSource, LearnTarget, LimitedLearn};
 use crate::oxm::Oxm;
 use crate::types::PortNo;
 
@@ -65,7 +65,8 @@ impl fmt::Display for Action {
             Self::Resubmit { in_port, table } => write!(f, "resubmit({},{})", PortNo::of_16_bits(*in_port), table.0),
             Self::ResubmitCt { table, .. } => write!(f, "resubmit(,{},ct)", table.0),
             Self::OutputReg { range, src, .. } => write!(f, "output:{src}{range}"),
-            Self::Learn(learn) => write_learn(f, learn),
+            Self::Learn(learn) => write_learn(f, learn, None),
+            Self::LimitedLearn(limited) => write_learn(f, &limited.learn, Some(limited)),
             Self::Exit {} => f.write_str("exit"),
             Self::FinTimeout { idle_timeout, hard_timeout } => {
                 write!(f, "fin_timeout(idle_timeout={idle_timeout},hard_timeout={hard_timeout})")
@@ -114,7 +115,7 @@ impl fmt::Display for Action {
     }
 }
 
-fn write_learn(f: &mut fmt::Formatter<'_>, learn: &Learn) -> fmt::Result {
+fn write_learn(f: &mut fmt::Formatter<'_>, learn: &Learn, limited: Option<&LimitedLearn>) -> fmt::Result {
     let head = [
         format!("table={}", learn.table.0),
         format!("idle_timeout={}", learn.idle_timeout),
@@ -122,6 +123,9 @@ fn write_learn(f: &mut fmt::Formatter<'_>, learn: &Learn) -> fmt::Result {
         format!("priority={}", learn.priority),
         format!("cookie={}", learn.cookie),
     ];
+    let limit = limited.map(|it| format!("limit={}", it.limit));
+    let result = limited.and_then(|it| it.result.as_ref());
+    let result = result.map(|it| format!("result_dst={}[{}]", it.field, it.bit));
     let specs = learn.specs.0.iter().map(|spec| {
         let source = match &spec.source {
             LearnSource::Field(field, offset) => format!("{field}[{offset}..+{}]", spec.n_bits),
@@ -133,5 +137,5 @@ fn write_learn(f: &mut fmt::Formatter<'_>, learn: &Learn) -> fmt::Result {
             LearnTarget::Output => format!("output:{source}"),
         }
     });
-    list(f, "learn", head.into_iter().chain(specs))
+    list(f, "learn", head.into_iter().chain(limit).chain(result).chain(specs))
 }

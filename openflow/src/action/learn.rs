@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use crate::oxm::FieldId;
 use crate::types::{Cookie, TableId};
-use crate::wire::{Octets, Parsed, Wire, refuse, take};
+use crate::wire::{Octets, Parsed, Wire, pad, refuse, take};
 
 wire_flags! {
     /// `nx_learn_flags`.
@@ -13,7 +13,7 @@ wire_flags! {
         SEND_FLOW_REM = 1;
         /// Remove what was learnt when the entry with this action goes.
         DELETE_LEARNED = 2;
-        /// Say whether the entry could be added.
+        /// Say whether the entry could be added ([`LimitedLearn`] alone can).
         WRITE_RESULT = 4;
     }
 }
@@ -40,6 +40,69 @@ wire_struct! {
         fin_hard_timeout: u16,
         /// What it matches on and does.
         specs: LearnSpecs,
+    }
+}
+
+/// `nx_action_learn2`: a [`Learn`] that may have a bound, and may say whether it did anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct LimitedLearn {
+    /// What is learnt.
+    pub learn: Learn,
+    /// How many entries its table may have with its cookie; 0: any number.
+    pub limit: u32,
+    /// Where it is written whether the entry could be added: 1, or 0. Its flag goes with it.
+    pub result: Option<LearnResult>,
+}
+
+wire_struct! {
+    /// A bit of a field.
+    pub open struct LearnResult {
+        /// Which bit, from 0.
+        bit: u16,
+        _ [2],
+        /// The field.
+        field: FieldId,
+    }
+}
+
+/// Octets of a [`Learn`] before its elements, and of those before its flags.
+const HEAD: usize = 22;
+const TO_FLAGS: usize = 14;
+
+impl Wire for LimitedLearn {
+    fn parse(input: &[u8]) -> Parsed<'_, Self> {
+        let (rest, head) = take(input, HEAD)?;
+        let (_, mut learn) = Learn::parse(head)?;
+        let (rest, limit) = u32::parse(rest)?;
+        let (rest, result) = if learn.flags.contains(LearnFlags::WRITE_RESULT) {
+            let (rest, result) = LearnResult::parse(rest)?;
+            (rest, Some(result))
+        } else {
+            let (after, bit) = u16::parse(rest)?;
+            if bit != 0 {
+                return refuse(rest, "is a bit of no field");
+            }
+            (pad(after, 2)?.0, None)
+        };
+        let (rest, specs) = LearnSpecs::parse(rest)?;
+        learn.specs = specs;
+        Ok((rest, Self { learn, limit, result }))
+    }
+
+    fn put(&self, out: &mut BytesMut) {
+        let start = out.len();
+        self.learn.put(out);
+        let specs = out.split_off(start + HEAD);
+        let mut flags = self.learn.flags;
+        flags.set(LearnFlags::WRITE_RESULT, self.result.is_some());
+        out[start + TO_FLAGS..][..2].copy_from_slice(&flags.bits().to_be_bytes());
+        self.limit.put(out);
+        match &self.result {
+            Some(result) => result.put(out),
+            None => 0u32.put(out),
+        }
+        out.extend_from_slice(&specs);
     }
 }
 

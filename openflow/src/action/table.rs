@@ -3,7 +3,8 @@
 use bytes::{BufMut, BytesMut};
 
 use super::{
-    BitRange, BundleLoad, Conntrack, ControllerProperty, Learn, Members, Multipath, NICIRA, Nested, StackField,
+    BitRange, BundleLoad, Conntrack, ControllerProperty, Learn, LimitedLearn, Members, Multipath, NICIRA, Nested,
+    StackField,
 };
 use crate::oxm::{FieldId, Oxm};
 use crate::packet::PacketInReason;
@@ -299,5 +300,7 @@ actions! {
             /// The table; 255: the one it is in.
             table: TableId,
         } pad 0, 3;
+        /// As [`Action::Learn`], with a bound.
+        LimitedLearn = 45 (LimitedLearn) pad 0, 0;
     }
 }

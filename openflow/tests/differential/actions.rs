@@ -6,8 +6,8 @@
 
 use openflow::action::{
     Action, BitRange, BundleAlgorithm, BundleLoad, Conntrack, ConntrackFlags, ControllerProperty, HashFields, Learn,
-    LearnFlags, LearnSource, LearnSpec, LearnSpecs, LearnTarget, Members, Multipath, MultipathAlgorithm, Nested,
-    StackField,
+    LearnFlags, LearnResult, LearnSource, LearnSpec, LearnSpecs, LearnTarget, LimitedLearn, Members, Multipath,
+    MultipathAlgorithm, Nested, StackField,
 };
 use openflow::instruction::Instruction;
 use openflow::matching::Match;
@@ -34,7 +34,7 @@ fn group() -> BoxedStrategy<GroupId> {
     (0..0xffff_ff00u32).prop_map(GroupId).boxed()
 }
 
-fn learn() -> BoxedStrategy<Action> {
+fn learn() -> BoxedStrategy<Learn> {
     let spec = prop_oneof![
         bits().prop_map(|(offset, n_bits)| LearnSpec {
             n_bits,
@@ -61,7 +61,7 @@ fn learn() -> BoxedStrategy<Action> {
                 table,
                 specs,
             )| {
-                Action::Learn(Learn {
+                Learn {
                     idle_timeout,
                     hard_timeout,
                     priority,
@@ -71,14 +71,25 @@ fn learn() -> BoxedStrategy<Action> {
                     fin_idle_timeout,
                     fin_hard_timeout,
                     specs: LearnSpecs(specs),
-                })
+                }
             },
         )
         .boxed()
 }
 
+fn limited_learn() -> BoxedStrategy<Action> {
+    (learn(), any::<u32>(), option::of(0u16..32))
+        .prop_map(|(mut learn, limit, bit)| {
+            learn.flags.set(LearnFlags::WRITE_RESULT, bit.is_some());
+            let result = bit.map(|bit| LearnResult { bit, field: field("reg7") });
+            Action::LimitedLearn(LimitedLearn { learn, limit, result })
+        })
+        .boxed()
+}
+
 fn controller2() -> BoxedStrategy<Action> {
-    (option::of(any::<u16>()), option::of(1..u16::MAX), any::<bool>(), 1u32..1000, vec(any::<u8>(), 1..12))
+    // Four octets would look like an address.
+    (option::of(any::<u16>()), option::of(1..u16::MAX), any::<bool>(), 1u32..1000, vec(any::<u8>(), 5..12))
         .prop_map(|(max_len, id, pause, meter, userdata)| {
             let properties = [
                 max_len.map(ControllerProperty::MaxLen),
@@ -147,7 +158,8 @@ fn flat() -> BoxedStrategy<Action> {
             src: field("reg11"),
             max_len,
         }),
-        learn(),
+        learn().prop_map(Action::Learn),
+        limited_learn(),
         Just(Action::Exit {}),
         (any::<u16>(), 1..u16::MAX, reasons).prop_map(|(max_len, controller, reason)| Action::Controller {
             max_len,
