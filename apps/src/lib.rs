@@ -5,6 +5,7 @@
 
 pub mod allocation;
 pub mod attachment;
+mod backups;
 mod balance;
 pub mod chains;
 pub mod checker;

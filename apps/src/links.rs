@@ -1,6 +1,6 @@
 //! What a frame looks like on a link: how each kind of carrier marks tenant and mode (docs/pipeline.md).
 
-use openflow::action::Action;
+use openflow::action::{Action, Members};
 use openflow::narrow::U13;
 use openflow::oxm::Oxm;
 use openflow::types::PortNo;
@@ -49,6 +49,24 @@ fn tag(carrier: Carrier, numbers: Numbers, mode: Mode) -> Option<u16> {
 
 /// Marks a frame and sends it over the link at `port`.
 pub(crate) fn send(port: PortNo, carrier: Carrier, numbers: Numbers, mode: Mode) -> Vec<Action> {
+    let mut actions = mark(carrier, numbers, mode);
+    actions.push(Action::output(port));
+    actions
+}
+
+/// Marks a frame and sends it over the first link whose port lives; `None`: a port has no number that bridges could watch.
+pub(crate) fn send_first_live(
+    ports: [PortNo; 2],
+    carrier: Carrier,
+    numbers: Numbers,
+    mode: Mode,
+) -> Option<Vec<Action>> {
+    let mut actions = mark(carrier, numbers, mode);
+    actions.push(Action::Bundle(Members::first_live([ports[0].in_16_bits()?, ports[1].in_16_bits()?])));
+    Some(actions)
+}
+
+fn mark(carrier: Carrier, numbers: Numbers, mode: Mode) -> Vec<Action> {
     let mut actions = Vec::with_capacity(3);
     if carrier == Carrier::Tunnel {
         actions.push(Action::SetField(Oxm::TunnelId(tunnel_key(numbers.key, mode).into(), None)));
@@ -57,7 +75,6 @@ pub(crate) fn send(port: PortNo, carrier: Carrier, numbers: Numbers, mode: Mode)
         actions.push(Action::PushVlan { ethertype: TAG });
         actions.push(Action::SetField(Oxm::VlanVid(tagged(vlan), None)));
     }
-    actions.push(Action::output(port));
     actions
 }
 

@@ -22,6 +22,7 @@ use openflow::group::{GroupMod, GroupModCommand};
 use openflow::instruction::Instruction;
 use openflow::message::Message;
 use openflow::meter::{MeterFlags, MeterMod, MeterModCommand};
+use openflow::oxm::Oxm;
 use openflow::types::{GroupId, MeterId, PortNo};
 
 use crate::desired::{BridgeState, Flow, FlowKey, Group, Meter, Section};
@@ -145,6 +146,7 @@ impl Planner {
                 Some(wanted) if gentle && key.table == FORWARD && same_exit(flow, wanted) => continue,
                 // What stops frames outlives what it is there for.
                 None if flow.instructions.is_empty() => CLEAN_UP,
+                None if gentle && enters(key) => FLIP,
                 None if gentle && (is_way(key, flow) || is_step(key)) => CLEAN_UP,
                 None if gentle && is_return(key, flow) => CLEAN_UP,
                 None if stays(key, flow) => CLEAN_UP,
@@ -242,6 +244,15 @@ fn is_way(key: &FlowKey, flow: &Flow) -> bool {
         STEER | FORWARD => flow.hops > 0,
         _ => false,
     }
+}
+
+/// Is it a way for those frames alone that entered here? When it goes, they take that of all others, so that has to be there, and
+/// what it led to must not have gone.
+fn enters(key: &FlowKey) -> bool {
+    let has = |fits: fn(&Oxm) -> bool| key.matching.fields().iter().any(fits);
+    key.table == FORWARD
+        && has(|field| matches!(field, Oxm::Metadata(_, Some(mask)) if mask & metadata::EDGE != 0))
+        && has(|field| matches!(field, Oxm::EthDst(_, None)))
 }
 
 /// Do both send frames out of the same port here, whatever they do before: a meter comes or goes, or connections are remembered?
@@ -436,8 +447,6 @@ pub fn read_back(
 
 #[cfg(test)]
 mod tests {
-    use openflow::oxm::Oxm;
-
     use super::*;
     use crate::desired::SectionBuilder;
     use crate::links::tagged;

@@ -11,6 +11,7 @@ use openflow::types::{DatapathId, GroupId, MacAddr, PortNo, TableId};
 
 use crate::allocation::{Allocations, Numbers};
 use crate::attachment::Attachments;
+use crate::backups::Around;
 use crate::chains::{Chains, steered, unchained};
 use crate::desired::{FlowKey, Section, SectionBuilder, apply, drop, go, version};
 use crate::fabric::{report_health, report_probes};
@@ -69,6 +70,7 @@ pub fn compile(
         chains: &chains,
         ports,
         hops: BTreeMap::new(),
+        backups: BTreeMap::new(),
         held: BTreeSet::new(),
         builders: BTreeMap::new(),
     };
@@ -97,6 +99,8 @@ struct Compiler<'a> {
     /// Towards each bridge of the tenant: the link that frames for it leave on and how many they have to pass, by the
     /// bridge that they leave.
     hops: BTreeMap<DatapathId, BTreeMap<DatapathId, (Link, u16)>>,
+    /// The link that frames which enter at a bridge take instead if the port of that one is dead, in the same order.
+    backups: BTreeMap<DatapathId, BTreeMap<DatapathId, (Link, u16)>>,
     /// Links over which a bridge that doesn't answer may go on sending.
     held: BTreeSet<Link>,
     builders: BTreeMap<DatapathId, SectionBuilder>,
@@ -124,6 +128,7 @@ impl Compiler<'_> {
                 }
             }
         }
+        let around = Around::new(self.view, |link| links::usable(link.carrier, self.numbers));
         for &target in terminals {
             let towards = paths.towards(target);
             let mut used = BTreeMap::new();
@@ -136,6 +141,11 @@ impl Compiler<'_> {
                     at = next.0.at(at).map_or(target, |(_, there)| there.bridge);
                 }
             }
+            let backup = |at: &DatapathId| {
+                let (first, _) = used.get(at)?;
+                Some((*at, around.backup(self.numbers.key, *at, target, first, &used)?))
+            };
+            self.backups.insert(target, terminals.iter().filter_map(backup).collect());
             self.hops.insert(target, used);
         }
     }
@@ -245,7 +255,8 @@ impl Compiler<'_> {
     /// Frames that come over links: those that a neighbour sends on its way to one of the tenant's bridges, and those
     /// that follow the tree. Both kinds are admitted at every link in use, so that a new tree changes nothing here.
     fn admit_links(&mut self, tree: &Tree) {
-        let passed = self.hops.values().flat_map(BTreeMap::values).map(|(link, _)| link);
+        let ways = self.hops.values().chain(self.backups.values());
+        let passed = ways.flat_map(BTreeMap::values).map(|(link, _)| link);
         let in_use: BTreeSet<Link> = passed.chain(&tree.edges).chain(&self.held).copied().collect();
         let numbers = self.numbers;
         let marks = self.chains.marks();
@@ -318,6 +329,7 @@ impl Compiler<'_> {
                 let onward = apply(links::send(here.port, link.carrier, numbers, Mode::Normal));
                 builder.flow(FORWARD, 10, to(), onward).hops = hops;
             }
+            self.entered(mac, bridge, at, link, hops);
         }
         let zone = numbers.vlan.filter(|_| self.tenant.tracks_connections());
         if let Some(builder) = self.at(bridge) {
@@ -335,6 +347,23 @@ impl Compiler<'_> {
                     known.flags = FlowModFlags::SEND_FLOW_REM;
                 }
             }
+        }
+    }
+
+    /// Where frames for a host enter, they take another link if the first one's port is dead.
+    fn entered(&mut self, mac: MacAddr, target: DatapathId, at: DatapathId, first: Link, hops: u16) {
+        let Some((second, distance)) = self.backups.get(&target).and_then(|backups| backups.get(&at)).copied() else {
+            return;
+        };
+        let numbers = self.numbers;
+        let (Some(builder), Some((here, _)), Some((spare, _))) = (self.at(at), first.at(at), second.at(at)) else {
+            return;
+        };
+        if let Some(onward) = links::send_first_live([here.port, spare.port], first.carrier, numbers, Mode::Normal) {
+            let mask = Some(metadata::TENANT | metadata::EDGE);
+            let fields = [Oxm::Metadata(metadata::edge(numbers.key), mask), Oxm::EthDst(mac, None)];
+            // When it comes, the ways that either link leads to are there.
+            builder.flow(FORWARD, 12, fields, apply(onward)).hops = hops.max(distance);
         }
     }
 }

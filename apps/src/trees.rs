@@ -153,7 +153,7 @@ impl<'a> Paths<'a> {
 }
 
 /// Which of several equal links a tenant prefers.
-fn rank(key: u32, link: &Link) -> (u64, Link) {
+pub(crate) fn rank(key: u32, link: &Link) -> (u64, Link) {
     let Link { a, b, .. } = link;
     (spread(key, &[a.bridge.0, a.port.0.into(), b.bridge.0, b.port.0.into()]), *link)
 }

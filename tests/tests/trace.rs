@@ -115,7 +115,8 @@ fn theirs(text: &str, names: &BTreeMap<u64, String>) -> Result<(Pass, Vec<String
                 Some((value, "vlan_vid")) => vlan = Some(value.parse::<u16>()? & 0xfff),
                 _ => {}
             }
-        } else if let Some(number) = line.strip_prefix("output:") {
+        // All ports live here, so a bundle takes its first one.
+        } else if let Some(number) = line.strip_prefix("output:").or_else(|| first_member(line)) {
             if lines.get(at + 1).is_some_and(|next| next.contains("skipping output to input port")) {
                 continue;
             }
@@ -126,6 +127,11 @@ fn theirs(text: &str, names: &BTreeMap<u64, String>) -> Result<(Pass, Vec<String
         }
     }
     Ok((pass, marks))
+}
+
+/// The first port that a bundle chooses from.
+fn first_member(line: &str) -> Option<&str> {
+    line.strip_prefix("bundle(")?.split_once("members:")?.1.split([',', ')']).next()
 }
 
 /// The frame of a trace as `ofproto/trace` wants it, without its port.

@@ -9,7 +9,7 @@ use super::surroundings::{Behind, Link, Mark, mark};
 use crate::allocation::Numbers;
 use crate::attachment::ServicePort;
 use crate::desired::Group;
-use crate::marks::Mode;
+use crate::marks::{Mode, metadata};
 
 impl Scan<'_, '_> {
     /// Frames leave: by ports of the tenant's or its functions' that fit, or marked over links. Gives the ports.
@@ -91,6 +91,8 @@ impl Scan<'_, '_> {
         }
         let (from, to) = (entry.here.index, link.to);
         match mode {
+            // A frame enters once. From then on it follows what is for those that came over links, too.
+            Mode::Normal if entry.seen.told(metadata::EDGE) == Some(metadata::EDGE) => {}
             Mode::Normal => self.ways.add(entry.seen.destination.map_or(0, number), from, to),
             Mode::Waypoint(_) => self.ways.add(entry.seen.metadata.0 | 1 << 63, from, to),
             Mode::Flood => {}

@@ -1,6 +1,6 @@
 //! What an entry looks at, and what it does, without a packet.
 
-use openflow::action::{Action, Conntrack, ConntrackFlags};
+use openflow::action::{Action, BundleAlgorithm, Conntrack, ConntrackFlags};
 use openflow::instruction::Instruction;
 use openflow::matching::Match;
 use openflow::oxm::Oxm;
@@ -101,7 +101,7 @@ pub(super) struct Changed {
 
 /// What actions do, one by one.
 pub(super) enum Act<'t> {
-    /// It leaves by a port, so changed.
+    /// It leaves by a port, or may leave by it, so changed.
     Out(PortNo, Changed),
     /// A copy to the controller, within a meter's rate.
     Copy(MeterId),
@@ -118,6 +118,9 @@ pub(super) fn act<'t>(actions: &'t [Action], mut changed: Changed, mut tell: imp
     for action in actions {
         match action {
             Action::Output { port, .. } => tell(Act::Out(*port, changed)),
+            Action::Bundle(all) if all.algorithm == BundleAlgorithm::ActiveBackup => {
+                all.members.iter().for_each(|port| tell(Act::Out(PortNo::of_16_bits(*port), changed)));
+            }
             Action::Group { group } => tell(Act::Group(*group, changed)),
             Action::SetField(Oxm::TunnelId(key, None)) => changed.tunnel = Some(*key),
             Action::SetField(Oxm::VlanVid(vlan, None)) if changed.tags > 0 && vlan.get() & TAGGED != 0 => {

@@ -83,11 +83,13 @@ pub fn follow(
     let mut queue = VecDeque::from([(from, sent.clone())]);
     for _ in 0..STORM {
         let Some((at, frame)) = queue.pop_front() else { break };
-        let Some(state) = states.get(&at.bridge) else { continue };
+        let Some(state) = states.get(&at.bridge).filter(|_| !down.contains(&at)) else { continue };
         observe(state, at, down, frame, |event| {
             let Event::Output(Output::Port(port, frame)) = event else { return };
             let here = Endpoint { bridge: at.bridge, port };
-            if let Some((there, carrier)) = wires.get(&here) {
+            // What leaves by a port without carrier is lost.
+            if down.contains(&here) {
+            } else if let Some((there, carrier)) = wires.get(&here) {
                 *journey.passes.entry(here).or_default() += 1;
                 queue.push_back((*there, frame.carried(*carrier)));
             } else {

@@ -62,11 +62,12 @@ fn check_safety(
     draw: &mut Draw,
     what: &str,
 ) {
+    let dead = [BTreeSet::new(), fabric.dead_ports(draw)];
     for from in fabric.all_ports() {
         let owner = owners.get(&from);
         let known = fabric.all_macs();
         for destination in known.into_iter().chain([MacAddr::BROADCAST, UNKNOWN]) {
-            let told = fabric.send(states, from, &frame(destination, draw.below(3)));
+            let told = fabric.send_without(states, &dead[draw.below(2)], from, &frame(destination, draw.below(3)));
             for place in told.copies.keys() {
                 assert!(owner.is_some() && owners.get(place) == owner, "{what}: leak from {from} to {place}");
             }
@@ -138,6 +139,52 @@ fn no_state_on_the_way_leaks_or_loops() {
             check_safety(&fabric, &states, &after, &mut draw, &what("done"));
         }
     }
+}
+
+/// Ports die, and no controller does anything about it: who has another way at hand takes it.
+#[test]
+fn what_enters_beside_a_dead_port_goes_another_way_at_once() {
+    let (mut tried, mut came) = (0, 0);
+    for seed in 0..seeds() {
+        let mut draw = Draw::new(seed ^ 0x6261_636b);
+        let fabric = Fabric::draw(&mut draw);
+        let states = fabric.desired().bridges;
+        let owners: Owners = fabric.tenant_ports().into_iter().collect();
+        check_safety(&fabric, &states, &owners, &mut draw, &format!("seed {seed}"));
+        for (from, mac, to) in ways(&fabric, &states) {
+            let sent = frame(mac, 0);
+            let passes = fabric.send(&states, from, &sent).passes;
+            let Some((first, (far, carrier))) =
+                passes.keys().find_map(|end| (end.bridge == from.bridge).then(|| (*end, fabric.wires[end])))
+            else {
+                continue;
+            };
+            let dead = BTreeSet::from([first, far]);
+            let told = fabric.send_without(&states, &dead, from, &sent);
+            let arrives = told.copies == BTreeMap::from([(to, 1)]) && !told.altered;
+            assert!(arrives || told.copies.is_empty(), "seed {seed}: {from} to {mac} without {first}: {told:?}");
+            // A neighbour at the other end of such a link has a way: it is the destination's bridge, or what the tenant sends
+            // from there arrives without coming here.
+            let tenant = &owners[&from];
+            let has_way = |neighbour: DatapathId| {
+                let ports = owners.iter().filter(|(place, owner)| place.bridge == neighbour && *owner == tenant);
+                let mut ways =
+                    ports.filter(|(place, _)| **place != to).map(|(place, _)| fabric.send(&states, *place, &sent));
+                neighbour == to.bridge
+                    || ways.any(|way| {
+                        way.copies.contains_key(&to) && way.passes.keys().all(|end| end.bridge != from.bridge)
+                    })
+            };
+            let up = |end: Endpoint| fabric.view.links.iter().any(|link| link.a == end || link.b == end);
+            let another = fabric.wires.iter().any(|(end, (there, kind))| {
+                end.bridge == from.bridge && *end != first && *kind == carrier && up(*end) && has_way(there.bridge)
+            });
+            tried += 1;
+            came += usize::from(arrives);
+            assert!(arrives || !another, "seed {seed}: {from} to {mac} without {first}: there is another way");
+        }
+    }
+    assert!(came * 5 > tried && came < tried, "{came} of {tried}");
 }
 
 /// The most ports that a bridge may have, all of one tenant, and beside them links to others.

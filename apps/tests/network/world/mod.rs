@@ -215,7 +215,26 @@ impl Fabric {
 
     /// What becomes of a frame that enters at a port.
     pub(crate) fn send(&self, states: &BTreeMap<DatapathId, BridgeState>, from: Endpoint, sent: &Frame) -> Journey {
-        follow(states, &self.wires, &BTreeSet::new(), from, sent)
+        self.send_without(states, &BTreeSet::new(), from, sent)
+    }
+
+    /// The same where some ports have no carrier, which nobody but the bridges themselves knows yet.
+    pub(crate) fn send_without(
+        &self,
+        states: &BTreeMap<DatapathId, BridgeState>,
+        down: &BTreeSet<Endpoint>,
+        from: Endpoint,
+        sent: &Frame,
+    ) -> Journey {
+        follow(states, &self.wires, down, from, sent)
+    }
+
+    /// Ends of some links, or of all links of a bridge.
+    pub(crate) fn dead_ports(&self, draw: &mut Draw) -> BTreeSet<Endpoint> {
+        let dead = DatapathId(1 + draw.below(self.view.bridges.len()) as u64);
+        let (whole, percent) = (draw.chance(30), 10 + draw.below(60));
+        let dies = |end: &&Endpoint| if whole { self.wires[end].0.bridge == dead } else { draw.chance(percent) };
+        self.wires.keys().filter(dies).copied().collect()
     }
 
     /// Something changes: what it was is the answer. `trees` are those in force before.
