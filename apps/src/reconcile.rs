@@ -13,6 +13,8 @@
 //!
 //! docs/architecture.md has the whole argument.
 
+mod told;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -25,6 +27,7 @@ use openflow::meter::{MeterFlags, MeterMod, MeterModCommand};
 use openflow::oxm::Oxm;
 use openflow::types::{GroupId, MeterId, PortNo};
 
+pub use self::told::{adopt, read_back, recognise_ways};
 use crate::desired::{BridgeState, Flow, FlowKey, Group, Meter, Section};
 use crate::marks::{Owner, metadata};
 use crate::pipeline::{self, ADMIT, BALANCE, CLASSIFY, FLOOD, FORWARD, GUARD, LIMIT_PORT, RULES, STEER};
@@ -257,14 +260,14 @@ fn enters(key: &FlowKey) -> bool {
 
 /// Do both send frames out of the same port here, whatever they do before: a meter comes or goes, or connections are remembered?
 fn same_exit(one: &Flow, other: &Flow) -> bool {
-    let exit = |flow: &Flow| match flow.instructions.last() {
-        Some(Instruction::ApplyActions(actions)) if flow.hops == 0 => match actions.last() {
-            Some(Action::Output { port, .. }) => Some(*port),
-            _ => None,
-        },
-        _ => None,
-    };
-    exit(one).is_some() && exit(one) == exit(other)
+    let here = |flow: &Flow| exit(flow).filter(|_| flow.hops == 0);
+    here(one).is_some() && here(one) == here(other)
+}
+
+/// The port that an entry sends frames out of in the end.
+fn exit(flow: &Flow) -> Option<PortNo> {
+    let Some(Instruction::ApplyActions(actions)) = flow.instructions.last() else { return None };
+    if let Some(Action::Output { port, .. }) = actions.last() { Some(*port) } else { None }
 }
 
 /// Is it one of the entries that rules and chains consist of? Frames that were admitted before the flip still need them.
@@ -398,58 +401,51 @@ fn flow_mod(command: FlowModCommand, key: &FlowKey, flow: Option<&Flow>) -> Mess
     Message::FlowMod(change)
 }
 
-/// Takes over what a bridge can't tell of its entries from the equal ones among those desired: how many hops they stand for.
-pub fn adopt(installed: &mut BridgeState, desired: &BridgeState) {
-    for (owner, old) in installed {
-        let Some(new) = desired.get(owner).filter(|new| !Arc::ptr_eq(old, new)) else { continue };
-        if old == new {
-            *old = Arc::clone(new);
-            continue;
-        }
-        let unknown = |key: &FlowKey, flow: &Flow| {
-            flow.hops == 0 && new.flows.get(key).is_some_and(|wanted| wanted == flow && wanted.hops > 0)
-        };
-        if old.flows.iter().any(|(key, flow)| unknown(key, flow)) {
-            for (key, flow) in &mut Arc::make_mut(old).flows {
-                if let Some(wanted) = new.flows.get(key).filter(|wanted| *wanted == flow) {
-                    flow.hops = wanted.hops;
-                }
-            }
-        }
-    }
-}
-
 /// Does the bridge hold exactly this for the owners that the two know? Meters and groups included.
 pub fn same(installed: &BridgeState, desired: &BridgeState) -> bool {
     installed.len() == desired.len()
         && installed.iter().zip(desired).all(|((a, old), (b, new))| a == b && (Arc::ptr_eq(old, new) || old == new))
 }
 
-/// A bridge's state from what it told of its tables. Entries that aren't ours count as the fabric's, which makes them go.
-pub fn read_back(
-    flows: impl IntoIterator<Item = (FlowKey, Flow)>,
-    groups: impl IntoIterator<Item = (GroupId, Group)>,
-    meters: impl IntoIterator<Item = (MeterId, Meter)>,
-) -> BridgeState {
-    let mut sections: BTreeMap<Owner, Section> = BTreeMap::new();
-    for (key, flow) in flows {
-        let owner = crate::marks::cookie::owner(flow.cookie).unwrap_or(Owner::FABRIC);
-        sections.entry(owner).or_default().flows.insert(key, flow);
-    }
-    for (id, group) in groups {
-        sections.entry(crate::marks::group_owner(id)).or_default().groups.insert(id, group);
-    }
-    for (id, meter) in meters {
-        sections.entry(Owner::FABRIC).or_default().meters.insert(id, meter);
-    }
-    sections.into_iter().map(|(owner, section)| (owner, Arc::new(section))).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use openflow::types::MacAddr;
+
     use super::*;
     use crate::desired::SectionBuilder;
     use crate::links::tagged;
+
+    /// What is read back doesn't say how far it leads, and still nothing is lost when the way changes or goes.
+    #[test]
+    fn ways_that_were_read_back_are_replaced_where_they_stand_and_go_last() {
+        let section = |hosts: &[(u8, u32)], hops| {
+            let mut builder = SectionBuilder::new(Owner(100));
+            for (host, port) in hosts {
+                let out = vec![Instruction::ApplyActions(vec![Action::output(PortNo(*port))])];
+                builder.flow(FORWARD, 10, [Oxm::EthDst(MacAddr([2, 0, 0, 0, 0, *host]), None)], out).hops = hops;
+            }
+            BridgeState::from([(Owner(100), Arc::new(builder.build()))])
+        };
+        let mut installed = section(&[(1, 7), (2, 7), (3, 4), (4, 7)], 0);
+        let desired = section(&[(1, 8), (3, 8), (4, 7)], 3);
+        let phases = |installed: &BridgeState| {
+            let changes = plan(installed, &desired, &BTreeSet::from([Owner(100)]), Style::Gentle).into_iter();
+            let edits =
+                changes.flat_map(|(phase, changes)| changes.into_iter().map(move |change| (phase, change.edit)));
+            let told = edits.map(|(phase, edit)| {
+                let host = edit.flow_key().map(|key| key.matching.to_string());
+                (phase, matches!(edit, Edit::SetFlow(..)), host.and_then(|text| text.chars().last()))
+            });
+            told.collect::<Vec<_>>()
+        };
+        assert_eq!(phases(&installed).iter().filter(|(phase, ..)| *phase == REMOVE).count(), 3, "nobody knows better");
+        recognise_ways(&mut installed, |port| port.0 >= 7);
+        let [one, two, three] = ['1', '2', '3'].map(Some);
+        let expected = [(REMOVE, false, three), (ADD + 3, true, one), (ADD + 3, true, three), (CLEAN_UP, false, two)];
+        let mut told = phases(&installed);
+        told.sort();
+        assert_eq!(told, expected);
+    }
 
     /// A host's frames with a tag that becomes a mark are stopped everywhere before any bridge takes them for marked ones.
     #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use apps::attachment::{PortUse, attach, bridge_names};
 use apps::compile;
 use apps::marks::{Owner, PROBE_KEY};
+use apps::reconcile;
 use apps::tenants;
 use apps::view::{self, Endpoint, Held, Link, PortView};
 use openflow::action::Action;
@@ -95,7 +96,10 @@ impl Core {
     /// The last answer about a bridge's tables is here.
     pub(super) fn tables_read(&mut self, now: Instant, dpid: DatapathId) {
         self.refresh(now);
-        let Some(bridge) = self.bridges.get(&dpid) else { return };
+        let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
+        let attachments = &self.attachments;
+        let is_link = |port| *attachments.of(Endpoint { bridge: dpid, port }) == PortUse::Candidate;
+        reconcile::recognise_ways(&mut bridge.installed, is_link);
         let mut hosts = bridge.hosts(dpid);
         // Where there are more than there may be, those stay that sent something lately.
         hosts.sort_by_key(|(.., host)| !host.fresh);
