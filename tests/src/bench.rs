@@ -8,17 +8,19 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, value_parser};
 use lab::{Carrier, Container, ContinuousPing, Controller, ControllerSpec, Lab, Layout, Spec, Switching, TenantSpec};
 
 use crate::interrupt::Interrupt;
 use table::{Failure, Measured, Table, Way};
-use traffic::{Usage, stopped_for, usage, way_out};
+use traffic::{Usage, noticed_after, stopped_for, usage, way_out};
 
 const TENANT: &str = "green";
 /// How long a repair may take: STP with its usual timers takes 50 s at most.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Pings are sent so often.
+const INTERVAL: Duration = Duration::from_millis(2);
 /// The network counts as repaired once pings were answered for that long.
 const STEADY: Duration = Duration::from_secs(2);
 const BFD_MS: u32 = 100;
@@ -30,7 +32,12 @@ pub(crate) struct Bench {
     #[arg(long, default_value_t = 3, value_parser = value_parser!(u8).range(1..))]
     runs: u8,
     /// Who repairs
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "espalier,espalier-bfd,rstp-bfd,rstp,stp")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "espalier,espalier-bfd,espalier-bfd-alone,rstp-bfd,rstp,stp"
+    )]
     ways: Vec<Way>,
     /// What breaks
     #[arg(long, value_enum, value_delimiter = ',', default_value = "cut,tunnel,carrier,host,control")]
@@ -71,8 +78,8 @@ fn measure(arguments: &Bench, interrupt: &Interrupt) -> Result<Table> {
         for failure in &arguments.failures {
             let measurable = |way: &&Way| match failure {
                 // The cables of that lab have no BFD, nor would they need it.
-                Failure::Carrier => !matches!(way, Way::EspalierBfd | Way::RstpBfd),
-                Failure::Control => matches!(way, Way::Espalier | Way::EspalierBfd),
+                Failure::Carrier => !matches!(way, Way::EspalierBfd | Way::EspalierBfdAlone | Way::RstpBfd),
+                Failure::Control => matches!(way, Way::Espalier | Way::EspalierBfd | Way::EspalierBfdAlone),
                 _ => true,
             };
             subjects.extend(arguments.ways.iter().filter(measurable).map(|way| (*hosts, *failure, *way)));
@@ -86,6 +93,7 @@ fn measure(arguments: &Bench, interrupt: &Interrupt) -> Result<Table> {
             date: date.clone(),
             open_vswitch: open_vswitch.clone(),
             outages_ms: Vec::new(),
+            noticed_ms: Vec::new(),
             unrecovered: 0,
             patience_s: PATIENCE.as_secs(),
             first_ping_ms: Vec::new(),
@@ -97,10 +105,13 @@ fn measure(arguments: &Bench, interrupt: &Interrupt) -> Result<Table> {
                 .and_then(|subject| subject.measure(interrupt, failure))
                 .with_context(|| format!("{}, {failure:?}, run {number}", way.label()))?;
             let what = format!("{failure:?}").to_lowercase();
-            println!("{:<26}{what:<10}{hosts} hosts, run {number}: {run}", way.label());
+            println!("{:<33}{what:<10}{hosts} hosts, run {number}: {run}", way.label());
             result.first_ping_ms.push(millis(run.first_ping));
             match run.outage {
-                Some(outage) => result.outages_ms.push(millis(outage)),
+                Some(outage) => {
+                    result.outages_ms.push(millis(outage));
+                    result.noticed_ms.extend(run.noticed.map(millis));
+                }
                 None => result.unrecovered += 1,
             }
             (result.idle_percent, result.mean_path) =
@@ -125,13 +136,19 @@ struct Run {
     usage: Usage,
     /// None: traffic didn't go on.
     outage: Option<Duration>,
+    /// How much of it had passed when the controller was told, or found out, that something is down.
+    noticed: Option<Duration>,
 }
 
 impl std::fmt::Display for Run {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Usage { idle_percent, mean_path } = self.usage;
         let outage = self.outage.map_or("didn't go on".to_owned(), |outage| format!("{outage:.3?}"));
-        write!(f, "outage {outage}, first ping {:.3?}, idle {idle_percent:.0} %, path {mean_path:.2}", self.first_ping)
+        write!(f, "outage {outage}")?;
+        if let (Some(outage), Some(noticed)) = (self.outage, self.noticed) {
+            write!(f, " (noticed after {noticed:.3?}, traffic {:.3?} later)", outage.saturating_sub(noticed))?;
+        }
+        write!(f, ", first ping {:.3?}, idle {idle_percent:.0} %, path {mean_path:.2}", self.first_ping)
     }
 }
 
@@ -139,7 +156,7 @@ impl Subject {
     fn start(way: Way, failure: Failure, hosts: usize, policy: &str) -> Result<Self> {
         let (switching, bfd_ms) = match way {
             Way::Espalier => (Switching::Controller, None),
-            Way::EspalierBfd => (Switching::Controller, Some(BFD_MS)),
+            Way::EspalierBfd | Way::EspalierBfdAlone => (Switching::Controller, Some(BFD_MS)),
             Way::RstpBfd => (Switching::Rstp, Some(BFD_MS)),
             Way::Rstp => (Switching::Rstp, None),
             Way::Stp => (Switching::Stp, None),
@@ -150,6 +167,10 @@ impl Subject {
         let layout = Layout::PerTenant;
         let lab = Lab::start(&Spec { hosts, layout, carrier, tenants, switching, bfd_ms, ..Spec::default() })?;
         let born = Instant::now();
+        let policy = match way {
+            Way::EspalierBfdAlone => rarely_probed(policy)?,
+            _ => policy.to_owned(),
+        };
         let controller = match switching {
             Switching::Controller => Some(lab.start_controller(&ControllerSpec::policy(policy))?),
             _ => None,
@@ -191,7 +212,8 @@ impl Subject {
             _ => (two, three),
         };
         let way = way_out(lab, interrupt, &from, &to)?;
-        let ping = ContinuousPing::start(&from, to.ipv4)?;
+        let ping = ContinuousPing::every(INTERVAL, &from, to.ipv4)?;
+        let started = ping.started();
         interrupt.sleep(Duration::from_millis(500))?;
         match failure {
             Failure::Cut => lab.cut(from.host, way.peer)?,
@@ -210,7 +232,9 @@ impl Subject {
             }
         })?;
         let report = ping.stop()?;
-        Ok(Run { first_ping, usage, outage: repaired.map(|_| stopped_for(&report)) })
+        let log = self.controller.as_ref().map(Controller::log).unwrap_or_default();
+        let noticed = report.outages.first().and_then(|(begin, _)| noticed_after(&log, started + *begin));
+        Ok(Run { first_ping, usage, outage: repaired.map(|_| stopped_for(&report)), noticed })
     }
 
     fn container(&self, host: usize) -> Result<Container> {
@@ -229,6 +253,13 @@ impl Subject {
         let found = bridges.iter().find(|bridge| bridge.description == root).map(|bridge| bridge.host);
         found.with_context(|| format!("the tree's root is {root}, which is no bridge of the lab"))
     }
+}
+
+/// A policy by which probes are too rare to find anything.
+fn rarely_probed(policy: &str) -> Result<String> {
+    const INTERVAL: &str = "probe_interval = \"auto\"";
+    ensure!(policy.contains(INTERVAL), "the policy has no line `{INTERVAL}` to replace");
+    Ok(policy.replacen(INTERVAL, "probe_interval = \"5s\"", 1))
 }
 
 fn millis(time: Duration) -> u64 {

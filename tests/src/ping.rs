@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow};
 use nix::errno::Errno;
@@ -191,6 +191,7 @@ impl Lab {
 /// A stream of echo requests, one every 5 ms, that runs until it is stopped.
 #[derive(Debug)]
 pub struct ContinuousPing {
+    started: SystemTime,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<PingReport>>>,
 }
@@ -227,8 +228,14 @@ impl ContinuousPing {
     pub fn every(interval: Duration, from: &Container, to: impl Into<IpAddr>) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, to) = (Arc::clone(&stop), to.into());
-        let thread = from.netns.spawn("continuous-ping", move || stream(interval, to, &stopped))?;
-        Ok(Self { stop, thread: Some(thread) })
+        let (started, start) = (SystemTime::now(), Instant::now());
+        let thread = from.netns.spawn("continuous-ping", move || stream(interval, to, start, &stopped))?;
+        Ok(Self { started, stop, thread: Some(thread) })
+    }
+
+    /// When it was started, by the clock that logs go by.
+    pub fn started(&self) -> SystemTime {
+        self.started
     }
 
     /// Stops and reports.
@@ -245,9 +252,8 @@ impl Drop for ContinuousPing {
     }
 }
 
-fn stream(interval: Duration, to: IpAddr, stop: &AtomicBool) -> Result<PingReport> {
+fn stream(interval: Duration, to: IpAddr, start: Instant, stop: &AtomicBool) -> Result<PingReport> {
     let echo = Echo::open(to.is_ipv6())?;
-    let start = Instant::now();
     let mut sent: Vec<Duration> = Vec::new();
     let mut answered: BTreeMap<u64, Duration> = BTreeMap::new();
     let mut report = PingReport::default();

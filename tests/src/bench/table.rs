@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 const HEAD: &str =
     "# How long traffic stops when something breaks, measured on the lab by `make bench-repair`; don't edit.
-# Outages are the times in which a ping, sent every 5 ms, went unanswered, one entry a run; `unrecovered` counts runs in
+# Outages are the times in which a ping, sent every 2 ms, went unanswered, one entry a run (every 5 ms before
+# 2026-11-29); `noticed_ms`: when the controller knew, from their begin on; `unrecovered` counts runs in
 # which it wasn't answered again within the time allowed. A cut is silent: all between two hosts vanishes, no carrier is
 # lost.
 ";
@@ -24,6 +25,8 @@ pub(crate) enum Way {
     Espalier,
     /// Espalier, with BFD on the tunnels.
     EspalierBfd,
+    /// Espalier, with BFD on the tunnels, and probes too rare to find anything before.
+    EspalierBfdAlone,
     /// Rapid spanning trees, with BFD on the tunnels.
     RstpBfd,
     /// Rapid spanning trees.
@@ -34,13 +37,15 @@ pub(crate) enum Way {
 
 impl Way {
     /// All, as they are listed.
-    pub(crate) const ALL: [Self; 5] = [Self::Espalier, Self::EspalierBfd, Self::RstpBfd, Self::Rstp, Self::Stp];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Espalier, Self::EspalierBfd, Self::EspalierBfdAlone, Self::RstpBfd, Self::Rstp, Self::Stp];
 
     /// What a reader knows it as.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Espalier => "Espalier",
             Self::EspalierBfd => "Espalier with BFD 100 ms",
+            Self::EspalierBfdAlone => "Espalier with BFD 100 ms alone",
             Self::RstpBfd => "RSTP with BFD 100 ms",
             Self::Rstp => "RSTP",
             Self::Stp => "STP",
@@ -93,6 +98,10 @@ pub(crate) struct Measured {
     pub(crate) open_vswitch: String,
     /// How long traffic stopped, a run each, in milliseconds.
     pub(crate) outages_ms: Vec<u64>,
+    /// How much of that had passed when the controller was told, or found out, that something is down; none where there is no
+    /// controller, or nothing was lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) noticed_ms: Vec<u64>,
     /// Runs in which it didn't go on again.
     pub(crate) unrecovered: usize,
     /// How long was waited for that, in seconds.
@@ -220,6 +229,7 @@ mod tests {
             date: "2025-01-31".into(),
             open_vswitch: "3".into(),
             outages_ms,
+            noticed_ms: vec![],
             unrecovered,
             patience_s: 60,
             first_ping_ms: vec![1],

@@ -1,7 +1,7 @@
 //! Which links carry traffic, by the ports' own counters, and how long an echo stream stopped.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, bail};
 use lab::{Container, ContinuousPing, Lab, LinkEnd, PingReport};
@@ -132,4 +132,44 @@ pub(crate) fn usage(lab: &Lab, interrupt: &Interrupt, tenant: &str) -> Result<Us
 /// How long a stream went unanswered, all its outages together.
 pub(crate) fn stopped_for(report: &PingReport) -> Duration {
     report.outages.iter().map(|(_, length)| *length).sum()
+}
+
+/// From a moment on, until the controller's log tells that a port or link is down.
+pub(crate) fn noticed_after(log: &str, moment: SystemTime) -> Option<Duration> {
+    let moment = moment.duration_since(UNIX_EPOCH).ok()?.as_micros() % DAY_MICROS;
+    let down = log.lines().filter(|line| line.ends_with(" is down") || line.ends_with(" is gone"));
+    let since = down.filter_map(|line| Some((time_of_day(line)? + DAY_MICROS - moment) % DAY_MICROS));
+    // What was before lies nearly a day ahead.
+    let micros = since.filter(|micros| *micros < DAY_MICROS / 2).min()?;
+    u64::try_from(micros).ok().map(Duration::from_micros)
+}
+
+const DAY_MICROS: u128 = 86_400_000_000;
+
+/// The time that a line of a log begins with, `2025-01-31T12:00:00.000000Z`, in microseconds of its day.
+fn time_of_day(line: &str) -> Option<u128> {
+    let time = line.split_once('T')?.1.split_once('Z')?.0;
+    let (seconds, micros) = time.split_once('.')?;
+    let parts: Vec<u128> = seconds.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let [hours, minutes, seconds] = parts[..] else { return None };
+    let micros = micros.get(..6)?.parse::<u128>().ok()?;
+    Some(((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + micros)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_tells_when_something_went_down() {
+        let log = "2025-01-31T23:59:59.500000Z  INFO port h1/tun2 is down\n\
+                   2025-01-31T23:59:59.999000Z  INFO port h1/tun2 is up\n\
+                   2025-02-01T00:00:00.250000Z  WARN link h1/tun2 – h2/tun1 (tunnel) is down\n\
+                   2025-02-01T00:00:00.750000Z  INFO port h1/tun2 is gone\nrubbish is down\n";
+        let day = Duration::from_micros(DAY_MICROS as u64);
+        let at = |before_midnight| UNIX_EPOCH + day - Duration::from_millis(before_midnight);
+        assert_eq!(noticed_after(log, at(600)), Some(Duration::from_millis(100)));
+        assert_eq!(noticed_after(log, at(400)), Some(Duration::from_millis(650)));
+        assert_eq!(noticed_after(log, UNIX_EPOCH + day + Duration::from_secs(1)), None);
+    }
 }
