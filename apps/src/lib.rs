@@ -28,3 +28,4 @@ pub mod tenants;
 pub mod trace;
 pub mod trees;
 pub mod view;
+pub mod withhold;

@@ -5,13 +5,17 @@ use std::fmt;
 
 use openflow::types::{DatapathId, MacAddr, PortNo};
 
+use crate::withhold::Reluctance;
+
 /// The fabric at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct View {
     /// Bridges that are connected, or were and may still forward.
     pub bridges: BTreeMap<DatapathId, Bridge>,
-    /// Links between them that carry frames both ways, each once, in order.
+    /// Links between them that carry frames both ways and may be used, each once, in order.
     pub links: Vec<Link>,
+    /// Those that do, too, but aren't used, and why.
+    pub withheld: BTreeMap<Link, Reluctance>,
     /// Links at bridges that no longer answer.
     pub held: Vec<Held>,
     /// Service functions that let nothing through, by their ingress ports.

@@ -10,6 +10,7 @@ use apps::plan::{Change, Counts, Plan};
 use apps::policy::{Policy, Source, load};
 use apps::trace::{Situation, Station};
 use apps::view::{Bridge, Carrier, Endpoint, Link, PortView, View};
+use apps::withhold::Reluctance;
 use openflow::types::{DatapathId, MacAddr, PortNo};
 
 const POLICY: &str = r#"
@@ -115,6 +116,11 @@ fn every_kind_of_object_is_told_with_what_is_other_about_it() {
             "probe_interval = \"1s\"",
             &["Changed fabric - fabric links: vx* ⇒ * probe_budget: 5000 ⇒ none probe_interval: auto ⇒ 1000 ms"],
         ),
+        (
+            "[fabric]",
+            "[fabric]\ndrain = [{ bridge = \"h2\", port = \"*\" }, { bridge = \"h1\", port = \"vx2\" }]",
+            &["Changed fabric - fabric drain: none ⇒ h1/vx2, h2/*"],
+        ),
         ("key = 200", "key = 300\nmax_hosts = 5", &["Changed tenant orange orange key: 200 ⇒ 300 max_hosts: 1024 ⇒ 5"]),
         ("key = 200", "", &[]),
         (
@@ -213,6 +219,30 @@ fn a_port_that_somebody_gets_is_no_link_any_more() {
     let entries = plan.bridges.iter().flat_map(|bridge| bridge.entries.iter().flatten());
     let gone = entries.filter(|entry| entry.change == Change::Removed && entry.text.contains("forward")).count();
     assert!(gone > 0, "{plan:#?}");
+}
+
+#[test]
+fn a_drained_link_is_left_where_another_joins_its_ends() {
+    let policy = POLICY.replace("vx*", "vx*\", \"spare");
+    let used = |situation: &Situation, port: &str| {
+        let drain = format!("[fabric]\ndrain = [{{ bridge = \"h1\", port = \"{port}\" }}]");
+        let bridges = situation.plan(&read(&policy.replace("[fabric]", &drain)), true).bridges;
+        bridges.iter().flat_map(|it| it.entries.iter().flatten()).map(|it| it.text.clone()).collect::<Vec<_>>()
+    };
+    let mut one = situation();
+    one.policy = Arc::new(read(&policy));
+    // The only link is used all the same.
+    assert_eq!(used(&one, "vx2"), [""; 0]);
+    let second = Link { a: at(1, 7), b: at(2, 7), carrier: Carrier::Tunnel };
+    let mut both = one.clone();
+    both.view.links.push(second);
+    let changes = ["vx2", "spare", "nothing"].map(|port| !used(&both, port).is_empty());
+    assert!((changes[0] || changes[1]) && !changes[2], "some tenant uses one of them: {changes:?}");
+    // One that was drained is there when it is to be used again; not so one that flaps.
+    one.view.withheld.insert(second, Reluctance::Drained);
+    assert!(!used(&one, "vx2").is_empty(), "the other is used instead");
+    one.view.withheld.insert(second, Reluctance::Damped);
+    assert_eq!(used(&one, "nothing"), [""; 0]);
 }
 
 #[test]

@@ -149,8 +149,10 @@ pub struct Link {
     pub carrier: String,
     /// Tenants whose tree uses it.
     pub tenants: Vec<String>,
-    /// What an operator should know beside that: that it is damped, why and for how long, or that a bridge at its end
-    /// doesn't answer; mostly empty.
+    /// Does it carry nothing because the policy wants it so, as both its bridges have acknowledged?
+    pub drained: bool,
+    /// What an operator should know beside that: that it is damped, why and for how long, that it is drained or why it
+    /// isn't, or that a bridge at its end doesn't answer; mostly empty.
     pub note: String,
 }
 

@@ -30,6 +30,7 @@ mod rate;
 mod relay;
 mod signals;
 mod spec;
+mod stream;
 mod topology;
 
 pub use capture::{Capture, Captured, Direction, Reflector, Sender};
@@ -46,6 +47,7 @@ pub use rate::Throughput;
 pub use relay::Relay;
 pub use signals::StopSignals;
 pub use spec::{Bridge, Carrier, Layout, Shape, Spec, Switching, TenantSpec};
+pub use stream::{Stream, StreamReport};
 pub use topology::Lab;
 
 use std::time::{Duration, Instant};

@@ -15,7 +15,8 @@ use crate::desired::{BridgeState, Flow, FlowKey, Group, Meter};
 use crate::pipeline;
 use crate::policy::Policy;
 use crate::trace::Situation;
-use crate::view::{Endpoint, Host, View};
+use crate::view::{Endpoint, Host, Link, View};
+use crate::withhold::{self, Needs, Reluctance, withhold};
 
 /// What a policy would change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,8 +141,15 @@ impl Situation {
         let attachments = attach(policy, &view);
         // A port that somebody gets is no link any more. Which ports become links only probes can tell.
         let candidate = |place: Endpoint| *attachments.of(place) == PortUse::Candidate;
-        view.links = self.view.links.iter().filter(|link| candidate(link.a) && candidate(link.b)).copied().collect();
         view.held.clone_from(&self.view.held);
+        let up = self.view.links.iter().chain(self.view.withheld.keys()).copied();
+        let up = up.filter(|link| candidate(link.a) && candidate(link.b));
+        let why = |link: &Link| match withhold::drained(policy, &view, link) {
+            Some(_) => Some(Reluctance::Drained),
+            None => self.view.withheld.get(link).copied().filter(|why| *why == Reluctance::Damped),
+        };
+        let (used, _) = withhold(up, why, &Needs::new(policy, allocations, &attachments, &view));
+        view.links = used.into_iter().collect();
         view.failed.clone_from(&self.view.failed);
         let hosts = policy.tenants.iter().map(|tenant| {
             let known = self.hosts.get(&tenant.name).into_iter().flatten();

@@ -79,7 +79,7 @@ fn objects(policy: &Policy, allocations: &Allocations) -> BTreeMap<Key, Fields> 
     for bridge in bridges {
         all.insert((None, Kind::Bridge, bridge.name.clone()), Fields::from([("dpid", bridge.dpid.to_string())]));
     }
-    let crate::policy::Fabric { links, probes } = fabric;
+    let crate::policy::Fabric { links, probes, drain } = fabric;
     // Their order doesn't matter.
     let links: BTreeSet<String> = links.iter().map(ToString::to_string).collect();
     let mut settings = Fields::from([("links", list(links))]);
@@ -88,6 +88,10 @@ fn objects(policy: &Policy, allocations: &Allocations) -> BTreeMap<Key, Fields> 
             settings.extend([("probe_interval", "auto".to_owned()), ("probe_budget", budget.to_string())]);
         }
         Probes::Every(time) => settings.extend([("probe_interval", format!("{} ms", time.as_millis()))]),
+    }
+    let drain: BTreeSet<String> = drain.iter().map(|it| format!("{}/{}", it.bridge, it.port)).collect();
+    if !drain.is_empty() {
+        settings.insert("drain", list(drain));
     }
     all.insert((None, Kind::Fabric, "fabric".into()), settings);
     for it in tenants {

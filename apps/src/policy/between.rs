@@ -108,6 +108,12 @@ fn selectors(declared: &Declared, report: &mut Report) {
         }
         dpids.get(bridge.value.as_str()).cloned().unwrap_or_else(|| canonical(&bridge.value))
     };
+    let mut drained = Vec::new();
+    for entry in declared.fabrics.iter().flat_map(|fabric| &fabric.drain) {
+        let (Some(bridge), Some(port)) = (&entry.bridge, &entry.port) else { continue };
+        let link = (bridge_of(&entry.object, bridge), canonical(&port.value));
+        drained.push((link, &port.place, port));
+    }
     for tenant in &declared.tenants {
         for entry in &tenant.ports {
             let (Some(bridge), Some(port)) = (&entry.bridge, &entry.port) else { continue };
@@ -122,6 +128,14 @@ fn selectors(declared: &Declared, report: &mut Report) {
                 claims.push((port_key, &port.place, Owner { object: &instance.object, is_instance: true }));
             }
         }
+    }
+    for (first, again, port) in repeated(drained.into_iter()) {
+        report.push(
+            Draft::error(format!("`drain` selects port {} of the same bridge twice", quote(&port.value)))
+                .at(again.clone(), "selected again")
+                .also(first.clone(), "selected before")
+                .help("remove one of the two entries"),
+        );
     }
     let mut owners: BTreeMap<(String, String), Owner<'_>> = BTreeMap::new();
     for (claim, _, owner) in &claims {

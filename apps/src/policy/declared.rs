@@ -10,10 +10,11 @@ use toml::de::DeTable;
 
 use super::chain::Verdict;
 use super::chains::{ChainPart, RulePart};
+use super::fabric::FabricPart;
 use super::functions::FunctionPart;
 use super::matches::Ports;
 use super::model::{
-    BridgeName, Fabric, Glob, Origin, Policy, PortSelector, Probes, RateLimit, RateUnit, Tenant, UnknownUnicast,
+    BridgeName, Fabric, Glob, Origin, Policy, PortSelector, RateLimit, RateUnit, Tenant, UnknownUnicast,
 };
 use super::rate;
 use super::report::{At, Draft, Place, Report};
@@ -28,8 +29,6 @@ const SYNTAX_ERRORS_MAX: usize = 5;
 /// What the parser says of a key that stands twice.
 const DUPLICATE_KEY: &str = "duplicate key";
 
-/// Least and greatest number of probes a second.
-const PROBE_BUDGET: [u16; 2] = [100, 50_000];
 const MAX_HOSTS: u32 = 1_024;
 const FLOOD_LIMIT: RateLimit = RateLimit { unit: RateUnit::Packets, rate: 2_000, burst: 2_000 };
 const MAX_HOSTS_MAX: u32 = 65_536;
@@ -46,13 +45,6 @@ pub(super) struct Declared {
 pub(super) struct Bridge {
     pub(super) name: Option<At<String>>,
     pub(super) dpid: Option<At<DatapathId>>,
-}
-
-/// `[fabric]`.
-pub(super) struct FabricPart {
-    pub(super) place: Place,
-    links: Option<Vec<At<String>>>,
-    probes: Probes,
 }
 
 /// `[[tenant]]`.
@@ -167,12 +159,7 @@ impl Declared {
             .map(|bridge| Some(BridgeName { name: bridge.name?.value, dpid: bridge.dpid?.value }));
         let bridges = bridges.collect::<Option<Vec<_>>>()?;
         let fabric = self.fabrics.into_iter().next();
-        let (links, probes) = fabric.map_or((None, Probes::default()), |fabric| (fabric.links, fabric.probes));
-        let fabric = Fabric {
-            links: links
-                .map_or_else(|| vec![Glob::new("*")], |links| links.iter().map(|it| Glob::new(&it.value)).collect()),
-            probes,
-        };
+        let fabric = fabric.map_or_else(|| Some(Fabric::default()), |fabric| fabric.into_model(&origin))?;
         let origin = &origin;
         let port = |part: PortPart| {
             Some(PortSelector {
@@ -226,33 +213,6 @@ impl Bridge {
         }
         let dpid = section.required("dpid", report).and_then(|it| values::datapath_id(&it, &section.object, report));
         Self { name, dpid }
-    }
-}
-
-impl FabricPart {
-    fn read(table: At<&DeTable<'_>>, report: &mut Report) -> Self {
-        let section = Section::new(table.value, table.place, "the fabric".into(), &schema::FABRIC, report);
-        let links = section.strings("links", report).map(|links| {
-            let pattern =
-                |link: &At<&str>, report: &mut Report| values::port_pattern(link, "a pattern of `links`", report);
-            links.value.iter().filter_map(|link| pattern(link, report)).collect()
-        });
-        let budget = section.bounded("probe_budget", PROBE_BUDGET, report);
-        let interval = section.string("probe_interval", report);
-        let probes = match interval.and_then(|interval| values::probe_interval(&interval, report)) {
-            Some(Probes::Every(interval)) => {
-                if let Some((_, place)) = section.get("probe_budget") {
-                    report.push(
-                        Draft::error("`probe_budget` has no effect beside this `probe_interval`".to_owned())
-                            .at(place, "no effect")
-                            .help("leave one of the two out: a budget is for probe_interval = \"auto\""),
-                    );
-                }
-                Probes::Every(interval)
-            }
-            _ => budget.map_or(Probes::default(), Probes::Budget),
-        };
-        Self { place: section.place, links, probes }
     }
 }
 
@@ -318,11 +278,7 @@ impl PortPart {
     fn read(table: At<&DeTable<'_>>, tenant: &str, report: &mut Report) -> Self {
         let object = object("port", "port", table.value, &format!(" of {tenant}"));
         let section = Section::new(table.value, table.place, object, &schema::PORT, report);
-        let what = |key: &str| format!("the `{key}` of {}", section.object);
-        let bridge = section.required("bridge", report);
-        let bridge = bridge.and_then(|text| values::bridge_pattern(&text, &what("bridge"), report));
-        let port = section.required("port", report);
-        let port = port.and_then(|text| values::port_pattern(&text, &what("port"), report));
+        let (bridge, port) = selected(&section, report);
         let name = section.string("name", report);
         let mac = section.string("mac", report);
         let ip = section.strings("ip", report);
@@ -375,6 +331,16 @@ impl PortPart {
             object,
         }
     }
+}
+
+/// The patterns of bridges and ports that an entry selects by.
+pub(super) fn selected(section: &Section<'_>, report: &mut Report) -> (Option<At<String>>, Option<At<String>>) {
+    let what = |key: &str| format!("the `{key}` of {}", section.object);
+    let bridge = section.required("bridge", report);
+    let bridge = bridge.and_then(|text| values::bridge_pattern(&text, &what("bridge"), report));
+    let port = section.required("port", report);
+    let port = port.and_then(|text| values::port_pattern(&text, &what("port"), report));
+    (bridge, port)
 }
 
 fn tenant_key(section: &Section<'_>, key: &At<i64>, report: &mut Report) -> Option<At<u32>> {

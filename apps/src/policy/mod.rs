@@ -9,6 +9,7 @@ mod chain;
 mod chains;
 mod declared;
 mod diagnostic;
+mod fabric;
 mod functions;
 mod matches;
 mod model;
@@ -109,7 +110,7 @@ mod tests {
     fn no_file_is_an_empty_policy() {
         let Loaded { policy, warnings } = loaded(&[]);
         assert!(policy.bridges.is_empty() && policy.tenants.is_empty() && warnings.is_empty());
-        assert_eq!(policy.fabric, Fabric { links: vec![Glob::new("*")], probes: Probes::Budget(5_000) });
+        assert_eq!(policy.fabric, Fabric { links: vec![Glob::new("*")], probes: Probes::Budget(5_000), drain: vec![] });
         assert_eq!(warnings.render(true), "");
     }
 
@@ -120,12 +121,15 @@ mod tests {
         let bridge = |name: &str, dpid| BridgeName { name: name.into(), dpid: DatapathId(dpid) };
         assert_eq!(bridges, [bridge("host1", 1), bridge("host2", 2)]);
         let links = vec![Glob::new("vxlan-*"), Glob::new("gre-?")];
-        assert_eq!(fabric, Fabric { links, probes: Probes::Every(Duration::from_secs(2)) });
+        assert_eq!((fabric.links, fabric.probes), (links, Probes::Every(Duration::from_secs(2))));
+        let drained = |it: &LinkSelector| format!("{}/{} {}", it.bridge, it.port, it.origin);
+        let drain: Vec<String> = fabric.drain.iter().map(drained).collect();
+        assert_eq!(drain, ["host1/vxlan-2 valid.toml:15", "00000000000000ab/* valid.toml:16"]);
 
         let [green, orange] = tenants.as_slice() else { panic!("{tenants:?}") };
         assert_eq!((green.name.as_str(), green.key, green.max_hosts), ("green", Some(100), 1024));
         assert_eq!(green.unknown_unicast, UnknownUnicast::Flood);
-        assert_eq!(green.origin.to_string(), "valid.toml:24");
+        assert_eq!(green.origin.to_string(), "valid.toml:28");
         assert_eq!((orange.name.as_str(), orange.key, orange.max_hosts), ("orange", None, 65_536));
         assert_eq!(orange.unknown_unicast, UnknownUnicast::Drop);
         assert!(!orange.ports[0].is_pinned());
@@ -141,7 +145,7 @@ mod tests {
         assert_eq!(web.name.as_deref(), Some("web-1"));
         assert_eq!(web.mac, Some(MacAddr([2, 0, 0x32, 0, 0, 1])));
         assert_eq!(web.ip, ["50.0.0.1".parse::<std::net::IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]);
-        assert_eq!(web.origin.line, 29);
+        assert_eq!(web.origin.line, 33);
         assert_eq!(green.ports[2].bridge.to_string(), "00000000000000ab");
         assert_eq!((orange.default, green.default), (Verdict::Drop, Verdict::Allow));
     }
@@ -190,7 +194,7 @@ mod tests {
         );
         assert_eq!(dns.classifiers[0].destination_port, [53..=53, 5350..=5353], "in order, apart from each other");
         assert_eq!(shown(&dns.classifiers[0].destination), ["ff:ff:ff:ff:ff:ff", "224.0.0.0/24"]);
-        assert_eq!((web.origin.line, tcp.origin.line, icmp.origin.line), (63, 69, 70));
+        assert_eq!((web.origin.line, tcp.origin.line, icmp.origin.line), (67, 73, 74));
 
         assert_eq!(rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(), ["no-telnet", "lab", "same"]);
         assert_eq!((rules[0].action, rules[1].action), (RuleAction::Drop, RuleAction::Allow));

@@ -54,6 +54,19 @@ pub struct Fabric {
     pub links: Vec<Glob>,
     /// How often ports that may become links send probes.
     pub probes: Probes,
+    /// Links that are to carry nothing: each has a port at one of its ends that one of these selects.
+    pub drain: Vec<LinkSelector>,
+}
+
+/// An entry of `drain` in `[fabric]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinkSelector {
+    /// Bridges, by name or by datapath id in 16 hex digits.
+    pub bridge: Glob,
+    /// Ports, by name.
+    pub port: Glob,
+    /// Where it was declared.
+    pub origin: Origin,
 }
 
 /// How often each port sends probes.
@@ -73,7 +86,7 @@ impl Default for Probes {
 
 impl Default for Fabric {
     fn default() -> Self {
-        Self { links: vec![Glob::new("*")], probes: Probes::default() }
+        Self { links: vec![Glob::new("*")], probes: Probes::default(), drain: Vec::new() }
     }
 }
 

@@ -48,7 +48,14 @@ pub(super) const FABRIC: Schema = Schema {
         key("links", "links = [\"vxlan-*\"]"),
         key("probe_interval", "probe_interval = \"auto\""),
         key("probe_budget", "probe_budget = 5000"),
+        key("drain", "drain = [{ bridge = \"host1\", port = \"vxlan-2\" }]"),
     ],
+};
+
+/// An entry of the fabric's `drain`.
+pub(super) const DRAIN: Schema = Schema {
+    header: "an entry of `drain`",
+    keys: &[key("bridge", "bridge = \"host1\""), key("port", "port = \"vxlan-2\"")],
 };
 
 /// `[[tenant]]`.
@@ -163,8 +170,8 @@ pub(super) const RATE_LIMIT: Schema = Schema {
 
 impl Schema {
     /// All tables that have keys.
-    const ALL: [&'static Self; 11] =
-        [&FILE, &BRIDGE, &FABRIC, &TENANT, &PORT, &FUNCTION, &INSTANCE, &CHAIN, &RULE, &MATCH, &RATE_LIMIT];
+    const ALL: [&'static Self; 12] =
+        [&FILE, &BRIDGE, &FABRIC, &DRAIN, &TENANT, &PORT, &FUNCTION, &INSTANCE, &CHAIN, &RULE, &MATCH, &RATE_LIMIT];
 
     /// The names of the keys.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + use<> {

@@ -1,11 +1,7 @@
 //! Links that go down again and again: each time they have to stay up for longer before they are used again, so that
 //! the tenants' trees don't go to and fro with them. Nobody is cut off by that.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
-
-use apps::view::{Carrier, Link};
-use openflow::types::DatapathId;
 
 /// So many times a link is used again at once.
 const FREE: u32 = 2;
@@ -61,46 +57,9 @@ impl Damping {
     }
 }
 
-/// Parts links into those that may be used and those that are withheld, because they are damped and whatever they join
-/// is joined by others.
-pub(crate) fn withhold(links: Vec<Link>, is_damped: impl Fn(&Link) -> bool) -> (Vec<Link>, Vec<Link>) {
-    let (damped, mut used): (Vec<Link>, Vec<Link>) = links.into_iter().partition(is_damped);
-    let mut withheld = Vec::new();
-    for link in damped {
-        if are_joined(&link, &used) { withheld.push(link) } else { used.push(link) }
-    }
-    used.sort();
-    (used, withheld)
-}
-
-/// Is there another way between a link's ends, for every tenant that can use the link?
-fn are_joined(link: &Link, others: &[Link]) -> bool {
-    let mut neighbours: BTreeMap<DatapathId, Vec<DatapathId>> = BTreeMap::new();
-    for other in others.iter().filter(|other| other.carrier == link.carrier || other.carrier == Carrier::Tunnel) {
-        neighbours.entry(other.a.bridge).or_default().push(other.b.bridge);
-        neighbours.entry(other.b.bridge).or_default().push(other.a.bridge);
-    }
-    let (mut seen, mut queue) = (BTreeSet::from([link.a.bridge]), vec![link.a.bridge]);
-    while let Some(at) = queue.pop() {
-        if at == link.b.bridge {
-            return true;
-        }
-        queue.extend(neighbours.get(&at).into_iter().flatten().filter(|next| seen.insert(**next)));
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
-    use apps::view::Endpoint;
-    use openflow::types::PortNo;
-
     use super::*;
-
-    fn link(a: u64, b: u64, carrier: Carrier) -> Link {
-        let end = |bridge, port| Endpoint { bridge: DatapathId(bridge), port: PortNo(port) };
-        Link { a: end(a, b as u32), b: end(b, a as u32), carrier }
-    }
 
     #[test]
     fn who_goes_down_often_waits_longer_each_time_and_is_forgiven_in_the_end() {
@@ -122,21 +81,5 @@ mod tests {
         now += Duration::from_secs(30);
         damping.went_down(now);
         assert_eq!(damping.came_up(now), None);
-    }
-
-    #[test]
-    fn what_nothing_else_joins_is_used_although_it_is_damped() {
-        let (tunnel, vlan, one) = (Carrier::Tunnel, Carrier::Vlan, Carrier::Dedicated(1));
-        let [ab, bc, ac] = [link(1, 2, tunnel), link(2, 3, tunnel), link(1, 3, tunnel)];
-        assert_eq!(withhold(vec![ab, ac, bc], |it| *it == ab), (vec![ac, bc], vec![ab]));
-        assert_eq!(withhold(vec![ab, bc], |it| *it == ab), (vec![ab, bc], vec![]));
-        // All damped: as many as it takes.
-        assert_eq!(withhold(vec![ab, ac, bc], |_| true), (vec![ab, ac], vec![bc]));
-        // Who can use a tunnel with a fixed key can use any tunnel, but not every cable; and not the other way round.
-        let dedicated = link(1, 2, one);
-        assert_eq!(withhold(vec![dedicated, ac, bc], |it| *it == dedicated).1, [dedicated]);
-        let cables = [link(2, 3, vlan), link(1, 3, vlan)];
-        assert_eq!(withhold(vec![dedicated, cables[0], cables[1]], |it| *it == dedicated).1, []);
-        assert_eq!(withhold(vec![ab, link(2, 3, one), link(1, 3, one)], |it| *it == ab).1, []);
     }
 }

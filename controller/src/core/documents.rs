@@ -13,25 +13,7 @@ use openflow::types::DatapathId;
 
 use super::Core;
 use super::bridge::Bridge;
-use super::topology::{Known, State};
 use crate::snapshot::{self, BridgeCount, LinkCount, PortName, Snapshot, Status, TableCount};
-
-/// What an operator should know of a link beside whether it is up.
-fn note(now: Instant, known: &Known) -> String {
-    match (known.state, known.damping.left(now)) {
-        (State::Up, Some(left)) => {
-            let used =
-                if known.withheld { "it isn't used meanwhile" } else { "it is used all the same, being the only way" };
-            format!(
-                "damped for {:.0} s more, because it went down {} times lately: {used}",
-                left.as_secs_f64().ceil(),
-                known.damping.downs(now)
-            )
-        }
-        (State::Held, _) => "held: a bridge at its end doesn't answer, so nobody knows".to_owned(),
-        _ => String::new(),
-    }
-}
 
 impl Core {
     /// What readers see.
@@ -68,10 +50,7 @@ impl Core {
         let silent = self.bridges.values().filter(|bridge| bridge.connection.is_none());
         problems.extend(silent.map(|bridge| format!("bridge {} isn't connected", bridge.name)));
         problems.extend(self.topology.refused(now, |place| self.port_name(place)));
-        let damped = self.topology.known().iter().filter(|(_, known)| known.is_up() && !note(now, known).is_empty());
-        problems.extend(damped.map(|((a, b), known)| {
-            format!("link {} – {} is {}", self.port_name(*a), self.port_name(*b), note(now, known))
-        }));
+        problems.extend(self.link_problems(now));
         for tenant in &self.policy.tenants {
             let parts = self.desired.trees.get(&tenant.name).map_or(0, |tree| tree.roots.len());
             if parts > 1 {
@@ -140,22 +119,6 @@ impl Core {
 
     fn bridge_name(&self, dpid: DatapathId) -> String {
         self.bridges.get(&dpid).map_or_else(|| dpid.to_string(), |bridge| bridge.name.clone())
-    }
-
-    fn links(&self, now: Instant) -> Vec<snapshot::Link> {
-        let links = self.topology.known().iter().map(|((a, b), known)| {
-            let uses = |tree: &Tree| tree.edges.iter().any(|edge| edge.a == *a && edge.b == *b);
-            let tenants = self.desired.trees.iter().filter(|(_, tree)| uses(tree));
-            snapshot::Link {
-                a: self.name(*a),
-                b: self.name(*b),
-                up: known.is_up(),
-                carrier: known.carrier.to_string(),
-                tenants: tenants.map(|(name, _)| name.clone()).collect(),
-                note: note(now, known),
-            }
-        });
-        links.collect()
     }
 
     fn tenants(&self, limits: &[snapshot::Limit]) -> Vec<snapshot::Tenant> {

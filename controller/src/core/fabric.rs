@@ -10,6 +10,7 @@ use apps::marks::{Owner, PROBE_KEY};
 use apps::reconcile;
 use apps::tenants;
 use apps::view::{self, Endpoint, Held, Link, PortView};
+use apps::withhold::{self, Needs, Reluctance};
 use openflow::action::Action;
 use openflow::message::Message;
 use openflow::oxm::Oxm;
@@ -264,6 +265,12 @@ impl Core {
         let held: Vec<Held> = self.held.values().map(usable).collect();
         let unknown = held.iter().filter(|held| held.up).map(|held| (held.link.a, held.link.b)).collect();
         let links = self.topology.links(now, &unknown);
+        let held: Vec<Held> = held.into_iter().map(|held| self.still_used(held)).collect();
+        let other_held = self.view.held != held;
+        self.view.held = held;
+        let (used, withheld) = self.withhold(now, &links.up);
+        self.topology.withhold(&withheld);
+        self.view.withheld = withheld;
         let name = |link: &Link| format!("link {} – {}", self.port_name(link.a), self.port_name(link.b));
         let mut notices = Vec::new();
         for (link, damped) in &links.came {
@@ -286,12 +293,32 @@ impl Core {
         if !links.came.is_empty() {
             self.remember(&links.came.iter().map(|(link, _)| *link).collect::<Vec<_>>());
         }
-        if self.view.links != links.usable || self.view.held != held {
-            self.view.links = links.usable;
-            self.view.held = held;
+        if self.view.links != used || other_held {
+            self.view.links = used;
             let tenants = self.policy.tenants.iter().filter_map(|tenant| self.memory.allocations.of(&tenant.name));
             self.rounds.dirty.extend(tenants.map(|numbers| Owner(numbers.key)));
         }
+    }
+
+    /// Which of the links that are up may be used. The others are damped, or drained by the policy, and nobody needs them.
+    fn withhold(&self, now: Instant, up: &[Link]) -> (Vec<Link>, BTreeMap<Link, Reluctance>) {
+        let why = |link: &Link| match withhold::drained(&self.policy, &self.view, link) {
+            Some(_) => Some(Reluctance::Drained),
+            None => self.topology.is_damped(now, link).then_some(Reluctance::Damped),
+        };
+        if up.iter().all(|link| why(link).is_none()) {
+            return (up.to_vec(), BTreeMap::new());
+        }
+        let needs = Needs::new(&self.policy, &self.memory.allocations, &self.attachments, &self.view);
+        let (used, withheld) = withhold::withhold(up.iter().copied(), why, &needs);
+        (used.into_iter().collect(), withheld)
+    }
+
+    /// A link that wasn't used when its bridge stopped answering isn't now: that bridge takes nothing in from it.
+    fn still_used(&self, held: Held) -> Held {
+        let known = self.topology.known().get(&(held.link.a, held.link.b));
+        let unused = held.trees.is_empty() && known.is_some_and(|known| known.withheld);
+        Held { up: held.up && !unused, ..held }
     }
 
     /// Looks which links and bridges have been silent for too long. Nobody can tell a bridge whose channel is cut from
@@ -304,7 +331,8 @@ impl Core {
         let interval = self.topology.interval();
         let (mut ask, mut silent) = (Vec::new(), Vec::new());
         // Of bridges without links nothing is expected.
-        let linked: BTreeSet<_> = self.view.links.iter().flat_map(|link| [link.a.bridge, link.b.bridge]).collect();
+        let links = self.view.links.iter().chain(self.view.withheld.keys());
+        let linked: BTreeSet<_> = links.flat_map(|link| [link.a.bridge, link.b.bridge]).collect();
         let expected = |dpid: &DatapathId, bridge: &Bridge| bridge.is_responsive() && linked.contains(dpid);
         for (dpid, bridge) in self.bridges.iter_mut().filter(|(dpid, bridge)| expected(dpid, bridge)) {
             let Some(connection) = &mut bridge.connection else { continue };

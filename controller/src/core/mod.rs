@@ -11,6 +11,7 @@ mod fabric;
 mod health;
 mod hosts;
 mod known;
+mod linked;
 mod messages;
 mod notices;
 mod polling;

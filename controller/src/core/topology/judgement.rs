@@ -132,7 +132,7 @@ mod tests {
         }
 
         fn up(&mut self) -> usize {
-            self.topology.links(self.now, &BTreeSet::new()).usable.len()
+            self.topology.links(self.now, &BTreeSet::new()).up.len()
         }
 
         /// Lets so many milliseconds pass.

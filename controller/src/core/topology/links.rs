@@ -1,12 +1,13 @@
-//! The links that follow from ways, which of them may be used, and what there is to say about the others.
+//! The links that follow from ways, which of them are used, and what there is to say about the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use apps::view::{Carrier, Endpoint, Link};
+use apps::withhold::Reluctance;
 
 use super::Topology;
-use crate::core::damping::{Damping, withhold};
+use crate::core::damping::Damping;
 
 /// A way that is open in one direction only is reported after so long.
 const ONE_WAY: Duration = Duration::from_secs(1);
@@ -20,7 +21,7 @@ pub(crate) struct Known {
     pub(crate) state: State,
     /// How often it went down lately.
     pub(crate) damping: Damping,
-    /// It is up, but not used, because it is damped.
+    /// It is up, but not used; or it wasn't when a bridge at its end stopped answering.
     pub(crate) withheld: bool,
 }
 
@@ -45,8 +46,8 @@ pub(crate) enum State {
 /// What becomes of the links.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
-    /// Those that may be used.
-    pub(crate) usable: Vec<Link>,
+    /// Those that are up.
+    pub(crate) up: Vec<Link>,
     /// Those that came up since the last look, and for how long each is damped.
     pub(crate) came: Vec<(Link, Option<Duration>)>,
     /// Those that went down.
@@ -54,7 +55,7 @@ pub(crate) struct Links {
 }
 
 impl Topology {
-    /// Looks which links are up, and which of them may be used. Those that are `held` aren't known to be down.
+    /// Looks which links are up. Those that are `held` aren't known to be down.
     pub(crate) fn links(&mut self, now: Instant, held: &BTreeSet<(Endpoint, Endpoint)>) -> Links {
         let mut up = BTreeMap::new();
         for (at, ways) in &self.heard {
@@ -73,14 +74,13 @@ impl Topology {
             match (known.state, up.get(&(*a, *b)) == Some(&known.carrier)) {
                 (State::Up | State::Held, false) if held.contains(&(*a, *b)) => known.state = State::Held,
                 (State::Up | State::Held, false) => {
-                    known.state = State::Down;
+                    (known.state, known.withheld) = (State::Down, false);
                     known.damping.went_down(now);
                     links.went.push(Link { a: *a, b: *b, carrier: known.carrier });
                 }
                 (State::Held, true) => known.state = State::Up,
                 (State::Up, true) | (State::Down, _) => {}
             }
-            known.withheld = false;
         }
         for (&(a, b), &carrier) in &up {
             let new = Known { carrier, state: State::Down, damping: Damping::default(), withheld: false };
@@ -90,19 +90,24 @@ impl Topology {
                 links.came.push((Link { a, b, carrier }, known.damping.came_up(now)));
             }
         }
-        let up = up.into_iter().map(|((a, b), carrier)| Link { a, b, carrier }).collect();
-        let is_damped =
-            |link: &Link| self.known.get(&(link.a, link.b)).is_some_and(|known| known.damping.left(now).is_some());
-        let (usable, withheld) = withhold(up, is_damped);
-        for link in withheld {
-            if let Some(known) = self.known.get_mut(&(link.a, link.b)) {
-                known.withheld = true;
-            }
-        }
-        let withheld = self.known.values().filter(|known| known.withheld);
-        self.calm = withheld.filter_map(|known| known.damping.until()).min();
-        links.usable = usable;
+        links.up = up.into_iter().map(|((a, b), carrier)| Link { a, b, carrier }).collect();
         links
+    }
+
+    /// Is a link that is up damped?
+    pub(crate) fn is_damped(&self, now: Instant, link: &Link) -> bool {
+        self.known.get(&(link.a, link.b)).is_some_and(|known| known.damping.left(now).is_some())
+    }
+
+    /// Of the links that are up, exactly these aren't used.
+    pub(crate) fn withhold(&mut self, withheld: &BTreeMap<Link, Reluctance>) {
+        self.calm = None;
+        for (&(a, b), known) in self.known.iter_mut().filter(|(_, known)| known.is_up()) {
+            let why = withheld.get(&Link { a, b, carrier: known.carrier });
+            known.withheld = why.is_some();
+            let until = known.damping.until().filter(|_| why == Some(&Reluctance::Damped));
+            self.calm = self.calm.into_iter().chain(until).min();
+        }
     }
 
     /// Is it time to use a link again that was damped?
@@ -155,6 +160,8 @@ impl Topology {
 
 #[cfg(test)]
 mod tests {
+    use apps::allocation::Numbers;
+    use apps::withhold::{Needs, withhold};
     use openflow::types::{DatapathId, PortNo};
 
     use super::*;
@@ -173,24 +180,33 @@ mod tests {
         (topology, links)
     }
 
+    /// The links that are used if these needs are damped ones' only reason to be.
+    fn used(topology: &mut Topology, now: Instant, needs: &Needs) -> Vec<Link> {
+        let links = topology.links(now, &BTreeSet::new());
+        let why = |link: &Link| topology.is_damped(now, link).then_some(Reluctance::Damped);
+        let (used, withheld) = withhold(links.up, why, needs);
+        topology.withhold(&withheld);
+        used.into_iter().collect()
+    }
+
     #[test]
     fn a_link_that_flaps_is_withheld_until_it_is_calm_or_needed() {
         let mut now = Instant::now();
         let (mut topology, all) = triangle(now);
-        let nobody = BTreeSet::new();
-        assert_eq!(topology.links(now, &nobody).usable, all);
+        let everywhere = Needs::of([(Numbers { key: 1, vlan: None }, [1, 2, 3].map(DatapathId).into())]);
+        assert_eq!(used(&mut topology, now, &everywhere), all);
         let mut changes = 0;
         let mut before = all.clone();
         for _ in 0..10 {
             topology.silence(all[0].a);
-            let down = topology.links(now, &nobody);
+            let down = used(&mut topology, now, &everywhere);
             now += Duration::from_millis(250);
             topology.presume(now, all[0]);
-            let up = topology.links(now, &nobody);
+            let up = used(&mut topology, now, &everywhere);
             now += Duration::from_millis(250);
             for links in [down, up] {
-                changes += usize::from(links.usable != before);
-                before = links.usable;
+                changes += usize::from(links != before);
+                before = links;
             }
         }
         assert_eq!(changes, 5, "down, up, down, up, down");
@@ -199,17 +215,35 @@ mod tests {
 
         // Without it bridge 3 alone would join the other two, but its link goes.
         topology.silence(all[1].a);
-        assert_eq!(topology.links(now, &nobody).usable, [all[0], all[2]]);
+        assert_eq!(used(&mut topology, now, &everywhere), [all[0], all[2]]);
         topology.presume(now, all[1]);
-        assert_eq!(topology.links(now, &nobody).usable, all[1..]);
+        assert_eq!(used(&mut topology, now, &everywhere), all[1..]);
 
         // The deadline is when it is calm, and then it is used.
         let calm = topology.known()[&(all[0].a, all[0].b)].damping.until().unwrap();
         assert_eq!(topology.calm, Some(calm));
         assert!(!topology.is_calm_again(calm - Duration::from_millis(1)) && topology.is_calm_again(calm));
-        let links = topology.links(calm, &nobody);
-        assert_eq!((links.usable, links.came, links.went), (all, vec![], vec![]));
+        assert_eq!(used(&mut topology, calm, &everywhere), all);
         assert!(!topology.is_calm_again(calm));
+    }
+
+    #[test]
+    fn a_drained_link_is_never_waited_for() {
+        let now = Instant::now();
+        let (mut topology, all) = triangle(now);
+        for _ in 0..5 {
+            topology.links(now, &BTreeSet::new());
+            topology.silence(all[0].a);
+            topology.links(now, &BTreeSet::new());
+            topology.presume(now, all[0]);
+        }
+        topology.links(now, &BTreeSet::new());
+        assert!(topology.is_damped(now, &all[0]));
+        topology.withhold(&BTreeMap::from([(all[0], Reluctance::Drained), (all[1], Reluctance::Drained)]));
+        assert_eq!(topology.calm, None, "what ends isn't the reason");
+        assert!(topology.known()[&(all[1].a, all[1].b)].withheld);
+        topology.withhold(&BTreeMap::from([(all[0], Reluctance::Damped)]));
+        assert!(topology.calm.is_some() && !topology.known()[&(all[1].a, all[1].b)].withheld);
     }
 
     #[test]
@@ -217,15 +251,20 @@ mod tests {
         let now = Instant::now();
         let (mut topology, all) = triangle(now);
         topology.links(now, &BTreeSet::new());
+        topology.withhold(&BTreeMap::from([(all[0], Reluctance::Drained)]));
         topology.silence(all[0].a);
         topology.silence(all[1].a);
         let held = BTreeSet::from([(all[0].a, all[0].b)]);
         let links = topology.links(now, &held);
-        assert_eq!((links.usable, links.came, links.went), (vec![all[2]], vec![], vec![all[1]]));
+        assert_eq!((links.up, links.came, links.went), (vec![all[2]], vec![], vec![all[1]]));
         assert_eq!(topology.known()[&(all[0].a, all[0].b)].state, State::Held);
+        topology.withhold(&BTreeMap::new());
+        assert!(topology.known()[&(all[0].a, all[0].b)].withheld, "as it was when its bridge stopped answering");
         topology.presume(now, all[0]);
         let links = topology.links(now, &BTreeSet::new());
-        assert_eq!((links.usable, links.came, links.went), (vec![all[0], all[2]], vec![], vec![]));
+        assert_eq!((links.up, links.came, links.went), (vec![all[0], all[2]], vec![], vec![]));
+        topology.withhold(&BTreeMap::new());
+        assert!(!topology.known()[&(all[0].a, all[0].b)].withheld);
         // If it is found to be down when its bridge is back, then it went.
         topology.silence(all[0].a);
         topology.links(now, &held);

@@ -1,0 +1,107 @@
+//! What readers see of links.
+
+use std::time::Instant;
+
+use apps::policy::LinkSelector;
+use apps::trees::Tree;
+use apps::view::Link;
+use apps::withhold;
+use openflow::types::DatapathId;
+
+use super::Core;
+use super::topology::{Known, State};
+use crate::snapshot;
+
+impl Core {
+    pub(super) fn links(&self, now: Instant) -> Vec<snapshot::Link> {
+        let links = self.known_links().map(|(link, known)| {
+            let uses = |tree: &Tree| tree.edges.iter().any(|edge| edge.a == link.a && edge.b == link.b);
+            let tenants = self.desired.trees.iter().filter(|(_, tree)| uses(tree));
+            snapshot::Link {
+                a: self.name(link.a),
+                b: self.name(link.b),
+                up: known.is_up(),
+                carrier: known.carrier.to_string(),
+                tenants: tenants.map(|(name, _)| name.clone()).collect(),
+                drained: self.is_drained(&link, known),
+                note: self.note(now, &link, known),
+            }
+        });
+        links.collect()
+    }
+
+    /// What an operator should look at.
+    pub(super) fn link_problems(&self, now: Instant) -> Vec<String> {
+        let name = |link: &Link| format!("{} – {}", self.port_name(link.a), self.port_name(link.b));
+        let mut problems = Vec::new();
+        for (link, known) in self.known_links() {
+            let drained = self.drain_of(&link).is_some();
+            // That all is as the policy wants it is no problem, and bridges that don't answer are told of by themselves.
+            let is_odd = match known.state {
+                State::Up => !(drained && known.withheld),
+                State::Held => drained,
+                State::Down => false,
+            };
+            let note = self.note(now, &link, known);
+            if is_odd && !note.is_empty() {
+                problems.push(format!("link {} is {note}", name(&link)));
+            }
+        }
+        for selector in &self.policy.fabric.drain {
+            let selects = |(link, _): (Link, &Known)| withhold::selects(selector, &self.view, &link);
+            if !self.known_links().any(selects) {
+                let LinkSelector { bridge, port, origin } = selector;
+                problems.push(format!(
+                    "no link is drained by `{bridge}`, `{port}` ({origin}): no port of that name is the end of a link"
+                ));
+            }
+        }
+        problems
+    }
+
+    fn known_links(&self) -> impl Iterator<Item = (Link, &Known)> {
+        self.topology.known().iter().map(|(&(a, b), known)| (Link { a, b, carrier: known.carrier }, known))
+    }
+
+    fn drain_of(&self, link: &Link) -> Option<&LinkSelector> {
+        withhold::drained(&self.policy, &self.view, link)
+    }
+
+    /// Does the policy want it to carry nothing, and do both bridges say that it is so?
+    fn is_drained(&self, link: &Link, known: &Known) -> bool {
+        let holds = |dpid: DatapathId| {
+            self.bridges.get(&dpid).is_some_and(|bridge| bridge.holds(self.desired.bridges.get(&dpid)))
+        };
+        let unused = known.withheld || known.state == State::Down;
+        let done = || self.rounds.is_idle() && holds(link.a.bridge) && holds(link.b.bridge);
+        self.drain_of(link).is_some() && known.state != State::Held && unused && done()
+    }
+
+    /// What an operator should know of a link beside whether it is up.
+    fn note(&self, now: Instant, link: &Link, known: &Known) -> String {
+        let only_way = "it is used all the same, being the only way";
+        let damped = known.damping.left(now);
+        match (known.state, self.drain_of(link)) {
+            (State::Held, Some(selector)) => {
+                format!(
+                    "held: a bridge at its end doesn't answer, and may still send over it; to be drained ({})",
+                    selector.origin
+                )
+            }
+            (State::Held, None) => "held: a bridge at its end doesn't answer, so nobody knows".to_owned(),
+            (State::Up, Some(selector)) if !known.withheld => {
+                format!("to be drained ({}), but {only_way}", selector.origin)
+            }
+            (_, Some(selector)) => format!("drained ({})", selector.origin),
+            (State::Up, None) => damped.map_or_else(String::new, |left| {
+                format!(
+                    "damped for {:.0} s more, because it went down {} times lately: {}",
+                    left.as_secs_f64().ceil(),
+                    known.damping.downs(now),
+                    if known.withheld { "it isn't used meanwhile" } else { only_way }
+                )
+            }),
+            (State::Down, None) => String::new(),
+        }
+    }
+}
