@@ -205,6 +205,8 @@ impl Frame {
 #[derive(Clone, Debug)]
 pub(super) struct Packet {
     pub(super) frame: Frame,
+    /// The port that it came in by, or is said to have come in by.
+    pub(super) in_port: PortNo,
     pub(super) metadata: u64,
     /// Registers 0 to 2.
     pub(super) registers: [u32; 3],
@@ -213,8 +215,8 @@ pub(super) struct Packet {
 }
 
 impl Packet {
-    /// Has it, coming in by this port, what a match asks for? Fields that the pipeline doesn't use match nothing.
-    pub(super) fn has(&self, in_port: PortNo, field: &Oxm) -> bool {
+    /// Has it what a match asks for? Fields that the pipeline doesn't use match nothing.
+    pub(super) fn has(&self, field: &Oxm) -> bool {
         fn masked<T: Maskable>(actual: &T, wanted: &T, mask: Option<&T>) -> bool {
             mask.map_or(actual == wanted, |mask| actual.masked(mask) == wanted.masked(mask))
         }
@@ -225,7 +227,7 @@ impl Packet {
         let from = |protocol| frame.network.ports(protocol).map(|(source, _)| source);
         let to = |protocol| frame.network.ports(protocol).map(|(_, destination)| destination);
         match field {
-            Oxm::InPort(port, _) => *port == in_port,
+            Oxm::InPort(port, _) => *port == self.in_port,
             Oxm::Metadata(value, mask) => masked(&self.metadata, value, mask.as_ref()),
             Oxm::Reg0(value, mask) => masked(&self.registers[0], value, mask.as_ref()),
             Oxm::Reg1(value, mask) => masked(&self.registers[1], value, mask.as_ref()),
@@ -299,8 +301,12 @@ impl Packet {
         self.load(multipath.dst, multipath.range, link);
     }
 
-    /// Writes a value into bits of a register; other fields stay as they are.
+    /// Writes a value into the port that it came in by, or into bits of a register; other fields stay as they are.
     pub(super) fn load(&mut self, dst: FieldId, range: BitRange, value: u64) {
+        if dst == FieldId::IN_PORT_16 {
+            self.in_port = PortNo::of_16_bits(value as u16);
+            return;
+        }
         let (offset, bits) = (range.offset(), range.n_bits());
         let register = ["reg0", "reg1", "reg2"].iter().position(|name| dst.info().is_some_and(|it| it.name == *name));
         if let Some(register) = register.and_then(|at| self.registers.get_mut(at)).filter(|_| offset + bits <= 32) {

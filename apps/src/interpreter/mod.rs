@@ -121,7 +121,8 @@ pub fn observe<'a>(
     tell: impl FnMut(Event<'a>),
 ) {
     let mut walk = Walk { state, at, down, steps: 0, depth: 0, tell };
-    walk.tables(TableId(0), &mut Packet { frame, metadata: 0, registers: [0; 3], ct_state: 0 });
+    let mut packet = Packet { frame, in_port: at.port, metadata: 0, registers: [0; 3], ct_state: 0 };
+    walk.tables(TableId(0), &mut packet);
 }
 
 struct Walk<'a, 'b, F> {
@@ -178,7 +179,7 @@ impl<'a, F: FnMut(Event<'a>)> Walk<'a, '_, F> {
     fn lookup(&self, table: TableId, packet: &Packet) -> Option<(&'a FlowKey, &'a Flow)> {
         let lowest = |table| FlowKey { table, priority: 0, matching: Match::default() };
         let entries = lowest(table)..lowest(TableId(table.0.saturating_add(1)));
-        let has = |field| packet.has(self.at.port, field);
+        let has = |field| packet.has(field);
         let state = self.state;
         let hits = state.values().filter_map(|section| {
             section
@@ -194,10 +195,10 @@ impl<'a, F: FnMut(Event<'a>)> Walk<'a, '_, F> {
         for action in actions {
             match action {
                 Action::Output { port: PortNo::IN_PORT, .. } => {
-                    (self.tell)(Event::Output(Output::Port(self.at.port, packet.frame.clone())));
+                    (self.tell)(Event::Output(Output::Port(packet.in_port, packet.frame.clone())));
                 }
                 // A bridge never sends a frame back by plain output.
-                Action::Output { port, .. } if *port != self.at.port => {
+                Action::Output { port, .. } if *port != packet.in_port => {
                     (self.tell)(Event::Output(Output::Port(*port, packet.frame.clone())));
                 }
                 Action::Controller2(_) => {
@@ -206,9 +207,10 @@ impl<'a, F: FnMut(Event<'a>)> Walk<'a, '_, F> {
                     }
                 }
                 Action::SetField(field) => packet.set(field),
+                Action::RegLoad { range, dst, value } => packet.load(*dst, *range, *value),
                 Action::Multipath(multipath) => packet.choose(multipath),
                 Action::Bundle(members) => {
-                    if let Some(port) = self.live(members).filter(|port| *port != self.at.port) {
+                    if let Some(port) = self.live(members).filter(|port| *port != packet.in_port) {
                         (self.tell)(Event::Output(Output::Port(port, packet.frame.clone())));
                     }
                 }
@@ -228,8 +230,8 @@ impl<'a, F: FnMut(Event<'a>)> Walk<'a, '_, F> {
                     walk.tables(track.table, &mut Packet { ct_state: NEW, ..packet.clone() });
                 }),
                 // What happens there stays with the packet.
-                Action::Resubmit { in_port: SAME_PORT, table: later } if *later > table => {
-                    self.deeper(|walk| walk.tables(*later, packet));
+                Action::Resubmit { in_port: SAME_PORT, table: other } => {
+                    self.deeper(|walk| walk.tables(*other, packet));
                 }
                 _ => {}
             }

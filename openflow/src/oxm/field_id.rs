@@ -17,6 +17,10 @@ pub struct FieldId {
 }
 
 impl FieldId {
+    /// `NXM_OF_IN_PORT`: the port that a packet came in by, in OpenFlow 1.0's 16 bits. Other than `in_port`, Open vSwitch lets
+    /// actions write it.
+    pub const IN_PORT_16: Self = Self { header: 0x0000_0002, experimenter: 0 };
+
     /// The field of that name in [`FIELDS`], whole and without mask.
     pub fn named(name: &str) -> Option<Self> {
         FIELDS.iter().find(|info| info.name == name).map(|info| {
@@ -61,6 +65,7 @@ impl fmt::Display for FieldId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.info() {
             Some(info) => f.write_str(info.name),
+            None if *self == Self::IN_PORT_16 => f.write_str("NXM_OF_IN_PORT"),
             None => write!(f, "oxm_{:08x}", self.header),
         }
     }
