@@ -73,19 +73,24 @@ impl<'a> Chains<'a> {
         &self.services
     }
 
-    /// All places that frames are sent to, with the MAC address that they are given there.
-    pub(crate) fn waypoints(&self) -> Vec<(Waypoint, Endpoint, Option<MacAddr>, &'a Instance)> {
-        let mut used: BTreeSet<(&str, Direction)> = BTreeSet::new();
+    /// The functions that frames are sent to, each with the directions in which they go in.
+    pub(crate) fn used(&self) -> BTreeSet<(&'a str, Direction)> {
+        let mut used = BTreeSet::new();
         for (chain, direction) in &self.ranked {
             let services = chain.through.iter().filter_map(|name| self.services.get(name.as_str()));
             used.extend(services.map(|service| (service.function.name.as_str(), service.side(*direction))));
         }
+        used
+    }
+
+    /// All places that frames are sent to.
+    pub(crate) fn waypoints(&self) -> Vec<(Waypoint, Endpoint, &'a Instance)> {
         let mut waypoints = Vec::new();
-        for (name, direction) in used {
+        for (name, direction) in self.used() {
             let Some(service) = self.services.get(name) else { continue };
             for placed in service.instances.iter().filter(|placed| placed.health != Health::Failed) {
                 if let Some(place) = placed.ingress(direction) {
-                    waypoints.push((placed.waypoint(direction), place, placed.instance.mac, placed.instance));
+                    waypoints.push((placed.waypoint(direction), place, placed.instance));
                 }
             }
         }
@@ -266,8 +271,11 @@ impl<'a> Chains<'a> {
             let back = Oxm::Metadata(metadata::link(self.key), Some(metadata::TENANT | metadata::EDGE));
             let here = || [Oxm::InPort(port, None), back.clone()];
             if service.function.kind == FunctionKind::Routed {
+                // What was for a router that is down isn't what a router asks and answers.
+                let own = metadata::TENANT | metadata::EDGE | metadata::DIVERTED;
+                let own = || [Oxm::InPort(port, None), Oxm::Metadata(metadata::link(self.key), Some(own))];
                 for fields in discovery() {
-                    let fields = fields.into_iter().chain(here());
+                    let fields = fields.into_iter().chain(own());
                     builder.about(&instance.origin).flow(CLASSIFY, FIRST + 1, fields, self.leave());
                 }
             }

@@ -13,6 +13,7 @@ mod classifiers;
 pub mod compile;
 pub mod desired;
 pub mod fabric;
+pub mod failover;
 mod guard;
 pub mod interpreter;
 pub mod limits;

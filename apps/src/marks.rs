@@ -109,13 +109,15 @@ pub const fn vlan_id(vlan: u16, mode: Mode) -> u16 {
     }
 }
 
-/// Metadata: bits 0–21 tenant key, 24 entered here, 25–40 the step of a chain that comes next, 41–63 the version of the
+/// Metadata: bits 0–21 tenant key, 23 sent on from an instance that is down, 24 entered here, 25–40 the step of a chain that comes next, 41–63 the version of the
 /// tenant's rules and chains that a frame which entered here is held against.
 pub mod metadata {
     use super::Direction;
 
     /// The tenant's key.
     pub const TENANT: u64 = 0x3f_ffff;
+    /// The instance that the frame was for is down at this bridge.
+    pub const DIVERTED: u64 = 1 << 23;
     /// The frame entered the fabric at this bridge.
     pub const EDGE: u64 = 1 << 24;
     /// Where the frame goes next on its way through a chain.

@@ -30,15 +30,17 @@ pub const RULES: TableId = TableId(5);
 pub const CLASSIFY: TableId = TableId(6);
 /// Which instance of the next function?
 pub const BALANCE: TableId = TableId(7);
-/// To the instance's port, or the next link on the shortest path.
+/// To the instance's bridge, over the next link on the shortest path; there: which of its ports are live?
 pub const STEER: TableId = TableId(10);
+/// To the instance's port, or, if one is down, to what the policy says then.
+pub const DELIVER: TableId = TableId(11);
 /// To the destination's port, or the next link on the shortest path.
 pub const FORWARD: TableId = TableId(12);
 /// To everybody, along the tree.
 pub const FLOOD: TableId = TableId(13);
 
 /// All tables, in order.
-pub const TABLES: [Table; 11] = [
+pub const TABLES: [Table; 12] = [
     Table { id: ADMIT, name: "admit", replace: false },
     Table { id: GUARD, name: "guard", replace: false },
     Table { id: LIMIT_PORT, name: "limit_port", replace: true },
@@ -48,6 +50,7 @@ pub const TABLES: [Table; 11] = [
     Table { id: CLASSIFY, name: "classify", replace: false },
     Table { id: BALANCE, name: "balance", replace: false },
     Table { id: STEER, name: "steer", replace: false },
+    Table { id: DELIVER, name: "deliver", replace: true },
     Table { id: FORWARD, name: "forward", replace: false },
     Table { id: FLOOD, name: "flood", replace: false },
 ];

@@ -30,7 +30,7 @@ use openflow::types::{GroupId, MeterId, PortNo};
 pub use self::told::{adopt, read_back, recognise_ways};
 use crate::desired::{BridgeState, Flow, FlowKey, Group, Meter, Section};
 use crate::marks::{Owner, metadata};
-use crate::pipeline::{self, ADMIT, BALANCE, CLASSIFY, FLOOD, FORWARD, GUARD, LIMIT_PORT, RULES, STEER};
+use crate::pipeline::{self, ADMIT, BALANCE, CLASSIFY, DELIVER, FLOOD, FORWARD, GUARD, LIMIT_PORT, RULES, STEER};
 
 /// One change to what a bridge holds for an owner.
 #[derive(Clone, Debug, PartialEq)]
@@ -272,7 +272,7 @@ fn exit(flow: &Flow) -> Option<PortNo> {
 
 /// Is it one of the entries that rules and chains consist of? Frames that were admitted before the flip still need them.
 fn is_step(key: &FlowKey) -> bool {
-    matches!(key.table, RULES | CLASSIFY | BALANCE | STEER)
+    matches!(key.table, RULES | CLASSIFY | BALANCE | STEER | DELIVER)
 }
 
 /// Does it say which version of rules and chains frames are held against, or which instance they are sent to? These say so

@@ -28,6 +28,8 @@ pub struct Placed<'a> {
     pub instance: &'a Instance,
     /// Can frames pass it?
     pub health: Health,
+    /// Its ports may be up, but it is known to let nothing through.
+    pub(crate) hangs: bool,
     /// Its number as a waypoint.
     pub(crate) numbers: Numbers,
     /// The ports that exist, by the direction in which frames go in there.
@@ -108,8 +110,11 @@ pub(crate) fn place<'a>(
             let numbers = allocations.of(&allocation::instance(tenant, function, instance))?;
             let places = places.get(&(function.name.as_str(), instance.name.as_str()));
             let ports = ports(instance, places.map_or(&[], Vec::as_slice), view);
-            let health = health(function, &ports, view);
-            Some(Placed { instance, health, numbers, ports })
+            let ingress = ports.get(&Direction::Forward);
+            let hangs =
+                function.kind != FunctionKind::Tap && ingress.is_some_and(|ingress| view.failed.contains(ingress));
+            let health = if hangs { Health::Failed } else { health(&ports, view) };
+            Some(Placed { instance, health, hangs, numbers, ports })
         });
         Some((function.name.as_str(), Service { function, instances: instances.collect(), numbers }))
     });
@@ -132,7 +137,7 @@ fn ports(instance: &Instance, places: &[Endpoint], view: &View) -> BTreeMap<Dire
     ports
 }
 
-fn health(function: &Function, ports: &BTreeMap<Direction, Endpoint>, view: &View) -> Health {
+fn health(ports: &BTreeMap<Direction, Endpoint>, view: &View) -> Health {
     let (Some(ingress), Some(egress)) = (ports.get(&Direction::Forward), ports.get(&Direction::Reverse)) else {
         return Health::Failed;
     };
@@ -142,7 +147,7 @@ fn health(function: &Function, ports: &BTreeMap<Direction, Endpoint>, view: &Vie
     }
     let Some(bridge) = view.bridges.get(&ingress.bridge) else { return Health::Failed };
     let up = [ingress, egress].iter().all(|place| bridge.ports.get(&place.port).is_some_and(|port| port.up));
-    if !up || (view.failed.contains(ingress) && function.kind != FunctionKind::Tap) {
+    if !up {
         Health::Failed
     } else if bridge.responsive {
         Health::Working

@@ -15,6 +15,7 @@ use crate::backups::Around;
 use crate::chains::{Chains, steered, unchained};
 use crate::desired::{FlowKey, Section, SectionBuilder, apply, drop, go, version};
 use crate::fabric::{report_health, report_probes};
+use crate::failover;
 use crate::guard;
 use crate::limits;
 use crate::links;
@@ -218,7 +219,7 @@ impl Compiler<'_> {
     /// The ways to the service functions' ports, and what comes along them.
     fn waypoints(&mut self) {
         let (key, numbers) = (self.numbers.key, self.numbers);
-        for (waypoint, place, mac, instance) in self.chains.waypoints() {
+        for (waypoint, place, instance) in self.chains.waypoints() {
             let step = metadata::step(key, step_of(waypoint.numbers.key), waypoint.direction);
             let FlowKey { table, priority, matching } = steered(key, waypoint);
             let mode = Mode::Waypoint(waypoint);
@@ -238,16 +239,11 @@ impl Compiler<'_> {
                     builder.about(&instance.origin).flow(ADMIT, 12, fields, arrive(actions, step, STEER));
                 }
             }
-            if let Some(builder) = self.at(place.bridge) {
-                let mut actions: Vec<Action> =
-                    mac.map(|mac| Action::SetField(Oxm::EthDst(mac, None))).into_iter().collect();
-                actions.push(Action::output(place.port));
-                builder.about(&instance.origin).flow(
-                    table,
-                    priority,
-                    matching.fields().iter().cloned(),
-                    apply(actions),
-                );
+        }
+        let chains = self.chains;
+        for dpid in chains.bridges() {
+            if let Some(builder) = self.at(dpid) {
+                failover::compile(builder, key, chains, dpid);
             }
         }
     }

@@ -10,14 +10,14 @@ use apps::checker::{Checker, Property, Tables};
 use apps::compile::compile;
 use apps::desired::{Flow, FlowKey, Section};
 use apps::marks::{Owner, metadata};
-use apps::pipeline::{ADMIT, BALANCE, CLASSIFY, FLOOD, FORWARD, GUARD, LEARN, LIMIT_PORT, RULES, STEER};
+use apps::pipeline::{ADMIT, BALANCE, CLASSIFY, DELIVER, FLOOD, FORWARD, GUARD, LEARN, LIMIT_PORT, RULES, STEER};
 use apps::policy::{Policy, Source, load};
 use apps::view::{Bridge, Carrier, Endpoint, Host, Hosts, Link, PortView, View};
-use openflow::action::Action;
+use openflow::action::{Action, BitRange, BundleLoad};
 use openflow::group::Bucket;
 use openflow::instruction::Instruction;
 use openflow::matching::Match;
-use openflow::oxm::Oxm;
+use openflow::oxm::{FieldId, Oxm};
 use openflow::types::{DatapathId, MacAddr, PortNo, TableId};
 
 const GREEN: Owner = Owner(100);
@@ -35,6 +35,7 @@ on_failure = "bypass"
 instances = [
   { name = "fw-1", bridge = "b2", ingress = "fw-in", egress = "fw-out" },
   { name = "fw-2", bridge = "b3", ingress = "fx-in", egress = "fx-out" },
+  { name = "fw-3", bridge = "b3", ingress = "fy-in", egress = "fy-out" },
 ]
 [[tenant.function]]
 name = "ids"
@@ -45,10 +46,20 @@ instances = [{ name = "ids-1", bridge = "b3", ingress = "ids-in", egress = "ids-
 name = "tap"
 kind = "tap"
 instances = [{ name = "tap-1", bridge = "b1", ingress = "tap" }]
+[[tenant.function]]
+name = "gw"
+kind = "routed"
+on_failure = "bypass"
+instances = [{ name = "gw-1", bridge = "b2", ingress = "gw", mac = "02:00:00:00:00:fe" }]
 [[tenant.chain]]
 name = "web"
 through = ["tap", "fw", "ids"]
 match = [{ protocol = "tcp", destination_port = 80 }]
+[[tenant.chain]]
+name = "names"
+priority = 1
+through = ["gw", "ids"]
+match = [{ protocol = "udp", destination_port = 53 }]
 [[tenant]]
 name = "orange"
 key = 200
@@ -67,7 +78,11 @@ fn fabric(carrier: Carrier) -> Fabric {
     let policy = load(&[Source { name: "a.toml".into(), text: POLICY.into() }]).expect("sound").policy;
     let allocations = Allocations::default().updated(&policy);
     let mut view = View::default();
-    for (dpid, more) in [(1, &["tap"][..]), (2, &["fw-in", "fw-out"]), (3, &["ids-in", "ids-out", "fx-in", "fx-out"])] {
+    for (dpid, more) in [
+        (1, &["tap"][..]),
+        (2, &["fw-in", "fw-out", "gw"]),
+        (3, &["ids-in", "ids-out", "fx-in", "fx-out", "fy-in", "fy-out"]),
+    ] {
         let names = ["next", "last", "green-1", "orange-1", "stray"].into_iter().chain(more.iter().copied());
         let ports = (1..).map(PortNo).zip(names.map(|name| PortView { name: name.into(), up: true })).collect();
         view.bridges.insert(DatapathId(dpid), Bridge { name: format!("b{dpid}"), responsive: true, ports });
@@ -142,6 +157,36 @@ fn sends(flow: &mut Flow, actions: Vec<Action>) {
 /// Sends green's frames over a tunnel.
 fn over(port: u32, key: u64) -> Vec<Action> {
     vec![Action::SetField(Oxm::TunnelId(key, None)), Action::output(PortNo(port))]
+}
+
+/// Does it let frames out to a function?
+fn lets_out(_: &FlowKey, flow: &Flow) -> bool {
+    actions(flow).is_some_and(|all| matches!(all.last(), Some(Action::Output { .. })))
+}
+
+/// Does it resubmit frames to a table?
+fn goes(table: TableId) -> impl Fn(&FlowKey, &Flow) -> bool {
+    move |_, flow| actions(flow).is_some_and(|all| all.last() == Some(&resubmit(table)))
+}
+
+fn actions(flow: &Flow) -> Option<&Vec<Action>> {
+    match flow.instructions.first() {
+        Some(Instruction::ApplyActions(actions)) => Some(actions),
+        _ => None,
+    }
+}
+
+fn resubmit(table: TableId) -> Action {
+    Action::Resubmit { in_port: 0xfff8, table }
+}
+
+/// Changes the first of what an entry asks for.
+fn asks(flow: &mut Flow, change: impl Fn(&mut BundleLoad)) {
+    if let Some(Instruction::ApplyActions(actions)) = flow.instructions.first_mut()
+        && let Some(Action::BundleLoad(load)) = actions.first_mut()
+    {
+        change(load);
+    }
 }
 
 type Spoil = fn(&mut Fabric);
@@ -281,6 +326,70 @@ const CASES: &[(&str, Property, &str, Spoil)] = &[
     }),
     ("frames go in by a function's other port", Property::Chain, "aren't for it", |it| {
         sends(it.entry(2, STEER, |_, flow| flow.hops == 0).1, vec![Action::output(PortNo(7))]);
+    }),
+    ("another port is asked for", Property::Chain, "asks for something else", |it| {
+        asks(it.entry(2, STEER, |_, flow| flow.hops == 0).1, |load| load.members.members = vec![7]);
+    }),
+    ("a port is asked for that is written elsewhere", Property::Chain, "asks for something else", |it| {
+        asks(it.entry(2, STEER, |_, flow| flow.hops == 0).1, |load| load.range = BitRange::new(16, 16).unwrap());
+    }),
+    ("frames are led on instead of out", Property::Chain, "past the function", |it| {
+        goes_to(it.entry(2, STEER, |_, flow| flow.hops == 0).1, FORWARD);
+    }),
+    ("frames go out to a host instead of a function", Property::Chain, "past their function", |it| {
+        sends(it.entry(2, DELIVER, lets_out).1, vec![Action::output(PortNo(3))]);
+    }),
+    ("frames go out to a function by its other port", Property::Chain, "aren't for it", |it| {
+        sends(it.entry(2, DELIVER, lets_out).1, vec![Action::output(PortNo(7))]);
+    }),
+    ("who mustn't be left out is", Property::Chain, "may not be left out", |it| {
+        let (_, flow) = it.entry(3, DELIVER, goes(CLASSIFY));
+        let past = flow.instructions.clone();
+        it.entry(3, DELIVER, |_, flow| flow.instructions.is_empty()).1.instructions = past;
+    }),
+    ("who works is left out", Property::Chain, "a function that works", |it| {
+        let past = it.entry(2, DELIVER, goes(CLASSIFY)).1.instructions.clone();
+        it.entry(2, DELIVER, lets_out).1.instructions = past;
+    }),
+    ("who is left out gives frames back by its other port", Property::Chain, "may not be left out", |it| {
+        for instruction in &mut it.entry(2, DELIVER, goes(CLASSIFY)).1.instructions {
+            if let Instruction::ApplyActions(actions) = instruction {
+                actions.retain(|action| !matches!(action, Action::RegLoad { .. }));
+                let range = BitRange::new(0, 16).unwrap();
+                actions.insert(0, Action::RegLoad { range, dst: FieldId::IN_PORT_16, value: 6 });
+            }
+        }
+    }),
+    ("another function stands in", Property::Chain, "can't stand in", |it| {
+        let ids = it.entry(3, DELIVER, |_, flow| flow.instructions.is_empty()).0;
+        let step = |field: &Oxm| if let Oxm::Metadata(value, _) = field { Some(*value) } else { None };
+        let ids = ids.matching.fields().iter().find_map(step).unwrap() | metadata::DIVERTED;
+        let flow = it.entry(3, DELIVER, goes(STEER)).1;
+        sends(flow, vec![Action::SetField(Oxm::Metadata(ids, None)), resubmit(STEER)]);
+    }),
+    ("who works isn't used", Property::Chain, "can't stand in", |it| {
+        let other = it.entry(3, DELIVER, goes(STEER)).1.instructions.clone();
+        it.entry(3, DELIVER, lets_out).1.instructions = other;
+    }),
+    ("instances that are down stand in for each other", Property::Loop, "to and fro", |it| {
+        let (key, flow) = it.entry(3, DELIVER, goes(STEER));
+        let flow = flow.clone();
+        let fields = key.matching.fields().iter().map(|field| match field {
+            Oxm::Metadata(value, Some(mask)) => Oxm::Metadata(*value, Some(mask & !metadata::DIVERTED)),
+            other => other.clone(),
+        });
+        let matching = Match::new(fields.collect::<Vec<_>>());
+        it.green(3).flows.insert(FlowKey { matching, ..key }, flow);
+    }),
+    ("what was for a router goes around what is behind it", Property::Chain, "past a function that works", |it| {
+        let (key, flow) = it.entry(2, CLASSIFY, |key, _| key.priority == 60_001);
+        let flow = flow.clone();
+        let fields = key.matching.fields().iter().map(|field| match field {
+            Oxm::Metadata(value, Some(mask)) => Oxm::Metadata(*value, Some(mask & !metadata::DIVERTED)),
+            other => other.clone(),
+        });
+        let matching = Match::new(fields.collect::<Vec<_>>());
+        it.green(2).flows.insert(FlowKey { matching, ..key }, flow);
     }),
     ("known frames get into a function", Property::Chain, "aren't for it", |it| {
         sends(it.entry(2, FORWARD, onward).1, vec![Action::output(PortNo(6))]);

@@ -128,7 +128,8 @@ impl<'a> Scan<'_, 'a> {
             Some(Behind::Function(_, service, name)) => {
                 let Some(function) = tenant.functions.iter().find(|it| it.name == service.function) else { return };
                 let Some(instance) = function.instances.iter().find(|it| it.name == service.instance) else { return };
-                let routes = function.kind == FunctionKind::Routed && matches!(then, Then::Destination);
+                let own = entry.seen.told(metadata::DIVERTED) == Some(0);
+                let routes = own && function.kind == FunctionKind::Routed && matches!(then, Then::Destination);
                 let came = |direction| match direction {
                     _ if instance.ingress == instance.egress => true,
                     Direction::Forward => name == instance.egress,

@@ -4,14 +4,16 @@ use openflow::types::{DatapathId, PortNo};
 
 use super::chains::Working;
 use super::look::{Act, Changed, Does, Seen, act, looks_up};
-use super::surroundings::{Behind, Places, Steps, entrance, mark, station};
+use super::surroundings::{Behind, Places, Steps, mark, station};
 use super::ways::{Floods, Ways};
 use super::{Checker, Here, Property, Violation, entry_name};
 use crate::allocation::Numbers;
 use crate::attachment::ServicePort;
 use crate::desired::{Flow, FlowKey};
 use crate::marks::{Mode, Owner, metadata};
-use crate::pipeline::{ADMIT, BALANCE, CLASSIFY, FLOOD, FORWARD, GUARD, LEARN, LIMIT_PORT, LIMIT_TENANT, RULES, STEER};
+use crate::pipeline::{
+    ADMIT, BALANCE, CLASSIFY, DELIVER, FLOOD, FORWARD, GUARD, LEARN, LIMIT_PORT, LIMIT_TENANT, RULES, STEER,
+};
 use crate::policy::{FunctionKind, Tenant};
 use crate::view::Carrier;
 
@@ -165,6 +167,7 @@ impl<'s, 'a> Scan<'s, 'a> {
             CLASSIFY => return self.classifies(entry, key),
             BALANCE => return self.balance(entry, key),
             STEER => return self.steers(entry, numbers),
+            DELIVER => return self.delivers(entry, numbers),
             FORWARD => return self.forwards(entry, numbers),
             FLOOD => return self.floods(entry, numbers),
             _ => false,
@@ -269,7 +272,7 @@ impl<'s, 'a> Scan<'s, 'a> {
     }
 
     /// The step that an entry's frames are on, and none else's.
-    fn step(&mut self, entry: &Entry<'_>, key: u32) -> Option<u64> {
+    pub(super) fn step(&mut self, entry: &Entry<'_>, key: u32) -> Option<u64> {
         let told = entry.seen.told(metadata::TENANT | metadata::STEP);
         let told = told.filter(|told| told & metadata::TENANT == u64::from(key));
         if told.is_none() {
@@ -299,16 +302,14 @@ impl<'s, 'a> Scan<'s, 'a> {
         let Some((waypoint, function, instance)) = self.steps.waypoint(told) else {
             return self.tell(entry, Property::Chain, "is for a step that no chain has");
         };
-        if entry.does.goto.is_some() || entry.does.write.is_some() {
+        let goes = entry.does.goto.is_some_and(|table| table != DELIVER);
+        if goes || entry.does.write.is_some() {
             self.tell(entry, Property::Chain, "leads frames on past the function that they are on their way to");
         }
-        let fits = |service: &ServicePort, name: &str, changed: &Changed| {
-            let it = (service.function.as_str(), service.instance.as_str(), name);
-            let address = (function.kind == FunctionKind::Routed).then_some(instance.mac).flatten();
-            it == (&function.name, &instance.name, entrance(instance, waypoint.direction))
-                && *changed == Changed { destination: address, ..Changed::default() }
-        };
-        self.leave(entry, numbers, Mode::Waypoint(waypoint), |_, _| false, fits);
+        if entry.does.goto.is_some() {
+            return self.asks(entry, function, instance);
+        }
+        self.leave(entry, numbers, Mode::Waypoint(waypoint), |_, _| false, |_, _, _| false);
     }
 
     fn forwards(&mut self, entry: &Entry<'_>, numbers: Numbers) {

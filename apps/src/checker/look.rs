@@ -12,6 +12,8 @@ pub(super) struct Seen {
     pub(super) in_port: Option<PortNo>,
     /// Value and mask.
     pub(super) metadata: (u64, u64),
+    /// Register 2: value and mask.
+    pub(super) reg2: (u32, u32),
     pub(super) tunnel: Option<u64>,
     /// The outer tag's VLAN id.
     pub(super) vlan: Option<u16>,
@@ -35,6 +37,7 @@ impl Seen {
             match field {
                 Oxm::InPort(port, _) => seen.in_port = Some(*port),
                 Oxm::Metadata(value, mask) => seen.metadata = (*value, mask.unwrap_or(u64::MAX)),
+                Oxm::Reg2(value, mask) => seen.reg2 = (*value, mask.unwrap_or(u32::MAX)),
                 Oxm::TunnelId(key, None) => seen.tunnel = Some(*key),
                 Oxm::VlanVid(vlan, None) if vlan.get() & TAGGED != 0 => seen.vlan = Some(vlan.get() & !TAGGED),
                 Oxm::TunnelId(..) | Oxm::VlanVid(..) => seen.vague = true,
@@ -51,6 +54,12 @@ impl Seen {
     /// The bits of metadata that every frame has which matches; `None`: some has others.
     pub(super) fn told(&self, mask: u64) -> Option<u64> {
         (self.metadata.1 & mask == mask).then_some(self.metadata.0 & mask)
+    }
+
+    /// Is it only for frames to an instance of which a port isn't live?
+    pub(super) fn dead(&self) -> bool {
+        let (value, mask) = self.reg2;
+        [0xffff, 0xffff_0000].into_iter().any(|port| mask & port == port && value & port == port)
     }
 }
 

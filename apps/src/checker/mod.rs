@@ -7,6 +7,7 @@
 
 mod chains;
 mod entries;
+mod failing;
 mod guarded;
 mod leaving;
 mod look;

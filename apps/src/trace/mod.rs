@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::allocation::Allocations;
 use crate::attachment::{Attachments, PortUse};
 use crate::desired::{BridgeState, Flow, FlowKey};
+use crate::failover;
 use crate::interpreter::{Event, Frame, Output, STORM, observe};
 use crate::pipeline;
 use crate::policy::{FunctionKind, Policy};
@@ -153,6 +154,15 @@ pub enum What {
         instance: String,
         /// Where it comes back, if that is known.
         back: Option<Place>,
+    },
+    /// A port of the function that it is on its way to is down; the next table says what becomes of it.
+    Down {
+        /// The port.
+        port: String,
+        /// The function.
+        function: String,
+        /// Its instance.
+        instance: String,
     },
     /// It leaves the fabric.
     Leaves {
@@ -340,7 +350,11 @@ impl Tracer<'_> {
                     last = Some((table, hit));
                     tapped = false;
                     let entry = hit.map(|(key, flow)| Entry::new(key, flow));
-                    What::Table { table: table.0, name: name(table).into(), entry }
+                    self.step(at.bridge, What::Table { table: table.0, name: name(table).into(), entry });
+                    for port in hit.iter().flat_map(|(_, flow)| failover::asked(flow)) {
+                        self.down(Endpoint { bridge: at.bridge, port });
+                    }
+                    continue;
                 }
                 Event::Meter(meter) => What::Meter { meter: meter.0 },
                 Event::Bucket { group, bucket } => What::Group { group: group.0, bucket },
@@ -421,6 +435,15 @@ impl Tracer<'_> {
             self.end(at.bridge, None, format!("it is sent out of port {port}, behind which nothing answers probes"));
         }
         false
+    }
+
+    /// Tells of a port that is asked for, if it is down.
+    fn down(&mut self, at: Endpoint) {
+        let situation = self.situation;
+        if let Some(service) = situation.service(at).filter(|_| self.down.contains(&at)) {
+            let (function, instance) = (service.function.to_owned(), service.instance.to_owned());
+            self.step(at.bridge, What::Down { port: situation.port(at), function, instance });
+        }
     }
 
     fn step(&mut self, dpid: DatapathId, what: What) {

@@ -118,6 +118,9 @@ fn row(what: &What) -> (String, String, String) {
             let back = back.as_ref().map(|back| format!(", which gives it back at {}", name(back))).unwrap_or_default();
             plain(format!("port {port}"), format!("to function {function}, instance {instance}{back}"))
         }
+        What::Down { port, function, instance } => {
+            plain(format!("port {port}"), format!("is down, of function {function}, instance {instance}"))
+        }
         What::Leaves { port } => plain(format!("port {port}"), "out".into()),
     }
 }

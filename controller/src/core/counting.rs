@@ -8,7 +8,7 @@ use apps::attachment::PortUse;
 use apps::desired::FlowKey;
 use apps::limits::{self, Limited};
 use apps::marks::{self, Owner};
-use apps::pipeline::{CLASSIFY, STEER};
+use apps::pipeline::{CLASSIFY, DELIVER};
 use apps::policy::RateUnit;
 use apps::view::Endpoint;
 use openflow::flow::{FlowStats, FlowStatsRequest};
@@ -139,7 +139,7 @@ impl Core {
             let late = counting.asked_flows.values().any(|(_, asked)| now >= *asked + ANSWER);
             if serves && (late || counting.asked_flows.is_empty()) {
                 counting.coming.clear();
-                counting.asked_flows = [(xids[1], (STEER, now)), (xids[2], (CLASSIFY, now))].into();
+                counting.asked_flows = [(xids[1], (DELIVER, now)), (xids[2], (CLASSIFY, now))].into();
                 for (xid, (table, _)) in &counting.asked_flows {
                     ask(*xid, MultipartRequest::Flow(FlowStatsRequest { table: *table, ..FlowStatsRequest::all() }));
                 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use apps::chains::{Chains, steered};
+use apps::chains::Chains;
+use apps::failover::delivered;
 use apps::marks::Direction;
 use apps::policy::{FunctionKind, OnFailure, Tenant};
 use apps::services::{Health, Placed, Service};
@@ -88,7 +89,8 @@ impl Core {
             let Some(counting) = connection.map(|connection| &connection.counting) else { continue };
             returned = returned + counting.returned(place.port);
             for direction in Direction::ALL.into_iter().filter(|it| placed.ingress(*it) == Some(*place)) {
-                received = received + counting.of(&steered(key, placed.waypoint(direction)));
+                let entry = delivered(key, placed, direction);
+                received = entry.map_or(received, |entry| received + counting.of(&entry));
             }
         }
         let health = match placed.health {

@@ -58,6 +58,8 @@ pub(crate) struct Fabric {
     hosts: BTreeMap<String, Hosts>,
     /// Ports of all service functions that ever were, with the tenant: what is cabled stays when the policy changes.
     pub(crate) functions: BTreeMap<Endpoint, (String, Function, Instance)>,
+    /// Ports of functions that are down while the controller takes them for up, or the other way round.
+    pub(crate) unseen: BTreeSet<Endpoint>,
 }
 
 impl Fabric {
@@ -132,7 +134,8 @@ impl Fabric {
             ..Policy::default()
         };
         let allocations = Allocations::default().updated(&policy);
-        Self { policy, allocations, view, wires, hosts, functions: BTreeMap::new() }
+        let (functions, unseen) = (BTreeMap::new(), BTreeSet::new());
+        Self { policy, allocations, view, wires, hosts, functions, unseen }
     }
 
     pub(crate) fn desired(&self) -> Desired {

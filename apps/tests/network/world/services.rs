@@ -381,15 +381,18 @@ impl Fabric {
     /// Follows a packet through bridges and functions until it is delivered or ends.
     pub(crate) fn pass(&self, states: &BTreeMap<DatapathId, BridgeState>, from: Endpoint, sent: &Frame) -> Passage {
         let owner = self.owner(from).unwrap();
-        let mut passage = Passage::default();
+        let (mut passage, down) = (Passage::default(), self.down());
         let mut seen = BTreeSet::new();
         let mut queue = VecDeque::from([(from, sent.clone(), Vec::new())]);
         for _ in 0..500 {
             let Some((at, frame, passed)) = queue.pop_front() else { break };
-            let Some(state) = states.get(&at.bridge) else { continue };
-            for output in walk(state, at, &self.down(), frame) {
+            let Some(state) = states.get(&at.bridge).filter(|_| !down.contains(&at)) else { continue };
+            for output in walk(state, at, &down, frame) {
                 let Output::Port(port, frame) = output else { continue };
                 let here = Endpoint { bridge: at.bridge, port };
+                if down.contains(&here) {
+                    continue;
+                }
                 if let Some((there, carrier)) = self.wires.get(&here) {
                     if !seen.insert((here, frame.clone(), passed.clone())) {
                         passage.looped.push(here);
@@ -434,11 +437,58 @@ impl Fabric {
         self.view.bridges[&place.bridge].ports[&place.port].name.clone()
     }
 
-    fn down(&self) -> BTreeSet<Endpoint> {
+    pub(crate) fn down(&self) -> BTreeSet<Endpoint> {
         let all = self.view.bridges.iter().flat_map(|(dpid, bridge)| {
-            bridge.ports.iter().filter(|(_, port)| !port.up).map(|(port, _)| Endpoint { bridge: *dpid, port: *port })
+            bridge.ports.iter().map(|(port, it)| (Endpoint { bridge: *dpid, port: *port }, it.up))
         });
-        all.collect()
+        all.filter(|(place, up)| *up == self.unseen.contains(place)).map(|(place, _)| place).collect()
+    }
+
+    /// A port of a function goes down or comes up again, and the controller doesn't get to know.
+    pub(crate) fn flap_unseen(&mut self, draw: &mut Draw) {
+        let ports: Vec<Endpoint> = self.functions.keys().copied().collect();
+        if let Some(port) = ports.get(draw.below(ports.len().max(1)))
+            && !self.unseen.remove(port)
+        {
+            self.unseen.insert(*port);
+        }
+    }
+
+    /// The controller gets to know how most ports are that it had wrong.
+    pub(crate) fn see(&mut self, draw: &mut Draw) {
+        let mistaken = std::mem::take(&mut self.unseen);
+        for place in mistaken {
+            if draw.chance(75) {
+                let bridge = self.view.bridges.get_mut(&place.bridge).unwrap();
+                let port = bridge.ports.get_mut(&place.port).unwrap();
+                port.up = !port.up;
+            } else {
+                self.unseen.insert(place);
+            }
+        }
+    }
+
+    /// The instances of a function, each with its bridge, and whether it works with these ports down.
+    pub(crate) fn living(&self, function: &Function, down: &BTreeSet<Endpoint>) -> Vec<(String, bool)> {
+        let lives = |instance: &Instance, port: &str| !down.contains(&self.find(&instance.bridge, port));
+        let instances = function.instances.iter();
+        let living = instances.map(|it| (it.bridge.clone(), lives(it, &it.ingress) && lives(it, &it.egress)));
+        living.collect()
+    }
+
+    /// May a packet have passed just these functions, by the policy's words, while these ports are down?
+    pub(crate) fn may_pass(&self, tenant: &str, sent: &Frame, passed: &[String], down: &BTreeSet<Endpoint>) -> bool {
+        let Some(chain) = self.chain_of(tenant, sent) else { return false };
+        let mut left = passed.iter().peekable();
+        let all = chain.into_iter().filter(|function| function.kind != FunctionKind::Tap).all(|function| {
+            let impaired = || {
+                let broken = function.instances.iter().any(|it| !self.is_healthy(it));
+                broken || self.living(function, down).iter().any(|(_, lives)| !lives)
+            };
+            let passes = left.next_if(|name| **name == function.name).is_some();
+            passes || (function.on_failure == OnFailure::Bypass && impaired())
+        });
+        all && left.next().is_none()
     }
 
     /// All ports, with whose they are: tenants' and those of their functions.
