@@ -367,8 +367,12 @@ fn functions_are_passed_and_frames_followed_from_where_they_come_back() {
     let failed = situation(chained(FunctionKind::Wire, "fw-in", "fw-out", Vec::new()), |view| {
         view.bridges.get_mut(&DatapathId(1)).unwrap().ports.get_mut(&PortNo(5)).unwrap().up = false;
     });
-    let failed = ping(&failed, "web-1", "10.0.0.2").verdict;
-    assert!(!failed.delivered && failed.ended.len() == 1, "{failed:?}");
+    let failed = ping(&failed, "web-1", "10.0.0.2");
+    let down = What::Down { port: "fw-out".into(), function: "firewall".into(), instance: "fw-1".into() };
+    assert!(failed.steps.iter().any(|step| step.what == down), "{failed:?}");
+    let why = "an entry of table 11 (deliver) drops it, because of p.toml:49";
+    assert!(!failed.verdict.delivered && failed.verdict.ended.len() == 1, "{failed:?}");
+    assert_eq!(failed.verdict.ended[0].why, why);
 }
 
 #[test]

@@ -114,6 +114,7 @@ fn what_bridges_do_by_themselves_and_what_the_controller_makes_of_it_agree() {
         let mut words = vec![fabric.clone()];
         for step in 0..4 {
             fabric.flap_unseen(&mut draw);
+            let turned = if draw.below(3) == 0 { fabric.turn_on_failure(&mut draw) } else { String::new() };
             let down = fabric.down();
             let sent: Vec<_> = fabric
                 .tenants()
@@ -136,7 +137,7 @@ fn what_bridges_do_by_themselves_and_what_the_controller_makes_of_it_agree() {
                 for (tenant, (from, to, frame)) in &sent {
                     let told = fabric.pass(&halfway, *from, frame);
                     let what =
-                        format!("seed {seed}, step {step}, phase {phase}: {frame:?} of {tenant} from {from}: {told:?}");
+                        format!("seed {seed}, step {step} {turned}, phase {phase}: {frame:?} of {tenant}: {told:?}");
                     assert!(told.strayed.is_empty() && told.looped.is_empty() && told.delivered.len() <= 1, "{what}");
                     for (place, functions) in &told.delivered {
                         let passed = names(functions);

@@ -454,6 +454,19 @@ impl Fabric {
         }
     }
 
+    /// A function that mustn't be left out may be from now on, or the other way round: what it was is the answer.
+    pub(crate) fn turn_on_failure(&mut self, draw: &mut Draw) -> String {
+        let tenant = draw.below(self.policy.tenants.len());
+        let functions = &mut self.policy.tenants[tenant].functions;
+        let at = draw.below(functions.len());
+        let function = &mut functions[at];
+        function.on_failure = match function.on_failure {
+            OnFailure::Drop => OnFailure::Bypass,
+            OnFailure::Bypass => OnFailure::Drop,
+        };
+        format!("t{tenant} {}: {:?}", function.name, function.on_failure)
+    }
+
     /// The controller gets to know how most ports are that it had wrong.
     pub(crate) fn see(&mut self, draw: &mut Draw) {
         let mistaken = std::mem::take(&mut self.unseen);
