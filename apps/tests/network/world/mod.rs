@@ -1,5 +1,6 @@
 //! Fabrics drawn from a seed, and what becomes of a frame in them.
 
+mod ports;
 pub(crate) mod services;
 
 use std::collections::btree_map::Entry;
