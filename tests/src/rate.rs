@@ -19,6 +19,8 @@ pub struct Throughput {
     pub mbit: f64,
     /// How many percent of UDP's packets were lost.
     pub lost_percent: f64,
+    /// How many segments of TCP were sent again.
+    pub retransmits: u64,
 }
 
 impl Throughput {
@@ -37,6 +39,11 @@ impl Lab {
     /// Sends TCP as fast as it goes for some seconds.
     pub fn tcp(&self, from: &Container, to: &Container, seconds: u32) -> Result<Throughput> {
         self.iperf(from, to, &[], seconds)
+    }
+
+    /// Sends TCP at a rate for some seconds, in small pieces.
+    pub fn tcp_at(&self, from: &Container, to: &Container, mbit: u32, seconds: u32) -> Result<Throughput> {
+        self.iperf(from, to, &["-l", "1200", "-b", &format!("{mbit}M")], seconds)
     }
 
     fn iperf(&self, from: &Container, to: &Container, args: &[&str], seconds: u32) -> Result<Throughput> {
@@ -61,7 +68,8 @@ impl Lab {
         let bits = sum["bits_per_second"].as_f64().context("iperf3's report has no rate")?;
         // In older reports a UDP rate is the sender's.
         let received = if end["sum_received"].is_object() { 1.0 } else { 1.0 - lost_percent / 100.0 };
-        Ok(Throughput { mbit: bits * received / 1e6, lost_percent })
+        let retransmits = end["sum_sent"]["retransmits"].as_u64().unwrap_or(0);
+        Ok(Throughput { mbit: bits * received / 1e6, lost_percent, retransmits })
     }
 }
 

@@ -3,24 +3,29 @@
 
 mod network;
 
-use std::thread::sleep;
+use std::thread::{self, sleep};
 
-use anyhow::{Context, Result, ensure};
-use lab::{ContinuousPing, Layout};
+use anyhow::{Context, Result, anyhow, ensure};
+use lab::{ContinuousPing, Layout, Stream, Throughput};
 
 use network::{MS, Network, green_and_orange, nothing_lost, rules, spec};
 
-/// Pings in both tenants between all hosts while `change` happens.
-fn pings(network: &Network, what: &str, change: impl FnOnce() -> Result<()>) -> Result<()> {
-    let mut pings = Vec::new();
+/// Pings and streams of UDP in both tenants between all hosts while `change` happens.
+fn traffic(network: &Network, what: &str, change: impl FnOnce() -> Result<()>) -> Result<()> {
+    let (mut pings, mut streams) = (Vec::new(), Vec::new());
     for (tenant, from, to) in [("green", 1, 2), ("green", 3, 1), ("orange", 2, 3), ("orange", 1, 3)] {
         let at = |host: usize| network.lab.container(host, &format!("{tenant}-1"));
         pings.push((format!("{what}: {tenant} {from} to {to}"), ContinuousPing::start(&at(from)?, at(to)?.ipv4)?));
+        streams.push(Stream::unicast(&at(from)?, &at(to)?, MS(5))?);
     }
     sleep(MS(300));
     change()?;
     sleep(MS(500));
-    pings.into_iter().try_for_each(|(what, ping)| nothing_lost(&ping.stop()?, &what))
+    pings.into_iter().try_for_each(|(what, ping)| nothing_lost(&ping.stop()?, &what))?;
+    for report in Stream::stop_all(streams)? {
+        ensure!(report.sent > 50 && report.lost() == 0 && report.duplicates == 0, "{what}: {report:?}");
+    }
+    Ok(())
 }
 
 #[test]
@@ -30,7 +35,7 @@ fn a_reload_loses_nothing_however_much_it_changes() -> Result<()> {
         network.meet("green")?;
         network.meet("orange")?;
         for (round, count) in [1, 10, 100, 10, 0].into_iter().enumerate() {
-            pings(&network, &format!("{layout:?}, {count} rules"), || {
+            traffic(&network, &format!("{layout:?}, {count} rules"), || {
                 network.apply(&green_and_orange("", &rules(count, "tcp", 1000 * (round + 2))))
             })?;
         }
@@ -42,11 +47,53 @@ fn a_reload_loses_nothing_however_much_it_changes() -> Result<()> {
         let pinned = format!(
             "  {{ bridge = \"{bridge}\", port = \"green-1\", mac = \"{mac}\", rate_limit = \"500 Mbit/s\" }},\n"
         );
-        pings(&network, &format!("{layout:?}, a pinned address"), || network.apply(&green_and_orange(&pinned, "")))?;
+        traffic(&network, &format!("{layout:?}, a pinned address"), || network.apply(&green_and_orange(&pinned, "")))?;
         let metrics = network.controller.request("GET", "/metrics", None)?.body;
         let bundled = metrics.lines().any(|line| line.contains("type=\"Experimenter\",direction=\"sent\""));
         ensure!(bundled, "nothing was sent in bundles: {metrics}");
-        pings(&network, &format!("{layout:?}, not pinned any more"), || network.apply(&green_and_orange("", "")))?;
+        traffic(&network, &format!("{layout:?}, not pinned any more"), || network.apply(&green_and_orange("", "")))?;
+    }
+    Ok(())
+}
+
+/// What iperf3 sends arrives, whatever is reloaded meanwhile, in the tenant that changes and in the one that doesn't. How often TCP
+/// sent something again is for whoever reads the output (`--nocapture`): a busy machine makes it do so, too.
+#[test]
+fn a_reload_loses_nothing_of_what_iperf3_sends() -> Result<()> {
+    const SECONDS: u32 = 8;
+    for layout in [Layout::Shared, Layout::PerTenant] {
+        let network = Network::with_policy(&spec(layout), &green_and_orange("", ""))?;
+        network.meet("green")?;
+        network.meet("orange")?;
+        network.lab.pin_neighbours()?;
+        let lab = &network.lab;
+        let results = thread::scope(|scope| {
+            let mut running = Vec::new();
+            for tenant in ["green", "orange"] {
+                let at = |host: usize| lab.container(host, &format!("{tenant}-1"));
+                let (one, two, three) = (at(1)?, at(2)?, at(3)?);
+                let (from, to) = (one.clone(), two);
+                running.push((tenant, "UDP", scope.spawn(move || lab.udp(&from, &to, 4, SECONDS))));
+                running.push((tenant, "TCP", scope.spawn(move || lab.tcp_at(&one, &three, 4, SECONDS))));
+            }
+            sleep(MS(1000));
+            let mut reloads = 0;
+            while running.iter().all(|(.., thread)| !thread.is_finished()) {
+                let count = [1, 10, 100, 10, 0][reloads % 5];
+                network.apply(&green_and_orange("", &rules(count, "tcp", 10_000 + 1000 * reloads)))?;
+                reloads += 1;
+            }
+            println!("{layout:?}: {reloads} reloads");
+            let done = |(tenant, kind, thread): (_, _, thread::ScopedJoinHandle<'_, Result<Throughput>>)| {
+                Ok((tenant, kind, thread.join().map_err(|_| anyhow!("a sending thread panicked"))??))
+            };
+            ensure!(reloads >= 3, "only {reloads} reloads meanwhile");
+            running.into_iter().map(done).collect::<Result<Vec<_>>>()
+        })?;
+        for (tenant, kind, got) in results {
+            println!("{layout:?}: {tenant}, {kind}: {got:?}");
+            ensure!(got.mbit > 3.6 && got.lost_percent == 0.0, "{layout:?}: {tenant}, {kind}: {got:?}");
+        }
     }
     Ok(())
 }
@@ -80,7 +127,7 @@ fn a_full_table_costs_the_tenant_that_fills_it_what_is_new_and_nobody_else_anyth
     let mut refused = String::new();
     network.settle()?;
     sleep(MS(500));
-    pings(&network, "a full table", || {
+    traffic(&network, "a full table", || {
         network.controller.apply_policy(&many)?;
         network.wait_problem("bridge h1 refused an entry of tenant green (table 5, ")?;
         let peer = network.lab.container(3, "orange-1")?;
@@ -100,7 +147,7 @@ fn a_full_table_costs_the_tenant_that_fills_it_what_is_new_and_nobody_else_anyth
     ensure!(other["converged"] == true && other["problems"] == serde_json::json!([]), "{other}");
 
     // There is room again: nobody has to do anything more.
-    pings(&network, "room again", || {
+    traffic(&network, "room again", || {
         host.vsctl(&["clear", "bridge", "br0", "flow_tables"])?;
         network.settle()
     })?;
