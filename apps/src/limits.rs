@@ -11,9 +11,11 @@ use openflow::types::{DatapathId, MeterId, PortNo};
 use crate::allocation::{self, Allocations};
 use crate::attachment::{Attachments, PortUse};
 use crate::desired::{SectionBuilder, go};
-use crate::marks::{chain_limit, flood_limit, metadata, port_limit, receive_limit, step_of, tenant_limit};
+use crate::marks::{
+    chain_limit, flood_limit, flood_limited, metadata, port_limit, port_meter, receive_limit, step_of, tenant_limit,
+};
 use crate::pipeline::{FLOOD, FORWARD, LEARN, LIMIT_PORT, LIMIT_TENANT};
-use crate::policy::{Policy, PortSelector, RateLimit, Tenant};
+use crate::policy::{Origin, Policy, PortSelector, RateLimit, Tenant};
 use crate::view::{Endpoint, View};
 
 /// What a limit is set on.
@@ -75,6 +77,55 @@ pub fn at<'a>(
         }
     }
     limits
+}
+
+/// What a tenant has a meter for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metered<'a> {
+    /// Whose.
+    pub tenant: &'a str,
+    /// What it bounds.
+    pub what: String,
+    /// What the policy says of that.
+    pub origin: &'a Origin,
+}
+
+/// What a meter at a bridge is for; `None`: it is no tenant's.
+pub fn metered<'a>(
+    meter: MeterId,
+    dpid: DatapathId,
+    policy: &'a Policy,
+    allocations: &Allocations,
+    attachments: &'a Attachments,
+    view: &View,
+) -> Option<Metered<'a>> {
+    let bridge = view.bridges.get(&dpid)?;
+    let of_port = |port: PortNo, what: &str| {
+        let (tenant, origin) = match attachments.of(Endpoint { bridge: dpid, port }) {
+            PortUse::Tenant(attached) => (&attached.tenant, &attached.selector.origin),
+            PortUse::Function(service) => (&service.tenant, &service.origin),
+            PortUse::Candidate | PortUse::Unused => return None,
+        };
+        let name = bridge.ports.get(&port).map_or("", |port| port.name.as_str());
+        Some(Metered { tenant, what: format!("{what} of port {name}"), origin })
+    };
+    if let Some(Limit { tenant, on, .. }) = at(dpid, policy, allocations, attachments, view).remove(&meter) {
+        let declared = policy.tenant(tenant)?;
+        return match on {
+            Limited::Port(port) => of_port(port, "rate_limit"),
+            Limited::To(port) => of_port(port, "rate_limit_to"),
+            Limited::Bridge => Some(Metered { tenant, what: "rate_limit".to_owned(), origin: &declared.origin }),
+            Limited::Chain(name) => {
+                let chain = declared.chains.iter().find(|chain| chain.name == name)?;
+                Some(Metered { tenant, what: format!("rate_limit of chain {name}"), origin: &chain.origin })
+            }
+        };
+    }
+    let copies = || bridge.ports.keys().copied().find(|port| port_meter(*port) == meter);
+    match flood_limited(meter) {
+        Some(port) => of_port(port, "flood_limit"),
+        None => of_port(copies()?, "copies for the controller"),
+    }
 }
 
 /// How much a port may send to everybody at a bridge; `None`: it isn't limited.

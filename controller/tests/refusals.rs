@@ -6,19 +6,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apps::marks::{Owner, cookie};
+use apps::marks::{Owner, cookie, group_owner, receive_limit};
+use apps::pipeline::{FORWARD, LIMIT_TENANT};
 use apps::policy::{Source, load};
 use controller::core::{Core, Effect, Event, Memory, SessionId, Settings};
 use controller::snapshot::PolicyStatus;
-use openflow::error::{BundleFailed, ErrorCode, ErrorMsg, FlowModFailed};
+use openflow::error::{BundleFailed, ErrorCode, ErrorMsg, FlowModFailed, GroupModFailed, MeterModFailed};
 use openflow::experimenter::{BundleControl, BundleControlType, Experimenter};
 use openflow::flow::FlowModCommand;
+use openflow::instruction::Instruction;
 use openflow::message::Message;
+use openflow::meter::MeterModCommand;
 use openflow::multipart::{MultipartReply, MultipartRequest, Part};
 use openflow::peer::Identity;
 use openflow::port::{Port, PortReason, PortStatus};
 use openflow::switch::{Capabilities, FeaturesReply, Role};
-use openflow::types::{DatapathId, MacAddr, PortNo, Xid};
+use openflow::types::{DatapathId, MacAddr, MeterId, PortNo, Xid};
 use openflow::wire::{Nothing, Payload};
 
 const SESSION: SessionId = SessionId(1);
@@ -34,7 +37,14 @@ struct World {
     refuses_more: bool,
     /// Does it refuse that green loses entries?
     refuses_less: bool,
+    /// Has it room for no group of green?
+    refuses_groups: bool,
+    /// How many meters it has room for, and those that it has.
+    meters_max: usize,
+    meters: BTreeSet<MeterId>,
     held: Held,
+    /// How many entries orange has.
+    of_orange: Held,
     /// What is in the bundle, and what of it is refused.
     bundle: Vec<(Xid, Message)>,
     /// Changes that were refused, one by one or as a bundle.
@@ -66,7 +76,11 @@ impl World {
             knows_bundles,
             refuses_more: false,
             refuses_less: false,
+            refuses_groups: false,
+            meters_max: usize::MAX,
+            meters: BTreeSet::new(),
             held: Held::new(),
+            of_orange: Held::new(),
             bundle: Vec::new(),
             refused: 0,
             notices: Vec::new(),
@@ -124,21 +138,48 @@ impl World {
         self.to_core.push_back((xid, Message::Error(ErrorMsg { code: code.into(), data: Payload::default() })));
     }
 
-    /// Does it take this change, if it is one of green's entries?
-    fn takes(&self, message: &Message) -> bool {
-        let Message::FlowMod(wanted) = message else { return true };
-        match wanted.command {
-            FlowModCommand::Add => !self.refuses_more || cookie::owner(wanted.cookie) != Some(Owner(100)),
-            _ => !self.refuses_less || !self.held.contains(&place(message)),
+    /// What it has against a change.
+    fn against(&self, message: &Message) -> Option<ErrorCode> {
+        match message {
+            Message::FlowMod(wanted) => {
+                let used = |it: &Instruction| matches!(it, Instruction::Meter(id) if !self.meters.contains(id));
+                let is_greens = cookie::owner(wanted.cookie) == Some(Owner(100));
+                match wanted.command {
+                    FlowModCommand::Add if wanted.instructions.iter().any(used) => {
+                        Some(MeterModFailed::UnknownMeter.into())
+                    }
+                    FlowModCommand::Add => (self.refuses_more && is_greens).then_some(FlowModFailed::TableFull.into()),
+                    _ => (self.refuses_less && self.held.contains(&place(message)))
+                        .then_some(FlowModFailed::TableFull.into()),
+                }
+            }
+            Message::GroupMod(wanted) => (self.refuses_groups && group_owner(wanted.group) == Owner(100))
+                .then_some(GroupModFailed::OutOfGroups.into()),
+            Message::MeterMod(wanted) => (wanted.command == MeterModCommand::Add
+                && self.meters.len() >= self.meters_max)
+                .then_some(MeterModFailed::OutOfMeters.into()),
+            _ => None,
         }
     }
 
     fn make(&mut self, message: &Message) {
-        if let Message::FlowMod(wanted) = message {
-            self.held.remove(&place(message));
-            if wanted.command == FlowModCommand::Add && cookie::owner(wanted.cookie) == Some(Owner(100)) {
-                self.held.insert(place(message));
+        match message {
+            Message::FlowMod(wanted) => {
+                self.held.remove(&place(message));
+                self.of_orange.remove(&place(message));
+                match cookie::owner(wanted.cookie).filter(|_| wanted.command == FlowModCommand::Add) {
+                    Some(Owner(100)) => _ = self.held.insert(place(message)),
+                    Some(Owner(200)) => _ = self.of_orange.insert(place(message)),
+                    _ => {}
+                }
             }
+            Message::MeterMod(wanted) if wanted.command == MeterModCommand::Add => {
+                self.meters.insert(wanted.meter);
+            }
+            Message::MeterMod(wanted) if wanted.command == MeterModCommand::Delete => {
+                self.meters.remove(&wanted.meter);
+            }
+            _ => {}
         }
     }
 
@@ -156,9 +197,10 @@ impl World {
                 let kind = match control.kind {
                     BundleControlType::OpenRequest => BundleControlType::OpenReply,
                     BundleControlType::CommitRequest => {
-                        if let Some((first, _)) = bundle.iter().find(|(_, message)| !self.takes(message)) {
+                        let against = |(xid, message): &(Xid, Message)| Some((*xid, self.against(message)?));
+                        if let Some((first, code)) = bundle.iter().find_map(against) {
                             self.refused += 1;
-                            self.refuse(*first, FlowModFailed::TableFull);
+                            self.refuse(first, code);
                             return self.refuse(xid, BundleFailed::MsgFailed);
                         }
                         bundle.iter().for_each(|(_, message)| self.make(message));
@@ -170,11 +212,13 @@ impl World {
             }
             Message::Experimenter(Experimenter::BundleAdd(add)) => return self.bundle.push((add.xid, *add.message)),
             Message::Experimenter(_) => return self.refuse(xid, openflow::error::BadRequest::BadExperimenter),
-            change if self.takes(&change) => return self.make(&change),
-            _ => {
-                self.refused += 1;
-                return self.refuse(xid, FlowModFailed::TableFull);
-            }
+            change => match self.against(&change) {
+                None => return self.make(&change),
+                Some(code) => {
+                    self.refused += 1;
+                    return self.refuse(xid, code);
+                }
+            },
         };
         self.to_core.push_back((xid, told));
     }
@@ -193,6 +237,9 @@ fn place(message: &Message) -> (u8, u16, String) {
 
 /// Shorter than the time after which groups are asked for, which this bridge doesn't keep.
 const SOON: Duration = Duration::from_millis(900);
+
+/// The same where two such times have to fit in, and a retry.
+const QUICK: Duration = Duration::from_millis(100);
 
 /// A bridge that is filled for the first time gets all in one phase: nothing comes behind it that could be put off.
 #[test]
@@ -252,6 +299,134 @@ fn a_bridge_that_keeps_what_goes_to_another_rests_as_a_whole() {
             world.problems()
         );
         assert!(!world.core.snapshot(world.now).status.converged);
+    }
+}
+
+/// Green, orange, and a third tenant that comes later, each with what the policy says of it.
+fn limited(green: &str, blue: &str) -> Event {
+    let fabric = "[fabric]\nlinks = [\"tun-*\"]\n";
+    let tenant = |name, key, port, more| {
+        format!(
+            "[[tenant]]\nname = \"{name}\"\nkey = {key}\n{more}\nports = [{{ bridge = \"*\", port = \"{port}\" }}]\n"
+        )
+    };
+    let blue = if blue.is_empty() { String::new() } else { tenant("blue", 300, blue, "") };
+    event(&format!("{fabric}{}{}{blue}", tenant("green", 100, "one", green), tenant("orange", 200, "two", "")))
+}
+
+/// There is no room for the meter of green's new limit: green keeps what it has, and whoever comes meanwhile gets what it should.
+#[test]
+fn a_meter_that_is_refused_costs_the_tenant_that_it_is_for() {
+    for knows_bundles in [false, true] {
+        let mut world = World::new(knows_bundles);
+        world.event(limited("", ""));
+        world.connect();
+        world.run(QUICK);
+        assert!(world.core.snapshot(world.now).status.converged);
+        let before = (world.held.clone(), world.of_orange.clone());
+        assert!(!before.0.is_empty() && !before.1.is_empty());
+        world.meters_max = world.meters.len();
+        world.event(limited("rate_limit = \"1 Mbit/s\"", ""));
+        world.run(QUICK);
+        let problems = world.problems();
+        let told =
+            problems.iter().find(|text| text.contains("refused meter")).unwrap_or_else(|| panic!("{problems:?}"));
+        for part in
+            ["meter 131073 of tenant green (rate_limit, p.toml:", "OFPMMFC_OUT_OF_METERS", "have fewer rate limits"]
+        {
+            assert!(told.contains(part), "no {part} in {told}");
+        }
+        assert!(!problems.iter().any(|text| text.contains("fabric")), "{problems:?}");
+        assert_eq!((&world.held, &world.of_orange), (&before.0, &before.1), "bundles: {knows_bundles}");
+        let status = world.core.snapshot(world.now);
+        assert!(!status.status.converged && status.bridges[0].problems.iter().any(|text| text == told), "{status:?}");
+
+        // It isn't asked again and again, and others' changes go through.
+        let refused = world.refused;
+        world.meters_max += 2;
+        world.event(Event::Timer);
+        world.run(Duration::from_millis(50));
+        assert_eq!(world.refused, refused);
+
+        // There is room again: nobody has to do anything more.
+        world.meters_max = usize::MAX;
+        world.run(Duration::from_secs(1));
+        assert_eq!(world.problems(), [""; 0], "bundles: {knows_bundles}");
+        assert!(world.core.snapshot(world.now).status.converged);
+        assert!(world.meters.contains(&MeterId(0x2_0001)));
+        assert!(world.held.iter().any(|(table, ..)| *table == LIMIT_TENANT.0), "{:?}", world.held);
+    }
+}
+
+/// While green's meter is refused, blue comes with a port: it gets its entries, and green's limit isn't tried with them.
+#[test]
+fn others_come_and_go_while_a_meter_is_refused() {
+    for knows_bundles in [false, true] {
+        let mut world = World::new(knows_bundles);
+        world.event(limited("", ""));
+        world.connect();
+        world.run(QUICK);
+        world.meters_max = world.meters.len();
+        world.event(limited("rate_limit = \"1 Mbit/s\"", ""));
+        world.run(QUICK);
+        let (refused, orange) = (world.refused, world.of_orange.clone());
+        let message = |reason| {
+            let port = Port::new(PortNo(2), MacAddr([2, 0, 0, 0, 0, 1]), "two");
+            Message::PortStatus(PortStatus { reason, port })
+        };
+        for reason in [PortReason::Delete, PortReason::Add] {
+            world.event(Event::Message { session: SESSION, xid: Xid(0), message: message(reason) });
+            world.run(Duration::from_millis(40));
+        }
+        assert_eq!((world.refused, &world.of_orange), (refused, &orange), "bundles: {knows_bundles}");
+    }
+}
+
+/// A limit of what green's port is sent goes, but the bridge won't take the entry without it: it keeps the old one, whose meter
+/// has to stay, as the entry would go with it.
+#[test]
+fn who_keeps_what_he_has_keeps_its_meter() {
+    for knows_bundles in [false, true] {
+        let mut world = World::new(knows_bundles);
+        let green = |more: &str| {
+            event(&format!(
+                "[fabric]\nlinks = [\"tun-*\"]\n[[tenant]]\nname = \"green\"\nkey = 100\n\
+                 ports = [{{ bridge = \"0000000000000001\", port = \"one\", mac = \"02:00:00:00:00:05\"{more} }}]\n"
+            ))
+        };
+        let (meter, forward) =
+            (receive_limit(PortNo(1)).unwrap(), |held: &Held| held.iter().any(|it| it.0 == FORWARD.0));
+        world.event(green(", rate_limit_to = \"1 Mbit/s\""));
+        world.connect();
+        world.run(QUICK);
+        assert!(world.meters.contains(&meter) && forward(&world.held), "{:?}", world.held);
+        world.refuses_more = true;
+        world.event(green(""));
+        world.run(QUICK);
+        assert!(world.refused > 0 && forward(&world.held) && world.meters.contains(&meter), "{:?}", world.meters);
+        world.refuses_more = false;
+        world.run(Duration::from_secs(1));
+        assert!(forward(&world.held) && !world.meters.contains(&meter), "bundles: {knows_bundles}");
+        assert!(world.core.snapshot(world.now).status.converged);
+    }
+}
+
+/// There is no room for a group of green.
+#[test]
+fn a_group_that_is_refused_costs_its_tenant() {
+    for knows_bundles in [false, true] {
+        let mut world = World::new(knows_bundles);
+        world.refuses_groups = true;
+        world.event(limited("", ""));
+        world.connect();
+        world.run(SOON);
+        let problems = world.problems();
+        let told = problems.iter().find(|text| text.contains("of tenant green, p.toml:")).expect("it is told");
+        assert!(told.contains("refused group") && told.contains("OFPGMFC_OUT_OF_GROUPS"), "{told}");
+        assert!(world.held.is_empty() && !world.of_orange.is_empty(), "bundles: {knows_bundles}");
+        world.refuses_groups = false;
+        world.run(Duration::from_secs(5));
+        assert!(world.core.snapshot(world.now).status.converged && !world.held.is_empty());
     }
 }
 

@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use apps::desired::BridgeState;
+use apps::limits::{self, Metered};
 use apps::marks::Owner;
 use apps::reconcile::{self, Change, Edit, Plan, Style};
 use apps::view::{Held, View};
 use openflow::error::{
     BadRequest, ErrorCode, ErrorMsg, FlowModFailed, GroupModFailed, MeterModFailed, RoleRequestFailed,
 };
-use openflow::types::{DatapathId, Xid};
+use openflow::instruction::Instruction;
+use openflow::types::{DatapathId, MeterId, Xid};
 
 use super::bridge::Bridge;
 use super::bundles::InFlight;
@@ -35,6 +37,8 @@ pub(crate) struct Refusal {
     until: Option<Instant>,
     /// What it was, for the operator.
     pub(crate) text: String,
+    /// Meters that it refused. They stand among the fabric's, whosever they are.
+    pub(super) meters: BTreeSet<MeterId>,
 }
 
 /// Does a bridge say that another controller is its master by now: `OFPBRC_IS_SLAVE`, `OFPRRFC_STALE`?
@@ -66,10 +70,29 @@ impl Bridge {
     pub(crate) fn plan(&mut self, desired: &BridgeState, owners: &BTreeSet<Owner>, style: Style) -> Plan {
         reconcile::adopt(&mut self.installed, desired);
         let refused: BTreeSet<Owner> = self.refused().collect();
-        if style == Style::Strict || refused.is_disjoint(owners) {
+        if refused.is_empty() {
             return reconcile::plan(&self.installed, desired, owners, style);
         }
-        reconcile::plan(&self.installed, desired, &(owners - &refused), style)
+        let planned = if style == Style::Strict { owners.clone() } else { owners - &refused };
+        let mut plan = reconcile::plan(&self.installed, desired, &planned, style);
+        // With a meter, a bridge would remove the entries that use it, also of those who keep what they have.
+        let kept = if style == Style::Strict { BTreeSet::new() } else { self.meters_of(&refused) };
+        let refusals = || self.refusals.values().filter(|refusal| refusal.until.is_some());
+        let goes = |change: &Change| match &change.edit {
+            Edit::AddMeter(id, _) | Edit::ModifyMeter(id, _) => !refusals().any(|it| it.meters.contains(id)),
+            Edit::RemoveMeter(id) => !kept.contains(id),
+            _ => true,
+        };
+        plan.values_mut().for_each(|changes| changes.retain(goes));
+        plan.retain(|_, changes| !changes.is_empty());
+        plan
+    }
+
+    /// The meters that entries of these owners send frames through.
+    fn meters_of(&self, owners: &BTreeSet<Owner>) -> BTreeSet<MeterId> {
+        let sections = owners.iter().filter_map(|owner| self.installed.get(owner));
+        let instructions = sections.flat_map(|section| section.flows.values()).flat_map(|flow| &flow.instructions);
+        instructions.filter_map(|it| if let Instruction::Meter(id) = it { Some(*id) } else { None }).collect()
     }
 
     /// The owners who get along without it.
@@ -82,14 +105,16 @@ impl Bridge {
         self.refusals.values().filter_map(|refusal| refusal.until).min()
     }
 
-    /// The owners whose changes are to be tried again now.
-    pub(super) fn retries(&mut self, now: Instant) -> Vec<Owner> {
-        let due = self.refusals.iter_mut().filter(|(_, refusal)| refusal.until.is_some_and(|until| until <= now));
-        due.map(|(owner, refusal)| {
-            refusal.until = None;
-            *owner
-        })
-        .collect()
+    /// The owners whose changes are to be tried again now; the fabric is among them where meters are.
+    pub(super) fn retries(&mut self, now: Instant) -> BTreeSet<Owner> {
+        let mut owners = BTreeSet::new();
+        for (owner, refusal) in &mut self.refusals {
+            if refusal.until.take_if(|until| *until <= now).is_some() {
+                owners.insert(*owner);
+                owners.extend((!refusal.meters.is_empty()).then_some(Owner::FABRIC));
+            }
+        }
+        owners
     }
 }
 
@@ -141,12 +166,19 @@ impl Core {
         }
         let named = flight.refused.iter().filter_map(|(xid, code)| Some((flight.changes.get(xid)?, *code)));
         let mut told: BTreeMap<Owner, (&Change, ErrorCode)> = BTreeMap::new();
+        let mut meters: BTreeMap<Owner, BTreeSet<MeterId>> = BTreeMap::new();
         for (change, code) in named {
-            told.entry(change.owner).or_insert((change, code));
+            let owner = self.blamed(dpid, change);
+            told.entry(owner).or_insert((change, code));
+            if let Edit::AddMeter(id, _) | Edit::ModifyMeter(id, _) = change.edit {
+                meters.entry(owner).or_default().insert(id);
+            }
         }
         let told: Vec<(Owner, String)> = told
             .into_iter()
-            .map(|(owner, (change, code))| (owner, format!("{}: {code}; {}", self.describe(change), advice(code))))
+            .map(|(owner, (change, code))| {
+                (owner, format!("{}: {code}; {}", self.describe(dpid, change), advice(code)))
+            })
             .collect();
         // Whoever it was left without already was only to lose what somebody else gets.
         let keeps: BTreeSet<Owner> = self.bridges.get(&dpid).into_iter().flat_map(Bridge::refused).collect();
@@ -170,9 +202,9 @@ impl Core {
                 bridge.name,
                 again.as_secs()
             );
-            bridge
-                .refusals
-                .insert(owner, Refusal { failures: failures + 1, until: Some(now + again), text: text.clone() });
+            let meters = meters.remove(&owner).unwrap_or_default();
+            let refusal = Refusal { failures: failures + 1, until: Some(now + again), text: text.clone(), meters };
+            bridge.refusals.insert(owner, refusal);
             self.rounds.dirty.insert(owner);
             self.notice_of(now, dpid, Level::Warning, &text);
         }
@@ -181,8 +213,13 @@ impl Core {
     /// A round for these owners, or for all, has come to its end: nothing that was tried was refused.
     pub(super) fn forgive(&mut self, owners: &BTreeSet<Owner>, whole: bool) {
         for bridge in self.bridges.values_mut() {
+            let before = bridge.refusals.len();
             // Who has nothing anywhere any more isn't among the owners of a round for all.
             bridge.refusals.retain(|owner, refusal| refusal.until.is_some() || !(whole || owners.contains(owner)));
+            if bridge.refusals.len() < before {
+                // Meters that had to stay may go now.
+                self.rounds.dirty.insert(Owner::FABRIC);
+            }
         }
     }
 
@@ -223,8 +260,23 @@ impl Core {
         }
     }
 
+    /// Who has to get along without a change. Meters count as the fabric's, because bridges don't tell whose they are, but
+    /// most of them are for one tenant.
+    fn blamed(&self, dpid: DatapathId, change: &Change) -> Owner {
+        let metered = self.metered(dpid, &change.edit);
+        let key = metered.and_then(|metered| self.memory.allocations.of(metered.tenant));
+        key.map_or(change.owner, |numbers| Owner(numbers.key))
+    }
+
+    /// What a meter that is to come or to change is for, if it is for a tenant.
+    fn metered(&self, dpid: DatapathId, edit: &Edit) -> Option<Metered<'_>> {
+        let (Edit::AddMeter(id, _) | Edit::ModifyMeter(id, _)) = edit else { return None };
+        let (allocations, attachments) = (&self.memory.allocations, &self.attachments);
+        limits::metered(*id, dpid, &self.policy, allocations, attachments, &self.view)
+    }
+
     /// What a change is about, for the operator.
-    fn describe(&self, change: &Change) -> String {
+    fn describe(&self, dpid: DatapathId, change: &Change) -> String {
         let whose = self.whose(change.owner);
         let place =
             |origin: Option<&apps::policy::Origin>| origin.map(|origin| format!(", {origin}")).unwrap_or_default();
@@ -238,7 +290,12 @@ impl Core {
             Edit::RemoveFlow(key) => format!("to remove an entry of {whose} (table {}, {})", key.table.0, key.matching),
             Edit::AddGroup(id, _) | Edit::ModifyGroup(id, _) => format!("group {} of {whose}{declared}", id.0),
             Edit::RemoveGroup(id) => format!("to remove group {} of {whose}", id.0),
-            Edit::AddMeter(id, _) | Edit::ModifyMeter(id, _) => format!("meter {} of {whose}{declared}", id.0),
+            Edit::AddMeter(id, _) | Edit::ModifyMeter(id, _) => match self.metered(dpid, &change.edit) {
+                Some(Metered { tenant, what, origin }) => {
+                    format!("meter {} of tenant {tenant} ({what}, {origin})", id.0)
+                }
+                None => format!("meter {} of {whose}{declared}", id.0),
+            },
             Edit::RemoveMeter(id) => format!("to remove meter {} of {whose}", id.0),
         }
     }

@@ -275,7 +275,10 @@ impl Core {
         let mut close = Vec::new();
         let mut wake = Vec::new();
         for (dpid, bridge) in &mut self.bridges {
-            self.rounds.dirty.extend(bridge.retries(now));
+            let retries = bridge.retries(now);
+            // The meters that a tenant's entries use are the fabric's: both have to come in one round.
+            self.rounds.all_dirty |= retries.contains(&Owner::FABRIC);
+            self.rounds.dirty.extend(retries);
             if bridge.rests_until.is_some_and(|until| until <= now) {
                 bridge.rests_until = None;
                 wake.push(*dpid);
