@@ -18,6 +18,8 @@ use openflow::types::{DatapathId, MacAddr, PortNo};
 const BRIDGES: u64 = 100;
 const TENANTS: u64 = 50;
 const HOSTS: u64 = 20;
+/// The tenant whose host moves, and that has rules.
+const RULED: u64 = 7;
 
 struct Fabric {
     policy: Policy,
@@ -28,8 +30,21 @@ struct Fabric {
     desired: Desired,
 }
 
-/// Two bridges of the hundred join the others. Each tenant's hosts are at twenty bridges, which lie as its number says.
-fn fabric() -> Fabric {
+/// So many rules of a tenant that lie over each other.
+fn rules(count: u32) -> String {
+    let rule = |n: u32| {
+        let (from, to, port, action) = (n % 61, n % 37, 20 + n % 50, ["drop", "allow"][n as usize / 3 % 2]);
+        format!(
+            "[[tenant.rule]]\nname = \"r{n}\"\nmatch = {{ source = \"10.{from}.0.0/16\", destination = \"10.0.{to}.0/24\", \
+             protocol = \"tcp\", destination_port = {port} }}\naction = \"{action}\"\n"
+        )
+    };
+    (0..count).map(rule).collect()
+}
+
+/// Two bridges of the hundred join the others. Each tenant's hosts are at twenty bridges, which lie as its number says; one
+/// has rules.
+fn fabric(rules: &str) -> Fabric {
     let mut view = View::default();
     for dpid in 1..=BRIDGES {
         let bridge = Bridge { name: format!("b{dpid}"), responsive: true, ports: BTreeMap::new() };
@@ -52,6 +67,7 @@ fn fabric() -> Fabric {
     for tenant in 0..TENANTS {
         let name = format!("t{tenant}");
         text += &format!("[[tenant]]\nname = \"{name}\"\nports = [{{ bridge = \"*\", port = \"{name}-*\" }}]\n");
+        text += if tenant == RULED { rules } else { "" };
         for host in 0..HOSTS {
             let place = add(3 + (tenant * 7 + host * (1 + tenant % 3)) % (BRIDGES - 2), format!("{name}-{host}"));
             let mac = MacAddr([2, 0, 0, 0, tenant as u8, host as u8]);
@@ -68,7 +84,7 @@ fn fabric() -> Fabric {
 }
 
 fn checker(criterion: &mut Criterion) {
-    let mut it = fabric();
+    let it = fabric("");
     let entries: usize =
         it.desired.bridges.values().flat_map(BTreeMap::values).map(|section| section.flows.len()).sum();
     println!("{entries} flow entries");
@@ -80,8 +96,15 @@ fn checker(criterion: &mut Criterion) {
             black_box(checker.all(black_box(&it.desired.bridges)))
         });
     });
-    // A host moves.
-    let (tenant, key) = (&it.policy.tenants[7], it.allocations.of(&it.policy.tenants[7].name).unwrap().key);
+    one_host(criterion, "one host changes", it);
+    one_host(criterion, "one host changes, 20 rules", fabric(&rules(20)));
+    one_host(criterion, "one host changes, 200 rules", fabric(&rules(200)));
+}
+
+/// A host moves.
+fn one_host(criterion: &mut Criterion, name: &str, mut it: Fabric) {
+    let tenant = it.policy.tenant(&format!("t{RULED}")).unwrap();
+    let key = it.allocations.of(&tenant.name).unwrap().key;
     let hosts = it.hosts.get_mut(&tenant.name).unwrap();
     let place = hosts.values().next().unwrap().place;
     hosts.values_mut().last().unwrap().place = place;
@@ -89,10 +112,11 @@ fn checker(criterion: &mut Criterion) {
     for (dpid, section) in network.sections {
         it.desired.bridges.get_mut(&dpid).unwrap().insert(Owner(key), Arc::new(section));
     }
-    criterion.bench_function("one host changes", |bencher| {
+    criterion.bench_function(name, |bencher| {
         bencher.iter(|| {
             let checker = Checker::new(&it.policy, &it.allocations, &it.attachments, &it.view);
-            black_box(checker.owners(black_box(&it.desired.bridges), &[Owner(key)]))
+            let found = checker.owners(black_box(&it.desired.bridges), &[Owner(key)]);
+            assert!(found.is_empty(), "{found:?}");
         });
     });
 }

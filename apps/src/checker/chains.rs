@@ -1,5 +1,5 @@
 //! Entries of chains: each leads frames to a function that may come next in some chain, and leaves out none that works.
-//! Which frames are whose chain's isn't looked at here.
+//! Which frames are whose chain's is looked at in `meaning.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +9,7 @@ use openflow::types::{DatapathId, TableId};
 use petgraph::unionfind::UnionFind;
 
 use super::entries::{Entry, Scan};
+use super::look::Does;
 use super::surroundings::{Behind, Step, Steps};
 use super::{Checker, Property};
 use crate::allocation::Numbers;
@@ -20,9 +21,15 @@ use crate::view::Carrier;
 
 /// Where frames are led.
 #[derive(Clone, Copy)]
-enum Then<'a> {
+pub(super) enum Then<'a> {
     Destination,
     Function(&'a Function, Direction),
+}
+
+/// What an entry does with frames of a chain.
+pub(super) struct Next<'a> {
+    pub(super) taps: Vec<(&'a Function, Direction)>,
+    pub(super) then: Then<'a>,
 }
 
 /// Where the functions of a tenant work, and which bridges its frames get to from each other.
@@ -81,37 +88,35 @@ impl Working {
     }
 
     /// Can frames at this bridge pass the function?
-    fn passable(&self, function: &str, at: DatapathId) -> bool {
+    pub(super) fn passable(&self, function: &str, at: DatapathId) -> bool {
         let part = self.parts.get(&at);
         part.is_some_and(|part| self.functions.get(function).is_some_and(|parts| parts.contains(part)))
     }
 }
 
 impl<'a> Scan<'_, 'a> {
-    /// An entry that says which function comes next.
-    pub(super) fn classifies(&mut self, entry: &Entry<'_>, key: u32) {
-        let Some(tenant) = self.tenant else { return };
+    /// What an entry sends frames to: copies to taps, and then a function or the destination; `None`: they end.
+    pub(super) fn next(&self, does: &Does<'_>, key: u32) -> Result<Option<Next<'a>>, (Property, &'static str)> {
         let own = |value: u64| value & metadata::TENANT == u64::from(key) && value & metadata::VERSION == 0;
         let mut taps = Vec::new();
-        for action in entry.does.actions {
+        for action in does.actions {
             let tapped = match action {
                 Action::Multipath(_) => continue,
                 Action::Clone(nested) => self.tap(&nested.0).filter(|(value, _)| own(*value)),
                 _ => None,
             };
-            match tapped.and_then(|(value, table)| self.leads(value, table)) {
-                Some((function, direction)) => taps.push((function, direction)),
-                None => self.tell(entry, Property::Isolation, "does more than to send frames, or copies, to functions"),
-            }
+            let tapped = tapped.and_then(|(value, table)| self.leads(value, table));
+            let what = "does more than to send frames, or copies, to functions";
+            taps.push(tapped.ok_or((Property::Isolation, what))?);
         }
-        let Some(goto) = entry.does.goto else {
-            if !taps.is_empty() {
-                return;
+        let Some(goto) = does.goto else {
+            if taps.is_empty() && !does.actions.is_empty() {
+                return Err((Property::Form, "leads frames nowhere, but does something with them"));
             }
-            return self.tell(entry, Property::Form, "leads frames nowhere, but does something with them");
+            return Ok(None);
         };
-        let then = match entry.does.write {
-            _ if goto == FORWARD => match entry.does.write {
+        let then = match does.write {
+            _ if goto == FORWARD => match does.write {
                 Some((value, _)) if value & !metadata::EDGE != u64::from(key) => None,
                 _ => Some(Then::Destination),
             },
@@ -120,9 +125,19 @@ impl<'a> Scan<'_, 'a> {
             }
             _ => None,
         };
-        let Some(then) = then else {
-            return self.tell(entry, Property::Chain, "leads frames to something that is no function of the tenant");
+        let then = then.ok_or((Property::Chain, "leads frames to something that is no function of the tenant"))?;
+        Ok(Some(Next { taps, then }))
+    }
+
+    /// An entry that says which function comes next.
+    pub(super) fn classifies(&mut self, entry: &Entry<'_>, key: u32) {
+        let Some(tenant) = self.tenant else { return };
+        let Next { taps, then } = match self.next(&entry.does, key) {
+            Ok(Some(next)) => next,
+            Ok(None) => return,
+            Err((property, what)) => return self.tell(entry, property, what),
         };
+        let at = entry.here.dpid;
         let behind = entry.seen.in_port.map(|port| self.places.of(entry.here.index, port));
         let fits = match behind {
             Some(Behind::Function(_, service, name)) => {
@@ -136,11 +151,11 @@ impl<'a> Scan<'_, 'a> {
                     Direction::Reverse => name == instance.ingress,
                 };
                 // What a station asks and answers passes it as if it were a host.
-                routes || self.some_chain(tenant, entry, Some(&function.name), came, &taps, then)
+                routes || self.some_chain(tenant, at, Some(&function.name), came, &taps, then)
             }
             _ if entry.seen.told(metadata::EDGE) != Some(metadata::EDGE) => false,
             _ if matches!(then, Then::Destination) && taps.is_empty() => true,
-            _ => self.some_chain(tenant, entry, None, |_| true, &taps, then),
+            _ => self.some_chain(tenant, at, None, |_| true, &taps, then),
         };
         if !fits {
             self.tell(entry, Property::Chain, "leads frames on as no chain says, or past a function that works");
@@ -174,7 +189,7 @@ impl<'a> Scan<'_, 'a> {
     fn some_chain(
         &self,
         tenant: &'a Tenant,
-        entry: &Entry<'_>,
+        at: DatapathId,
         after: Option<&str>,
         came: impl Fn(Direction) -> bool,
         taps: &[(&Function, Direction)],
@@ -182,17 +197,17 @@ impl<'a> Scan<'_, 'a> {
     ) -> bool {
         let both = tenant.chains.iter().flat_map(|chain| Direction::ALL.map(|direction| (chain, direction)));
         let mut all = both.filter(|(chain, direction)| chain.symmetric || *direction == Direction::Forward);
-        all.any(|(chain, direction)| came(direction) && self.says(tenant, chain, direction, entry, after, taps, then))
+        all.any(|(chain, direction)| came(direction) && self.says(tenant, chain, direction, at, after, taps, then))
     }
 
     /// May this come next, by what a chain says?
     #[expect(clippy::too_many_arguments, reason = "what comes after what, in which chain")]
-    fn says(
+    pub(super) fn says(
         &self,
         tenant: &Tenant,
         chain: &Chain,
         direction: Direction,
-        entry: &Entry<'_>,
+        at: DatapathId,
         after: Option<&str>,
         taps: &[(&Function, Direction)],
         then: Then<'_>,
@@ -213,7 +228,7 @@ impl<'a> Scan<'_, 'a> {
         let mut taps = taps.iter();
         for name in names.into_iter().skip(begin) {
             let Some(function) = tenant.functions.iter().find(|function| function.name == *name) else { return false };
-            let passable = self.working.passable(name, entry.here.dpid);
+            let passable = self.working.passable(name, at);
             let tap = function.kind == FunctionKind::Tap;
             if tap && taps.as_slice().first().is_some_and(|(it, way)| it.name == *name && *way == side(function)) {
                 taps.next();

@@ -4,6 +4,7 @@ use openflow::types::{DatapathId, PortNo};
 
 use super::chains::Working;
 use super::look::{Act, Changed, Does, Seen, act, looks_up};
+use super::meaning::Held;
 use super::surroundings::{Behind, Places, Steps, mark, station};
 use super::ways::{Floods, Ways};
 use super::{Checker, Here, Property, Violation, entry_name};
@@ -20,7 +21,7 @@ use crate::view::Carrier;
 /// Goes through what one owner has, bridge by bridge.
 pub(super) struct Scan<'s, 'a> {
     pub(super) checker: &'s Checker<'a>,
-    owner: Owner,
+    pub(super) owner: Owner,
     pub(super) tenant: Option<&'a Tenant>,
     pub(super) numbers: Option<Numbers>,
     pub(super) steps: &'s Steps<'a>,
@@ -28,7 +29,12 @@ pub(super) struct Scan<'s, 'a> {
     pub(super) ways: Ways,
     floods: Floods,
     pub(super) working: Working,
-    found: Vec<Violation>,
+    /// What frames of hosts are called where they enter at this bridge, and the ports that frames of functions come back from.
+    pub(super) entered: Vec<u64>,
+    pub(super) returning: Vec<PortNo>,
+    /// What has been held against rules and chains.
+    pub(super) held: Vec<Held<'s, 'a>>,
+    pub(super) found: Vec<Violation>,
 }
 
 /// An entry in the course of being looked at.
@@ -52,22 +58,26 @@ impl<'s, 'a> Scan<'s, 'a> {
         let (ways, floods, found) = (Ways::default(), Floods::default(), Vec::new());
         let working = tenant.zip(numbers).map(|(tenant, numbers)| Working::new(checker, tenant, numbers, steps));
         let working = working.unwrap_or_default();
-        Self { checker, owner, tenant, numbers, steps, places, ways, floods, working, found }
+        let (entered, returning, held) = (Vec::new(), Vec::new(), Vec::new());
+        Self { checker, owner, tenant, numbers, steps, places, ways, floods, working, entered, returning, held, found }
     }
 
     /// What an owner is called.
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.tenant
             .map_or_else(|| format!("nobody with key {}", self.owner.0), |tenant| format!("tenant {}", tenant.name))
     }
 
-    pub(super) fn bridge(&mut self, here: Here<'_>) {
+    pub(super) fn bridge(&mut self, here: Here<'s>) {
         self.floods.at(here.index);
+        self.entered.clear();
+        self.returning.clear();
         for (key, flow) in &here.section.flows {
             self.entry(here, key, flow);
         }
         if let (Some(tenant), Some(numbers)) = (self.tenant, self.numbers) {
             self.guarded(here, tenant, numbers);
+            self.meaning(here, tenant, numbers);
         }
     }
 
@@ -209,6 +219,8 @@ impl<'s, 'a> Scan<'s, 'a> {
                 let entered = value & !metadata::VERSION == key | metadata::EDGE;
                 if !entered || goto != GUARD || !unchanged {
                     self.tell(entry, Property::Form, "lets a host's frames in otherwise than through rules and chains");
+                } else if !self.entered.contains(&value) {
+                    self.entered.push(value);
                 }
             }
             Behind::Function(whose, service, _) if whose == numbers.key => {
@@ -220,6 +232,8 @@ impl<'s, 'a> Scan<'s, 'a> {
                     );
                 } else if value != key || goto != GUARD || !unchanged {
                     self.tell(entry, Property::Chain, "lets frames of a function in as if they hadn't passed it");
+                } else {
+                    self.returning.push(port);
                 }
             }
             Behind::Link(link) => {

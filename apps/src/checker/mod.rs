@@ -11,11 +11,15 @@ mod failing;
 mod guarded;
 mod leaving;
 mod look;
+mod meaning;
+mod regions;
 mod surroundings;
 mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::panic::resume_unwind;
+use std::thread::scope;
 
 use openflow::types::{DatapathId, MeterId};
 
@@ -29,6 +33,10 @@ use crate::view::{Carrier, Endpoint, View};
 
 use entries::Scan;
 use surroundings::{Places, Steps};
+
+/// Most threads that share the owners, and the fewest owners for which it is worth to begin another.
+const JUDGES: usize = 4;
+const OWNERS_MIN: usize = 8;
 
 /// Tables of bridges.
 pub type Tables = BTreeMap<DatapathId, BridgeState>;
@@ -44,6 +52,8 @@ pub enum Property {
     Loop,
     /// Frames in a chain pass its functions in order.
     Chain,
+    /// What enters is what the tenant's rules let in.
+    Rule,
 }
 
 impl fmt::Display for Property {
@@ -53,6 +63,7 @@ impl fmt::Display for Property {
             Self::Isolation => "isolation",
             Self::Loop => "loop",
             Self::Chain => "chain",
+            Self::Rule => "rule",
         })
     }
 }
@@ -110,10 +121,21 @@ impl<'a> Checker<'a> {
         let dpids: Vec<DatapathId> = tables.keys().copied().collect();
         let places = self.places(&dpids, |_| true);
         let owners: BTreeSet<Owner> = tables.values().flat_map(BTreeMap::keys).copied().collect();
+        let owners: Vec<Owner> = owners.into_iter().collect();
+        let judge = |owners: &[Owner]| -> Vec<Violation> {
+            owners.iter().flat_map(|owner| self.judge(tables, &dpids, &places, *owner)).collect()
+        };
         let mut found = self.numbers();
-        for owner in owners {
-            found.extend(self.judge(tables, &dpids, &places, owner));
-        }
+        // Owners have nothing to do with each other. What is found comes in their order, whoever is ready first.
+        let (here, others) = owners.split_at(owners.len().div_ceil(JUDGES).max(OWNERS_MIN).min(owners.len()));
+        scope(|scope| {
+            let others = others.chunks(here.len().max(1)).map(|share| scope.spawn(|| judge(share)));
+            let others: Vec<_> = others.collect();
+            found.extend(judge(here));
+            for other in others {
+                found.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            }
+        });
         found
     }
 
@@ -128,7 +150,13 @@ impl<'a> Checker<'a> {
         found
     }
 
-    fn judge(&self, tables: &Tables, dpids: &[DatapathId], places: &Places<'a>, owner: Owner) -> Vec<Violation> {
+    fn judge<'t>(
+        &'t self,
+        tables: &'t Tables,
+        dpids: &[DatapathId],
+        places: &'t Places<'a>,
+        owner: Owner,
+    ) -> Vec<Violation> {
         let tenant = self.tenants.get(&owner.0).copied();
         let steps = tenant.map(|tenant| Steps::new(tenant, self.allocations)).unwrap_or_default();
         let numbers = tenant.and_then(|tenant| self.allocations.of(&tenant.name));

@@ -1,0 +1,441 @@
+//! What rules and chains say of frames, read from the policy itself, and whether the entries that are asked say the same.
+
+use std::cmp::Reverse;
+use std::net::IpAddr;
+use std::ops::{Range, RangeInclusive};
+
+use openflow::action::Action;
+use openflow::matching::Match;
+use openflow::oxm::Oxm;
+use openflow::types::{MacAddr, PortNo, TableId};
+
+use super::chains::{Next, Then};
+use super::entries::{Entry, Scan};
+use super::look::{Does, Seen};
+use super::regions::{
+    ARP, ESTABLISHED, Field, ICMP, ICMPV6, IPV4, IPV6, Kind, RELATED, REPLY, Row, TRACKED, Test, differences,
+};
+use super::surroundings::Behind;
+use super::{Here, Property, Violation, entry_name};
+use crate::allocation::Numbers;
+use crate::desired::{Flow, FlowKey};
+use crate::marks::{Direction, metadata};
+use crate::pipeline::{BALANCE, CLASSIFY, RULES};
+use crate::policy::{Address, Chain, Classifier, Function, FunctionKind, Protocol, Rule, RuleAction, Tenant, Verdict};
+
+/// The bit that group addresses have (IEEE 802-2014 §8.2.2).
+const GROUP: u128 = 1 << 40;
+/// Messages of neighbour discovery (RFC 4861 §4): a tenant whose default is to drop lets them pass, as it does ARP.
+const DISCOVERY: RangeInclusive<u128> = 133..=136;
+
+/// Entries that are asked about the same frames.
+type Entries<'t> = Vec<(&'t FlowKey, &'t Flow)>;
+
+/// Where frames are held against rules and chains.
+#[derive(Clone, Copy, PartialEq)]
+enum Gate<'a> {
+    /// Where they enter.
+    Entering,
+    /// Where they come back from a function, in these directions, or are led past it because it is down.
+    Returning(&'a str, [bool; 2], bool),
+}
+
+/// What needn't be looked at again where another bridge has the same.
+#[derive(PartialEq)]
+pub(super) struct Held<'t, 'a> {
+    gate: Gate<'a>,
+    passable: Vec<bool>,
+    entries: Entries<'t>,
+}
+
+/// What becomes of a frame that is held against rules.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Outcome {
+    Enters,
+    Ends,
+    /// Its connection is looked up first.
+    Tracked,
+}
+
+impl<'s, 'a> Scan<'s, 'a> {
+    /// Holds the entries that frames of the tenant are held against where they enter, or come back from functions, against what
+    /// the policy says of them.
+    pub(super) fn meaning(&mut self, here: Here<'s>, tenant: &'a Tenant, numbers: Numbers) {
+        if !here.judged {
+            return;
+        }
+        let (entered, returning) = (std::mem::take(&mut self.entered), std::mem::take(&mut self.returning));
+        let of_host =
+            |port: &PortNo| matches!(self.places.of(here.index, *port), Behind::Tenant(key) if key == numbers.key);
+        let mut ports = vec![None];
+        let told = here.section.flows.range(asked()).filter_map(|(key, _)| Seen::of(&key.matching).in_port);
+        ports.extend(told.filter(of_host).map(Some));
+        for value in &entered {
+            for port in &ports {
+                self.hold(here, tenant, numbers, Gate::Entering, *value, *port);
+            }
+        }
+        for port in &returning {
+            let Behind::Function(_, service, name) = self.places.of(here.index, *port) else { continue };
+            let Some(function) = tenant.functions.iter().find(|it| it.name == service.function) else { continue };
+            let Some(instance) = function.instances.iter().find(|it| it.name == service.instance) else { continue };
+            let came = match instance.ingress == instance.egress {
+                true => [true, true],
+                false => [name == instance.egress, name == instance.ingress],
+            };
+            for (past, mark) in [(false, 0), (true, metadata::DIVERTED)] {
+                let gate = Gate::Returning(&function.name, came, past);
+                self.hold(here, tenant, numbers, gate, metadata::link(numbers.key) | mark, Some(*port));
+            }
+        }
+        (self.entered, self.returning) = (entered, returning);
+    }
+
+    /// Holds what is asked about frames with this metadata that came by this port.
+    fn hold(
+        &mut self,
+        here: Here<'s>,
+        tenant: &'a Tenant,
+        numbers: Numbers,
+        gate: Gate<'a>,
+        value: u64,
+        port: Option<PortNo>,
+    ) {
+        let fits = |(key, _): &(&FlowKey, &Flow)| {
+            let seen = Seen::of(&key.matching);
+            (seen.metadata.0 ^ value) & seen.metadata.1 == 0 && seen.in_port.is_none_or(|it| Some(it) == port)
+        };
+        let entries: Entries<'s> = here.section.flows.range(asked()).filter(fits).collect();
+        let passable = tenant.functions.iter().map(|it| self.working.passable(&it.name, here.dpid)).collect();
+        let held = Held { gate, passable, entries };
+        if self.held.iter().any(|other| other.is_like(&held)) {
+            return;
+        }
+        let (rules, chains): (Entries<'_>, Entries<'_>) = held.entries.iter().partition(|(key, _)| key.table == RULES);
+        if gate == Gate::Entering {
+            self.rules_say(here, tenant, numbers, &rules);
+        }
+        self.chains_say(here, tenant, numbers, gate, &chains);
+        self.held.push(held);
+    }
+
+    fn rules_say(&mut self, here: Here<'s>, tenant: &'a Tenant, numbers: Numbers, entries: &Entries<'s>) {
+        let tracked = tenant.tracks_connections() && numbers.vlan.is_some();
+        let (said, words) = said_by_rules(tenant, tracked);
+        let Some(rows) = self.rows(here, entries) else { return };
+        let does =
+            |at: usize| entries.get(at).map_or(Outcome::Ends, |(_, flow)| outcome(&Does::of(&flow.instructions)));
+        for found in differences(&rows, &said, tracked, |entry, word| does(entry) == words[word].0) {
+            let (wanted, rule) = words[found.said];
+            let by = rule.map_or_else(|| "the tenant's default".to_owned(), |rule| format!("rule {}", rule.name));
+            let what = match (does(found.entry), wanted) {
+                (Outcome::Enters, Outcome::Ends) => format!("lets in what {by} drops"),
+                (Outcome::Ends, Outcome::Enters) => format!("drops what {by} lets in"),
+                (_, Outcome::Tracked) => "decides about packets whose connection has to be looked up first".to_owned(),
+                _ => format!("decides otherwise than {by}"),
+            };
+            self.differs(here, entries.get(found.entry), Property::Rule, &what, &found.kind);
+        }
+    }
+
+    fn chains_say(
+        &mut self,
+        here: Here<'s>,
+        tenant: &'a Tenant,
+        numbers: Numbers,
+        gate: Gate<'a>,
+        entries: &Entries<'s>,
+    ) {
+        let (after, ways, routes) = match gate {
+            Gate::Entering => (None, ways(tenant), false),
+            Gate::Returning(name, came, past) => {
+                let mut ways = ways(tenant);
+                ways.retain(|(chain, direction)| {
+                    came[*direction as usize] && chain.through.iter().any(|it| it == name)
+                });
+                let routes = |it: &Function| it.name == name && it.kind == FunctionKind::Routed;
+                (Some(name), ways, !past && tenant.functions.iter().any(routes))
+            }
+        };
+        let Some(rows) = self.rows(here, entries) else { return };
+        let said = said_by_chains(&ways, routes);
+        // What is no frame of theirs is told where entries are looked at one by one.
+        let next: Vec<Option<Next<'_>>> = entries
+            .iter()
+            .map(|(_, flow)| self.next(&Does::of(&flow.instructions), numbers.key).unwrap_or(None))
+            .collect();
+        let fits = |entry: usize, word: usize| match (next.get(entry).and_then(Option::as_ref), ways.get(word)) {
+            // Frames that end violate nothing.
+            (None, _) => true,
+            (Some(next), Some((chain, direction))) => {
+                self.says(tenant, chain, *direction, here.dpid, after, &next.taps, next.then)
+            }
+            (Some(next), None) => after.is_some() || matches!(next.then, Then::Destination) && next.taps.is_empty(),
+        };
+        for found in differences(&rows, &said, false, fits) {
+            let by = ways.get(found.said);
+            let by = by.map_or_else(
+                || "no chain".to_owned(),
+                |(chain, direction)| match direction {
+                    Direction::Forward => format!("chain {}", chain.name),
+                    Direction::Reverse => format!("chain {} on its way back", chain.name),
+                },
+            );
+            let what = format!("leads frames of {by} otherwise than it says");
+            self.differs(here, entries.get(found.entry), Property::Chain, &what, &found.kind);
+        }
+    }
+
+    /// Entries as rows, with one more for what none of them matches. `None`: some can't be judged, which is told.
+    fn rows(&mut self, here: Here<'s>, entries: &Entries<'s>) -> Option<Vec<Row>> {
+        let mut rows = Vec::with_capacity(entries.len() + 1);
+        let mut sound = true;
+        for (at, (key, flow)) in entries.iter().enumerate() {
+            match tests(&key.matching) {
+                Some(tests) => rows.push(Row::new((u16::MAX - key.priority).into(), at, tests)),
+                None => {
+                    let entry = Entry { here, key, seen: Seen::default(), does: Does::of(&flow.instructions) };
+                    self.tell(&entry, Property::Form, "looks at what no rule and no chain looks at");
+                    sound = false;
+                }
+            }
+        }
+        rows.push(Row::new(u32::MAX, entries.len(), Vec::new()));
+        rows.sort_by_key(Row::rank);
+        sound.then_some(rows)
+    }
+
+    fn differs(
+        &mut self,
+        here: Here<'s>,
+        entry: Option<&(&FlowKey, &Flow)>,
+        property: Property,
+        what: &str,
+        kind: &Kind,
+    ) {
+        let bridge = self.checker.bridge_name(here.dpid);
+        let entry = entry.map_or_else(|| "what no entry matches".to_owned(), |(key, _)| entry_name(key));
+        let text = format!("{} at bridge {bridge}, {entry}: {what}; for one, frames of {kind}", self.name());
+        self.found.push(Violation { owner: self.owner, property, text });
+    }
+}
+
+impl Held<'_, '_> {
+    /// Does it say the same, but for the metadata by which entries are found?
+    fn is_like(&self, other: &Self) -> bool {
+        let said = |field: &&Oxm| !matches!(field, Oxm::Metadata(..) | Oxm::InPort(..));
+        let same = |((key, flow), (other, as_well)): (&(&FlowKey, &Flow), &(&FlowKey, &Flow))| {
+            (key.table, key.priority, &flow.instructions) == (other.table, other.priority, &as_well.instructions)
+                && key.matching.fields().iter().filter(said).eq(other.matching.fields().iter().filter(said))
+        };
+        (self.gate, &self.passable, self.entries.len()) == (other.gate, &other.passable, other.entries.len())
+            && self.entries.iter().zip(&other.entries).all(same)
+    }
+}
+
+/// The tables that are asked.
+fn asked() -> Range<FlowKey> {
+    let lowest = |table: TableId| FlowKey { table, priority: 0, matching: Match::default() };
+    lowest(RULES)..lowest(BALANCE)
+}
+
+fn outcome(does: &Does<'_>) -> Outcome {
+    match does.goto {
+        Some(CLASSIFY) => Outcome::Enters,
+        _ if does.actions.iter().any(|it| matches!(it, Action::Ct(_))) => Outcome::Tracked,
+        _ => Outcome::Ends,
+    }
+}
+
+/// What an entry asks, but for whose frames they are; `None`: something else than rules and chains ask.
+fn tests(matching: &Match) -> Option<Vec<(Field, Test)>> {
+    let mut tests = Vec::with_capacity(matching.fields().len());
+    for field in matching.fields() {
+        let of = match field {
+            Oxm::Metadata(..) | Oxm::InPort(..) => continue,
+            Oxm::Ipv6Src(value, mask) | Oxm::Ipv6Dst(value, mask) => {
+                let of = if matches!(field, Oxm::Ipv6Src(..)) { Field::From } else { Field::To };
+                tests.push((of, Test::Masked(value.to_bits(), mask.map_or(u128::MAX, |mask| mask.to_bits()))));
+                continue;
+            }
+            Oxm::EthType(..) => Field::Type,
+            Oxm::VlanVid(..) => Field::Vlan,
+            Oxm::IpProto(..) => Field::Protocol,
+            Oxm::CtState(..) => Field::State,
+            Oxm::EthSrc(..) => Field::Source,
+            Oxm::EthDst(..) => Field::Destination,
+            Oxm::Ipv4Src(..) => Field::From,
+            Oxm::Ipv4Dst(..) => Field::To,
+            Oxm::TcpSrc(..) | Oxm::UdpSrc(..) | Oxm::SctpSrc(..) => Field::SourcePort,
+            Oxm::TcpDst(..) | Oxm::UdpDst(..) | Oxm::SctpDst(..) => Field::DestinationPort,
+            Oxm::Icmpv4Type(..) | Oxm::Icmpv6Type(..) => Field::Icmp,
+            _ => return None,
+        };
+        let (value, mask) = field.number()?;
+        tests.push((of, Test::Masked(value.into(), mask.into())));
+    }
+    Some(tests)
+}
+
+/// What rules say, in order, and what each row of that stands for.
+fn said_by_rules(tenant: &Tenant, tracked: bool) -> (Vec<Row>, Vec<(Outcome, Option<&Rule>)>) {
+    let (mut rows, mut words) = (Vec::new(), Vec::new());
+    let mut say = |outcome, rule, all: Vec<Vec<(Field, Test)>>| {
+        let rank = words.len();
+        words.push((outcome, rule));
+        rows.extend(all.into_iter().map(|tests| Row::new(rank as u32, rank, tests)));
+    };
+    let over_ip = || (Field::Type, Test::Within(vec![IPV4..=IPV4, IPV6..=IPV6]));
+    let state = |bits: u128| (Field::State, Test::Masked(bits, bits | TRACKED));
+    if tracked {
+        let unknown = (Field::State, Test::Masked(0, TRACKED));
+        say(Outcome::Tracked, None, vec![vec![over_ip(), unknown]]);
+    }
+    let mut rules: Vec<&Rule> = tenant.rules.iter().collect();
+    rules.sort_by_key(|rule| Reverse(rule.priority));
+    for rule in rules {
+        let mut all: Vec<_> = rule.classifiers.iter().flat_map(|it| asks(it, true)).collect();
+        let outcome = match rule.action {
+            RuleAction::Allow | RuleAction::AllowEstablished => Outcome::Enters,
+            RuleAction::Drop => Outcome::Ends,
+        };
+        if rule.action == RuleAction::AllowEstablished {
+            let known = [ESTABLISHED | REPLY | TRACKED, RELATED | TRACKED].map(state);
+            let of = |tests: Vec<(Field, Test)>| {
+                known.clone().map(|state| tests.iter().cloned().chain([over_ip(), state]).collect::<Vec<_>>())
+            };
+            all = all.into_iter().flat_map(of).collect();
+        }
+        say(outcome, Some(rule), all);
+    }
+    if tenant.default == Verdict::Drop {
+        say(Outcome::Enters, None, discovery());
+    }
+    let default = if tenant.default == Verdict::Drop { Outcome::Ends } else { Outcome::Enters };
+    say(default, None, vec![Vec::new()]);
+    (rows, words)
+}
+
+fn discovery() -> Vec<Vec<(Field, Test)>> {
+    let neighbours = vec![
+        (Field::Type, Test::is(IPV6)),
+        (Field::Protocol, Test::is(ICMPV6)),
+        (Field::Icmp, Test::Within(vec![DISCOVERY])),
+    ];
+    vec![vec![(Field::Type, Test::is(ARP))], neighbours]
+}
+
+/// Chains in the order in which they are asked.
+fn ways(tenant: &Tenant) -> Vec<(&Chain, Direction)> {
+    let both = tenant.chains.iter().flat_map(|chain| Direction::ALL.map(|direction| (chain, direction)));
+    let mut ways: Vec<_> = both.filter(|(chain, way)| chain.symmetric || *way == Direction::Forward).collect();
+    ways.sort_by_key(|(chain, direction)| (Reverse(chain.priority), *direction));
+    ways
+}
+
+/// What chains say, in order; rows stand for their places among `ways`, or for none. What a function that routes asks and
+/// answers as a station is no chain's.
+fn said_by_chains(ways: &[(&Chain, Direction)], routes: bool) -> Vec<Row> {
+    let mut rows = Vec::new();
+    if routes {
+        rows.extend(discovery().into_iter().map(|tests| Row::new(0, ways.len(), tests)));
+    }
+    for (at, (chain, direction)) in ways.iter().enumerate() {
+        for classifier in &chain.classifiers {
+            let all = match direction {
+                Direction::Forward => asks(classifier, chain.broadcast),
+                Direction::Reverse => asks(&classifier.reversed(), chain.broadcast),
+            };
+            rows.extend(all.into_iter().map(|tests| Row::new(at as u32 + 1, at, tests)));
+        }
+    }
+    rows.push(Row::new(u32::MAX, ways.len(), Vec::new()));
+    rows
+}
+
+/// One end of a frame's way, as far as one field tells it.
+enum End {
+    Any,
+    Station(Test),
+    /// With the version of IP.
+    Ip(u128, Test),
+}
+
+fn ends(addresses: &[Address]) -> Vec<End> {
+    if addresses.is_empty() {
+        return vec![End::Any];
+    }
+    let (mut macs, mut of_ip) = (Vec::new(), [(IPV4, Vec::new()), (IPV6, Vec::new())]);
+    for address in addresses {
+        match address {
+            Address::Mac(MacAddr([a, b, c, d, e, f])) => {
+                let number = u64::from_be_bytes([0, 0, *a, *b, *c, *d, *e, *f]).into();
+                macs.push(number..=number);
+            }
+            Address::Ip(prefix) => {
+                let (at, first, bits) = match prefix.address {
+                    IpAddr::V4(address) => (0, u128::from(address.to_bits()), 32),
+                    IpAddr::V6(address) => (1, address.to_bits(), 128),
+                };
+                let open = u128::MAX.checked_shr(128 - bits + u32::from(prefix.length)).unwrap_or(0);
+                of_ip[at].1.push(first..=first | open);
+            }
+        }
+    }
+    let stations = (!macs.is_empty()).then_some(End::Station(Test::Within(macs)));
+    let of_ip = of_ip.into_iter().filter(|(_, ranges)| !ranges.is_empty());
+    stations.into_iter().chain(of_ip.map(|(version, ranges)| End::Ip(version, Test::Within(ranges)))).collect()
+}
+
+/// What a classifier asks: any of these. Without `groups` none of its frames is for a group address, unless it names that.
+fn asks(classifier: &Classifier, groups: bool) -> Vec<Vec<(Field, Test)>> {
+    let both = vec![IPV4, IPV6];
+    let protocols: Vec<(Option<Vec<u128>>, Option<u128>)> = match classifier.protocol {
+        Protocol::Any => vec![(None, None)],
+        Protocol::Ethertype(number) => vec![(Some(vec![number.into()]), None)],
+        Protocol::Ip(number) => vec![(Some(both), Some(number.into()))],
+        Protocol::Icmp => vec![(Some(vec![IPV4]), Some(ICMP)), (Some(vec![IPV6]), Some(ICMPV6))],
+    };
+    let ports = |ranges: &[RangeInclusive<u16>]| {
+        let ranges = ranges.iter().map(|range| (*range.start()).into()..=(*range.end()).into());
+        Test::Within(ranges.collect())
+    };
+    let mut all = Vec::new();
+    for source in ends(&classifier.source) {
+        for destination in ends(&classifier.destination) {
+            for (types, number) in &protocols {
+                let mut types = types.clone();
+                let mut tests = Vec::new();
+                for (end, station, address) in
+                    [(&source, Field::Source, Field::From), (&destination, Field::Destination, Field::To)]
+                {
+                    match end {
+                        End::Any => {}
+                        End::Station(test) => tests.push((station, test.clone())),
+                        End::Ip(version, test) => {
+                            tests.push((address, test.clone()));
+                            types =
+                                Some(types.unwrap_or(vec![*version]).into_iter().filter(|it| it == version).collect());
+                        }
+                    }
+                }
+                if !groups && !matches!(destination, End::Station(_)) {
+                    tests.push((Field::Destination, Test::Masked(0, GROUP)));
+                }
+                tests.extend(
+                    types.map(|types| (Field::Type, Test::Within(types.into_iter().map(|it| it..=it).collect()))),
+                );
+                tests.extend(number.map(|number| (Field::Protocol, Test::is(number))));
+                tests.extend(classifier.vlan.map(|vlan| (Field::Vlan, Test::is(0x1000 | u128::from(vlan)))));
+                for (field, ranges) in [
+                    (Field::SourcePort, &classifier.source_port),
+                    (Field::DestinationPort, &classifier.destination_port),
+                ] {
+                    tests.extend((!ranges.is_empty()).then(|| (field, ports(ranges))));
+                }
+                all.push(tests);
+            }
+        }
+    }
+    all
+}
