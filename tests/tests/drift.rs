@@ -98,3 +98,33 @@ fn changes_by_hand_are_undone_and_reported() -> Result<()> {
     ensure!(network.lab.ping(&one, two.ipv4)?, "no ping after the bridge was emptied");
     network.check_delivery()
 }
+
+#[test]
+fn what_was_put_there_while_the_controller_was_away_is_told_and_undone() -> Result<()> {
+    let mut network = Network::ready(&spec(Layout::Shared))?;
+    let mine = |problem: &String| problem.contains("never gave it") || problem.contains("by what bridges had");
+    let before = entries(&network, 1)?;
+
+    // A restart makes no alarm.
+    network.controller.restart()?;
+    network.settle()?;
+    let told: Vec<String> = network.problems()?.into_iter().filter(mine).collect();
+    ensure!(told.is_empty() && network.changes_sent()? == 0, "{told:?}");
+
+    // Somebody lets green's known frames out of orange's port, and makes it look like ours.
+    network.controller.stop()?;
+    let table = apps::pipeline::FORWARD.0;
+    let leak = format!(
+        "table={table},cookie=0xe5{table:02x}000000000064,priority=50,metadata=0x64/0x3fffff,dl_dst=02:00:00:00:00:77,\
+         actions=output:orange-1"
+    );
+    network.lab.host(1)?.ofctl("add-flow", "br0", &[&leak])?;
+    network.controller.start()?;
+    network.wait_problem(&format!(
+        "bridge h1 has what this controller never gave it: table {table} (forward), priority 50"
+    ))?;
+    network.wait_problem("sends frames of tenant green out of port")?;
+    network.settle()?;
+    lab::wait_until("the forged entry gone", MS(2000), || Ok(entries(&network, 1)? == before)).map(drop)?;
+    network.check_delivery()
+}

@@ -12,6 +12,7 @@ mod guarded;
 mod leaving;
 mod look;
 mod meaning;
+mod read_back;
 mod regions;
 mod surroundings;
 mod ways;
@@ -33,6 +34,8 @@ use crate::view::{Carrier, Endpoint, View};
 
 use entries::Scan;
 use surroundings::{Places, Steps};
+
+pub use read_back::contradictions;
 
 /// Most threads that share the owners, and the fewest owners for which it is worth to begin another.
 const JUDGES: usize = 4;
@@ -123,7 +126,7 @@ impl<'a> Checker<'a> {
         let owners: BTreeSet<Owner> = tables.values().flat_map(BTreeMap::keys).copied().collect();
         let owners: Vec<Owner> = owners.into_iter().collect();
         let judge = |owners: &[Owner]| -> Vec<Violation> {
-            owners.iter().flat_map(|owner| self.judge(tables, &dpids, &places, *owner)).collect()
+            owners.iter().flat_map(|owner| self.judge(tables, &dpids, &places, *owner, true)).collect()
         };
         let mut found = self.numbers();
         // Owners have nothing to do with each other. What is found comes in their order, whoever is ready first.
@@ -139,23 +142,32 @@ impl<'a> Checker<'a> {
         found
     }
 
+    /// Where what bridges have of these owners leads in a circle, whatever else is wrong with it.
+    pub fn circles<'o>(&self, tables: &Tables, owners: impl IntoIterator<Item = &'o Owner>) -> Vec<Violation> {
+        let dpids: Vec<DatapathId> = tables.keys().copied().collect();
+        let places = self.places(&dpids, |_| true);
+        owners.into_iter().flat_map(|owner| self.judge(tables, &dpids, &places, *owner, false)).collect()
+    }
+
     /// The violations in what these owners have there.
     pub fn owners<'o>(&self, tables: &Tables, owners: impl IntoIterator<Item = &'o Owner>) -> Vec<Violation> {
         let dpids: Vec<DatapathId> = tables.keys().copied().collect();
         let mut found = Vec::new();
         for owner in owners {
             let places = self.places(&dpids, |dpid| tables.get(dpid).is_some_and(|state| state.contains_key(owner)));
-            found.extend(self.judge(tables, &dpids, &places, *owner));
+            found.extend(self.judge(tables, &dpids, &places, *owner, true));
         }
         found
     }
 
+    /// `each`: are entries looked at one by one as well, or only the ways that they make?
     fn judge<'t>(
         &'t self,
         tables: &'t Tables,
         dpids: &[DatapathId],
         places: &'t Places<'a>,
         owner: Owner,
+        each: bool,
     ) -> Vec<Violation> {
         let tenant = self.tenants.get(&owner.0).copied();
         let steps = tenant.map(|tenant| Steps::new(tenant, self.allocations)).unwrap_or_default();
@@ -164,7 +176,8 @@ impl<'a> Checker<'a> {
         for (index, (dpid, state)) in (0..).zip(tables) {
             if let Some(section) = state.get(&owner) {
                 let nobodys = state.get(&Owner::FABRIC).map(|it| &**it);
-                scan.bridge(Here::new(self, index, *dpid, section, nobodys));
+                let here = Here::new(self, index, *dpid, section, nobodys);
+                scan.bridge(Here { judged: here.judged && each, ..here });
             }
         }
         scan.finish(dpids)
@@ -206,7 +219,7 @@ struct Here<'t> {
     section: &'t Section,
     /// What belongs to no tenant there.
     nobodys: Option<&'t Section>,
-    /// Does the bridge answer?
+    /// Does the bridge answer, and are its entries looked at one by one?
     judged: bool,
 }
 

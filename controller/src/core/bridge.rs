@@ -115,6 +115,8 @@ pub(crate) struct Bridge {
     pub(crate) installed: BridgeState,
     /// Has `installed` ever been read?
     pub(crate) was_read: bool,
+    /// It told of its tables, and that hasn't been held against anything yet.
+    pub(crate) unjudged: bool,
     /// Changes that it may or may not have made before it stopped answering.
     pub(crate) uncertain: Vec<Change>,
     /// Its tables aren't read before this, because it refused or delayed changes.

@@ -146,6 +146,7 @@ impl Core {
                 id.0,
                 if matching.fields().is_empty() { "any frame".to_owned() } else { matching.to_string() },
             ));
+            bridge.unjudged = true;
             // What is desired of both stands; the round finds what differs.
             self.rounds.dirty.extend([owner, Owner::FABRIC]);
         }

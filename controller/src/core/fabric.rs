@@ -101,6 +101,7 @@ impl Core {
         let attachments = &self.attachments;
         let is_link = |port| *attachments.of(Endpoint { bridge: dpid, port }) == PortUse::Candidate;
         reconcile::recognise_ways(&mut bridge.installed, is_link);
+        bridge.unjudged = true;
         let mut hosts = bridge.hosts(dpid);
         // Where there are more than there may be, those stay that sent something lately.
         hosts.sort_by_key(|(.., host)| !host.fresh);

@@ -16,6 +16,7 @@ mod messages;
 mod notices;
 mod polling;
 mod probe;
+mod read_back;
 mod reading;
 mod refusals;
 mod rounds;
@@ -191,6 +192,8 @@ pub struct Core {
     notices: Notices,
     /// Owners whose changes would have broken the network, so they weren't sent, and why.
     faults: BTreeMap<Owner, String>,
+    /// Owners of what bridges told that they have: whether that leads in circles is still to be looked at.
+    suspects: BTreeSet<Owner>,
     effects: Vec<Effect>,
 }
 
@@ -226,6 +229,7 @@ impl Core {
             polled: now,
             notices: Notices::default(),
             faults: BTreeMap::new(),
+            suspects: BTreeSet::new(),
             effects: Vec::new(),
         }
     }
@@ -245,6 +249,7 @@ impl Core {
                 if self.refresh_due {
                     self.refresh(now);
                 }
+                self.judge_told(now);
                 self.start_rounds(now);
                 self.send_probes(now);
                 self.probe_functions(now);

@@ -164,6 +164,7 @@ impl Core {
             bridge.installed.entry(owner).or_insert(section);
         }
         bridge.installed.retain(|_, section| !section.is_empty());
+        bridge.unjudged = true;
         for (owner, text) in told {
             self.rounds.dirty.insert(owner);
             let whose = self.whose(owner);

@@ -125,6 +125,7 @@ impl Core {
     }
 
     pub(super) fn start_round(&mut self, now: Instant, owners: BTreeSet<Owner>, whole: bool) {
+        self.judge_ways(now, &owners);
         let owners = self.verified(now, owners, whole);
         // If nobody's changes may be sent, what changes hands hasn't.
         if owners.is_empty() && !self.faults.is_empty() {

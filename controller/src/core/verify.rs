@@ -72,7 +72,7 @@ impl Core {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use apps::desired::Flow;
@@ -91,12 +91,11 @@ mod tests {
     use super::*;
     use crate::snapshot::PolicyStatus;
 
-    const GREEN: Owner = Owner(100);
+    pub(in crate::core) const GREEN: Owner = Owner(100);
     const ORANGE: Owner = Owner(200);
 
-    /// A core with a bridge that answers and holds nothing, and what it should hold: two tenants, of whom green's known host
-    /// is reached by a port of orange's.
-    fn faulty(now: Instant) -> Core {
+    /// A core with a bridge that answers and holds nothing, and what it should hold: two tenants with two ports each.
+    pub(in crate::core) fn two_tenants(now: Instant) -> Core {
         let tenant = |name: &str, key: u32, last: u8| {
             format!(
                 "[[tenant]]\nname = \"{name}\"\nkey = {key}\nports = [{{ bridge = \"*\", port = \"{name}-*\" }}, \
@@ -116,6 +115,12 @@ mod tests {
         core.handle(now, Event::Policy(Arc::new(policy), PolicyStatus::default()));
         core.compile_all();
         core.rounds.all_dirty = false;
+        core
+    }
+
+    /// The same, but green's known host is reached by a port of orange's.
+    fn faulty(now: Instant) -> Core {
+        let mut core = two_tenants(now);
         let state = core.desired.bridges.get_mut(&DatapathId(1)).expect("it answers");
         let section = Arc::make_mut(state.get_mut(&GREEN).expect("it has ports"));
         let known =
