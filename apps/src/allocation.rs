@@ -180,6 +180,7 @@ mod tests {
             egress: "out".into(),
             mac: None,
             weight: 1,
+            drain: false,
             origin: origin.clone(),
         };
         policy.tenants[0].functions.push(Function {

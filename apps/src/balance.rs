@@ -25,6 +25,18 @@ pub(crate) fn share(all: &[(&str, u16)], working: &[usize]) -> Vec<usize> {
     slots
 }
 
+/// The same for new connections, which only go to the instances in `takes_new` while one of these works. They are shared
+/// as if the others weren't there, so when the others have gone, nothing changes for them.
+pub(crate) fn share_new(all: &[(&str, u16)], working: &[usize], takes_new: &[usize]) -> Vec<usize> {
+    let left: Vec<(&str, u16)> = takes_new.iter().filter_map(|index| all.get(*index).copied()).collect();
+    let working_left: Vec<usize> =
+        (0..).zip(takes_new).filter(|(_, it)| working.contains(it)).map(|(at, _)| at).collect();
+    if working_left.is_empty() {
+        return share(all, working);
+    }
+    share(&left, &working_left).into_iter().filter_map(|at| takes_new.get(at).copied()).collect()
+}
+
 /// Instances take turns, as often as their weights say, each choosing the free slot that it likes best. What each likes
 /// depends on its name alone, so others that come or go change little (after Eisenbud et al., Maglev, NSDI 2016, §3.4).
 fn deal(all: &[(&str, u16)], among: &[usize], slots: &mut [usize]) {
@@ -80,6 +92,28 @@ mod tests {
         assert_eq!(counts(&after, 3), [0, 128, 128]);
         assert_eq!(share(&instances, &[0, 1, 2]), before);
         assert_eq!(share(&instances, &[]), [] as [usize; 0]);
+    }
+
+    #[test]
+    fn new_connections_go_as_if_those_that_drain_were_not_there() {
+        let all = [("a", 2), ("b", 1), ("c", 1)];
+        let new = share_new(&all, &[0, 1, 2], &[1, 2]);
+        let without: Vec<usize> = share(&all[1..], &[0, 1]).into_iter().map(|index| index + 1).collect();
+        assert_eq!(new, without);
+        assert_eq!(counts(&new, 3), [0, 128, 128]);
+        assert_eq!(share_new(&all, &[0, 1, 2], &[0, 1, 2]), share(&all, &[0, 1, 2]));
+        assert_eq!(counts(&share_new(&all, &[0, 1], &[1, 2]), 3), [0, 256, 0], "one of the others fails");
+        assert_eq!(share_new(&all, &[0], &[1, 2]), vec![0; SLOTS.into()], "better than nobody");
+        assert_eq!(share_new(&all, &[], &[1, 2]), [] as [usize; 0]);
+    }
+
+    /// Beside its own slots few others' change: those have to wait for their connections to end, too.
+    #[test]
+    fn an_instance_that_drains_moves_little_beside_its_own() {
+        let all = [("a", 1), ("b", 1), ("c", 1)];
+        let (kept, new) = (share(&all, &[0, 1, 2]), share_new(&all, &[0, 1, 2], &[1, 2]));
+        let moved = kept.iter().zip(&new).filter(|(kept, new)| kept != new && **kept != 0).count();
+        assert!(moved < 64, "{moved}");
     }
 
     #[test]

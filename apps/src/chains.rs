@@ -14,10 +14,11 @@ use openflow::types::{DatapathId, MacAddr, PortNo};
 
 use crate::allocation::{self, Allocations};
 use crate::attachment::Attachments;
-use crate::balance::{SLOTS, share};
+use crate::balance::SLOTS;
 use crate::classifiers::expand;
 use crate::desired::{Draft, FlowKey, SectionBuilder, drop, go};
-use crate::marks::{Direction, Mode, Waypoint, chain_limit, metadata, step_of, vlan_id};
+use crate::drain::choose;
+use crate::marks::{Direction, Mode, Owner, Waypoint, chain_limit, metadata, step_of, vlan_id};
 use crate::pipeline::{BALANCE, CLASSIFY, FORWARD, STEER};
 use crate::policy::{Chain, FunctionKind, Instance, OnFailure, Tenant};
 use crate::rules::discovery;
@@ -309,18 +310,7 @@ impl<'a> Chains<'a> {
         });
         for (name, side) in used.collect::<BTreeSet<_>>() {
             let Some(service) = self.services.get(name) else { continue };
-            let all: Vec<_> =
-                service.instances.iter().map(|it| (it.instance.name.as_str(), it.instance.weight)).collect();
-            let candidates = service.candidates(at, reach);
-            let step = metadata::step(self.key, step_of(service.numbers.key), side);
-            builder.about(&service.function.origin);
-            for (slot, chosen) in (0..).zip(share(&all, &candidates)) {
-                let Some(placed) = service.instances.get(chosen) else { continue };
-                let metadata = metadata::step(self.key, step_of(placed.numbers.key), side);
-                let fields = [Oxm::Metadata(step, Some(metadata::TENANT | metadata::STEP)), Oxm::Reg0(slot, None)];
-                let chosen = Instruction::WriteMetadata { metadata, mask: u64::MAX };
-                builder.flow(BALANCE, 10, fields, vec![chosen, Instruction::GotoTable(STEER)]);
-            }
+            choose(builder, Owner(self.key), service, side, &service.candidates(at, reach));
         }
     }
 

@@ -96,7 +96,9 @@ pub(crate) fn asked(flow: &Flow) -> BTreeSet<PortNo> {
 pub(crate) fn compile(builder: &mut SectionBuilder, key: u32, chains: &Chains<'_>, at: DatapathId) {
     for (name, direction) in chains.used() {
         let Some(service) = chains.services().get(name) else { continue };
-        let locals: Vec<Local<'_>> = service.instances.iter().filter_map(|it| Local::of(it, at)).collect();
+        let mut locals: Vec<Local<'_>> = service.instances.iter().filter_map(|it| Local::of(it, at)).collect();
+        // One that drains only stands in if nobody else can.
+        locals.sort_by_key(|local| local.placed.instance.drain);
         for (index, local) in locals.iter().enumerate() {
             let (Some(ask), Some(out)) = (ask(local), delivered(key, local.placed, direction)) else { continue };
             let FlowKey { table, priority, matching } = steered(key, local.placed.waypoint(direction));

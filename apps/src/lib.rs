@@ -12,6 +12,7 @@ pub mod checker;
 mod classifiers;
 pub mod compile;
 pub mod desired;
+pub mod drain;
 pub mod fabric;
 pub mod failover;
 mod guard;

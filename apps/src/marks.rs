@@ -152,6 +152,28 @@ pub mod metadata {
     }
 }
 
+/// Register 1, while an instance drains: bits 0–14 the step of the instance that new connections go to, bit 15 that this is
+/// one, bits 16–30 the step of the instance that all else goes to.
+pub mod choice {
+    use super::STEP_MAX;
+
+    /// Where new connections go.
+    pub const NEW: u32 = STEP_MAX as u32;
+    /// The bit that tells a new connection.
+    pub const BEGUN_BIT: u16 = 15;
+    /// The same as a mask.
+    pub const BEGUN: u32 = 1 << BEGUN_BIT;
+    /// The lowest bit of where all else goes.
+    pub const KEPT_BIT: u16 = 16;
+    /// Where all else goes.
+    pub const KEPT: u32 = NEW << KEPT_BIT;
+
+    /// Of a frame that goes to one instance if it belongs to a new connection, else to the other.
+    pub const fn of(new: u16, kept: u16) -> u32 {
+        new as u32 | (kept as u32) << KEPT_BIT
+    }
+}
+
 /// Ports that one group copies to. Its message, of 56 octets for a port at most, has to stay below 65,536 octets.
 const PORTS_OF_A_GROUP: u32 = 1000;
 
@@ -213,7 +235,7 @@ pub const fn chain_limit(step: u16) -> MeterId {
     MeterId(0x3_8000 | step as u32)
 }
 
-/// Cookies: bits 56–63 say Espalier, 48–55 the table, 0–31 the owner.
+/// Cookies: bits 56–63 say Espalier, 48–55 the table, 32–46 of what a bridge learns by itself the function, 0–31 the owner.
 pub mod cookie {
     use super::{Cookie, Owner};
     use openflow::types::TableId;
@@ -223,6 +245,11 @@ pub mod cookie {
     /// The cookie of an owner's entry in a table.
     pub const fn of(owner: Owner, table: TableId) -> Cookie {
         Cookie(ESPALIER << 56 | (table.0 as u64) << 48 | owner.0 as u64)
+    }
+
+    /// The cookie of the connections that a bridge remembers for a function, by the function's step.
+    pub const fn begun(owner: Owner, table: TableId, step: u16) -> Cookie {
+        Cookie(of(owner, table).0 | (step as u64) << 32)
     }
 
     /// Which owner a cookie stands for; `None`: not our entry.

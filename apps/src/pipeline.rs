@@ -30,6 +30,10 @@ pub const RULES: TableId = TableId(5);
 pub const CLASSIFY: TableId = TableId(6);
 /// Which instance of the next function?
 pub const BALANCE: TableId = TableId(7);
+/// Does the frame begin a connection, or belong to one that was begun since?
+pub const BEGIN: TableId = TableId(8);
+/// To which of two instances, now that this is known?
+pub const DRAIN: TableId = TableId(9);
 /// To the instance's bridge, over the next link on the shortest path; there: which of its ports are live?
 pub const STEER: TableId = TableId(10);
 /// To the instance's port, or, if one is down, to what the policy says then.
@@ -39,8 +43,11 @@ pub const FORWARD: TableId = TableId(12);
 /// To everybody, along the tree.
 pub const FLOOD: TableId = TableId(13);
 
+/// Connections that were begun: bridges add entries by themselves, as [`BEGIN`] tells them.
+pub const BEGUN: TableId = TableId(14);
+
 /// All tables, in order.
-pub const TABLES: [Table; 12] = [
+pub const TABLES: [Table; 15] = [
     Table { id: ADMIT, name: "admit", replace: false },
     Table { id: GUARD, name: "guard", replace: false },
     Table { id: LIMIT_PORT, name: "limit_port", replace: true },
@@ -49,10 +56,13 @@ pub const TABLES: [Table; 12] = [
     Table { id: RULES, name: "rules", replace: false },
     Table { id: CLASSIFY, name: "classify", replace: false },
     Table { id: BALANCE, name: "balance", replace: false },
+    Table { id: BEGIN, name: "begin", replace: true },
+    Table { id: DRAIN, name: "drain", replace: true },
     Table { id: STEER, name: "steer", replace: false },
     Table { id: DELIVER, name: "deliver", replace: true },
     Table { id: FORWARD, name: "forward", replace: false },
     Table { id: FLOOD, name: "flood", replace: false },
+    Table { id: BEGUN, name: "begun", replace: false },
 ];
 
 /// The row of a table.

@@ -29,8 +29,11 @@ use openflow::types::{GroupId, MeterId, PortNo};
 
 pub use self::told::{adopt, read_back, recognise_ways};
 use crate::desired::{BridgeState, Flow, FlowKey, Group, Meter, Section};
+use crate::interpreter::SYN;
 use crate::marks::{Owner, metadata};
-use crate::pipeline::{self, ADMIT, BALANCE, CLASSIFY, DELIVER, FLOOD, FORWARD, GUARD, LIMIT_PORT, RULES, STEER};
+use crate::pipeline::{
+    self, ADMIT, BALANCE, BEGIN, CLASSIFY, DELIVER, DRAIN, FLOOD, FORWARD, GUARD, LIMIT_PORT, RULES, STEER,
+};
 
 /// One change to what a bridge holds for an owner.
 #[derive(Clone, Debug, PartialEq)]
@@ -168,7 +171,7 @@ impl Planner {
                 _ if stays(key, flow) => STOP,
                 Style::Strict => ADD,
                 Style::Gentle if flips(key, flow) && old.flows.contains_key(key) => FLIP,
-                Style::Gentle if changes(key) => GO_ON,
+                Style::Gentle if changes(key) || (begins(key) && !old.flows.contains_key(key)) => GO_ON,
                 Style::Gentle => ADD.saturating_add(flow.hops).min(FLIP - 1),
             };
             let change = Change { owner, edit: Edit::SetFlow(key.clone(), flow.clone()) };
@@ -272,7 +275,7 @@ fn exit(flow: &Flow) -> Option<PortNo> {
 
 /// Is it one of the entries that rules and chains consist of? Frames that were admitted before the flip still need them.
 fn is_step(key: &FlowKey) -> bool {
-    matches!(key.table, RULES | CLASSIFY | BALANCE | STEER | DELIVER)
+    matches!(key.table, RULES | CLASSIFY | BALANCE | BEGIN | DRAIN | STEER | DELIVER)
 }
 
 /// Does it say which version of rules and chains frames are held against, or which instance they are sent to? These say so
@@ -283,6 +286,13 @@ fn flips(key: &FlowKey, flow: &Flow) -> bool {
         ADMIT => flow.instructions.iter().any(enters),
         table => table == BALANCE,
     }
+}
+
+/// Is it for segments that begin a connection? No bridge takes one for new before all others do, and until then it ends: its
+/// answer could go back another way than it came. TCP sends it again.
+fn begins(key: &FlowKey) -> bool {
+    let syn = |field: &Oxm| matches!(field, Oxm::TcpFlags(flags, _) if flags.get() & SYN != 0);
+    key.table == BEGIN && key.matching.fields().iter().any(syn)
 }
 
 /// Does it take in frames that come back from a function? Until the flip some still do.

@@ -10,10 +10,12 @@ use apps::checker::{Checker, Property, Tables};
 use apps::compile::compile;
 use apps::desired::{Flow, FlowKey, Section};
 use apps::marks::{Owner, metadata};
-use apps::pipeline::{ADMIT, BALANCE, CLASSIFY, DELIVER, FLOOD, FORWARD, GUARD, LEARN, LIMIT_PORT, RULES, STEER};
+use apps::pipeline::{
+    ADMIT, BALANCE, BEGIN, CLASSIFY, DELIVER, DRAIN, FLOOD, FORWARD, GUARD, LEARN, LIMIT_PORT, RULES, STEER,
+};
 use apps::policy::{Policy, Source, load};
 use apps::view::{Bridge, Carrier, Endpoint, Host, Hosts, Link, PortView, View};
-use openflow::action::{Action, BitRange, BundleLoad};
+use openflow::action::{Action, BitRange, BundleLoad, LearnSpec, LearnTarget};
 use openflow::group::Bucket;
 use openflow::instruction::Instruction;
 use openflow::matching::Match;
@@ -34,7 +36,7 @@ kind = "wire"
 on_failure = "bypass"
 instances = [
   { name = "fw-1", bridge = "b2", ingress = "fw-in", egress = "fw-out" },
-  { name = "fw-2", bridge = "b3", ingress = "fx-in", egress = "fx-out" },
+  { name = "fw-2", bridge = "b3", ingress = "fx-in", egress = "fx-out", drain = true },
   { name = "fw-3", bridge = "b3", ingress = "fy-in", egress = "fy-out" },
 ]
 [[tenant.function]]
@@ -152,6 +154,20 @@ fn says(flow: &mut Flow, change: impl Fn(u64) -> u64) {
 
 fn sends(flow: &mut Flow, actions: Vec<Action>) {
     flow.instructions = vec![Instruction::ApplyActions(actions)];
+}
+
+/// Changes what bridge 1 remembers of connections.
+fn learns(it: &mut Fabric, change: impl Fn(&mut Vec<LearnSpec>)) {
+    let mut learnt = false;
+    for (_, flow) in it.green(1).flows.iter_mut().filter(|(key, _)| key.table == BEGIN) {
+        if let Some(Instruction::ApplyActions(actions)) = flow.instructions.first_mut()
+            && let Some(Action::LimitedLearn(limited)) = actions.first_mut()
+        {
+            change(&mut limited.learn.specs.0);
+            learnt = true;
+        }
+    }
+    assert!(learnt);
 }
 
 /// Sends green's frames over a tunnel.
@@ -319,7 +335,32 @@ const CASES: &[(&str, Property, &str, Spoil)] = &[
             .iter()
             .find_map(|it| if let Instruction::WriteMetadata { metadata, .. } = it { Some(*metadata) } else { None });
         let next = next.expect("it leads to ids");
-        says(it.entry(1, BALANCE, any).1, |_| next);
+        says(it.entry(1, BALANCE, |_, flow| flow.instructions.contains(&Instruction::GotoTable(STEER))).1, |_| next);
+        says(it.entry(1, DRAIN, any).1, |_| next);
+    }),
+    ("another function's instance is chosen for what is new", Property::Chain, "no instance of their function", |it| {
+        says(it.entry(1, DRAIN, |key, _| key.priority == 20).1, |metadata| metadata ^ 1 << 25);
+    }),
+    ("what finds out about connections sends frames out", Property::Chain, "does more with frames", |it| {
+        let (_, flow) = it.entry(1, BEGIN, any);
+        flow.instructions[0] = Instruction::ApplyActions(vec![Action::output(PortNo(3))]);
+    }),
+    ("what finds out about connections leads past its function", Property::Chain, "does more with frames", |it| {
+        goes_to(it.entry(1, BEGIN, any).1, FORWARD);
+    }),
+    ("what is remembered sends frames out", Property::Chain, "does more with frames", |it| {
+        learns(it, |specs| specs.push(LearnSpec { target: LearnTarget::Output, ..specs[specs.len() - 1].clone() }));
+    }),
+    ("what is remembered counts for all functions", Property::Chain, "does more with frames", |it| {
+        learns(it, |specs| drop(specs.remove(0)));
+    }),
+    ("what is remembered is in another table", Property::Chain, "does more with frames", |it| {
+        let resubmits = |_: &FlowKey, flow: &Flow| {
+            matches!(&flow.instructions[0],
+            Instruction::ApplyActions(actions) if matches!(actions[0], Action::Resubmit { .. }))
+        };
+        let (_, flow) = it.entry(1, BEGIN, resubmits);
+        flow.instructions[0] = Instruction::ApplyActions(vec![Action::Resubmit { in_port: 0xfff8, table: FORWARD }]);
     }),
     ("frames for a function get to a host", Property::Chain, "past their function", |it| {
         sends(it.entry(2, STEER, |_, flow| flow.hops == 0).1, vec![Action::output(PortNo(3))]);

@@ -10,12 +10,15 @@ use apps::desired::{BridgeState, Flow, FlowKey, Group, Section};
 use apps::interpreter::{Event, Frame, Network, Output, Transport, observe, protocol, walk};
 use apps::marks::Owner;
 use apps::view::Endpoint;
-use openflow::action::{Action, BitRange, BundleLoad, HashFields, Members, Multipath, MultipathAlgorithm, Nested};
+use openflow::action::{
+    Action, BitRange, BundleLoad, HashFields, Learn, LearnFlags, LearnResult, LearnSpecs, LimitedLearn, Members,
+    Multipath, MultipathAlgorithm, Nested,
+};
 use openflow::flow::FlowModFlags;
 use openflow::group::{Bucket, GroupType};
 use openflow::instruction::Instruction;
 use openflow::matching::Match;
-use openflow::narrow::U13;
+use openflow::narrow::{U12, U13};
 use openflow::oxm::{FieldId, Oxm};
 use openflow::types::{Cookie, DatapathId, GroupId, MacAddr, MeterId, PortNo, TableId};
 
@@ -80,7 +83,7 @@ fn ports(state: &BridgeState, frame: &Frame) -> Vec<u32> {
 /// A row: a frame, values of a field that it has, whole and masked, one that it hasn't, and a frame that has none of them.
 #[test]
 fn each_field_of_the_pipeline_tells_frames_apart() {
-    let with_ports = |number| v4(number, Transport::Ports { source: 0x1234, destination: 80 });
+    let with_ports = |number| v4(number, Transport::Ports { source: 0x1234, destination: 80, flags: 0x12 });
     let [tcp, udp, sctp] = [protocol::TCP, protocol::UDP, protocol::SCTP].map(with_ports);
     let arp = frame(Network::Arp { op: 1, sha: MACS[0], spa: [10, 0, 0, 1].into(), tpa: [10, 0, 0, 2].into() });
     let target: Ipv6Addr = "fd00::9".parse().unwrap();
@@ -131,6 +134,12 @@ fn each_field_of_the_pipeline_tells_frames_apart() {
             vec![Oxm::Ipv6Dst(v6_of(2), None), Oxm::Ipv6Dst(v6_of(0), v6_net)],
             Oxm::Ipv6Dst(v6_of(1), None),
             &ping,
+        ),
+        (
+            &tcp,
+            vec![Oxm::TcpFlags(U12::low(0x12), None), Oxm::TcpFlags(U12::low(2), Some(U12::low(2)))],
+            Oxm::TcpFlags(U12::low(2), None),
+            &udp,
         ),
         (&tcp, vec![Oxm::TcpSrc(0x1234, None), Oxm::TcpSrc(0x1200, high)], Oxm::TcpSrc(80, None), &udp),
         (&tcp, vec![Oxm::TcpDst(80, None), Oxm::TcpDst(0, high)], Oxm::TcpDst(0x1234, None), &udp),
@@ -272,6 +281,33 @@ fn a_bundle_takes_the_first_port_that_lives_and_tells_when_none_does() {
     assert_eq!(leaves(&[2, 3]), [] as [u32; 0]);
 }
 
+/// It is as if there were room for what is learnt; the frame itself doesn't find it.
+#[test]
+fn what_is_learnt_is_told_in_a_register_and_registers_are_loaded_bit_by_bit() {
+    let register = FieldId::named("reg1").expect("a register");
+    let learn = Learn {
+        idle_timeout: 0,
+        hard_timeout: 0,
+        priority: 1,
+        cookie: Cookie(0),
+        flags: LearnFlags::WRITE_RESULT,
+        table: TableId(2),
+        fin_idle_timeout: 0,
+        fin_hard_timeout: 0,
+        specs: LearnSpecs(Vec::new()),
+    };
+    let result = Some(LearnResult { bit: 15, field: register });
+    let learn = Action::LimitedLearn(LimitedLearn { learn, limit: 1, result });
+    let range = BitRange::new(4, 4).expect("bits");
+    let load = Action::RegLoad { range, dst: register, value: 0x5 };
+    for (actions, wanted) in [(vec![learn.clone(), load.clone()], 0x8050), (vec![load], 0x50), (vec![learn], 0x8000)] {
+        let tables = Tables::default()
+            .flow(0, 1, vec![], vec![apply(actions), Instruction::GotoTable(TableId(1))])
+            .flow(1, 1, vec![Oxm::Reg1(wanted, None)], vec![apply(vec![out(2)])]);
+        assert_eq!(ports(&tables.state(), &frame(Network::Unknown)), [2]);
+    }
+}
+
 #[test]
 fn output_to_the_port_that_it_came_by_needs_saying_so() {
     let state = |port| Tables::default().flow(0, 1, vec![], vec![apply(vec![Action::output(port)])]).state();
@@ -312,8 +348,8 @@ fn both_directions_take_the_same_link_and_connections_are_spread() {
     let (a6, b6) = (a.to_ipv6_mapped(), b.to_ipv6_mapped());
     let mut taken: BTreeMap<u32, u32> = BTreeMap::new();
     for port in 0..300 {
-        let there = Transport::Ports { source: 40_000 + port, destination: 80 };
-        let back = Transport::Ports { source: 80, destination: 40_000 + port };
+        let there = Transport::Ports { source: 40_000 + port, destination: 80, flags: 0 };
+        let back = Transport::Ports { source: 80, destination: 40_000 + port, flags: 0 };
         let v4 = |source, destination, transport| Network::Ipv4 { source, destination, protocol: 6, transport };
         let v6 = |source, destination, transport| Network::Ipv6 { source, destination, protocol: 17, transport };
         let pairs = [both(v4(a, b, there), v4(b, a, back)), both(v6(a6, b6, there), v6(b6, a6, back))];

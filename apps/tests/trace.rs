@@ -301,6 +301,7 @@ fn chained(kind: FunctionKind, ingress: &str, egress: &str, to: Vec<Address>) ->
         egress: egress.into(),
         mac: (kind == FunctionKind::Routed).then_some(MacAddr([2, 0, 0, 0, 0, 0xf])),
         weight: 1,
+        drain: false,
         origin: origin(50),
     };
     let on_failure = OnFailure::Drop;
@@ -389,6 +390,30 @@ fn where_the_bridge_chooses_an_instance_that_is_told() {
         trace.notes.iter().any(|note| note.contains("several instances"))
     };
     assert!(told(2) && !told(1));
+}
+
+#[test]
+fn the_way_of_a_new_connection_is_shown_while_an_instance_drains() {
+    let mut policy = chained(FunctionKind::Wire, "fw-in", "fw-out", Vec::new());
+    let function = &mut policy.tenants[0].functions[0];
+    let first = function.instances[0].clone();
+    let [name, bridge, ingress, egress] = ["fw-2", "h2", "x", "y"].map(str::to_owned);
+    function.instances.push(Instance { name, bridge, ingress, egress, drain: true, ..first });
+    policy.tenants[0].chains[0].classifiers[0].protocol = Told::TCP;
+    let situation = situation(policy, |_| {});
+    let mut begun = 0;
+    for port in 1..40 {
+        let trace = situation.trace(&ask("green", "web-1", "10.0.0.2", Protocol::Tcp, Some(port))).unwrap();
+        let note = trace.notes.iter().any(|note| note.contains("an instance drains"));
+        assert_eq!(note, tables(&trace).iter().any(|(_, table, _)| table == "begin"));
+        let instance = trace.steps.iter().find_map(|step| match &step.what {
+            What::Function { instance, .. } => Some(instance.clone()),
+            _ => None,
+        });
+        assert_eq!(instance.as_deref(), Some("fw-1"), "{trace:?}");
+        begun += usize::from(note);
+    }
+    assert!(begun > 5, "{begun}");
 }
 
 #[test]

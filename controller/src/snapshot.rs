@@ -280,6 +280,8 @@ pub struct Instance {
     pub egress: String,
     /// Its share.
     pub weight: u16,
+    /// Do only the connections that it has go on passing it?
+    pub draining: bool,
     /// `working`; `silent`: its bridge doesn't answer; `failed`: a port is missing or down, or nothing comes through.
     pub health: String,
     /// Do probes come through? Only those of kind `wire` and `hairpin` are probed.

@@ -13,7 +13,8 @@ use crate::attachment::ServicePort;
 use crate::desired::{Flow, FlowKey};
 use crate::marks::{Mode, Owner, metadata};
 use crate::pipeline::{
-    ADMIT, BALANCE, CLASSIFY, DELIVER, FLOOD, FORWARD, GUARD, LEARN, LIMIT_PORT, LIMIT_TENANT, RULES, STEER,
+    ADMIT, BALANCE, BEGIN, CLASSIFY, DELIVER, DRAIN, FLOOD, FORWARD, GUARD, LEARN, LIMIT_PORT, LIMIT_TENANT, RULES,
+    STEER,
 };
 use crate::policy::{FunctionKind, Tenant};
 use crate::view::Carrier;
@@ -175,7 +176,9 @@ impl<'s, 'a> Scan<'s, 'a> {
             LEARN => goes(RULES),
             RULES => return self.rules(entry, numbers),
             CLASSIFY => return self.classifies(entry, key),
-            BALANCE => return self.balance(entry, key),
+            BALANCE if entry.does.goto == Some(BEGIN) => return self.weighs(entry, key),
+            BALANCE | DRAIN => return self.balance(entry, key),
+            BEGIN => return self.begins(entry, key),
             STEER => return self.steers(entry, numbers),
             DELIVER => return self.delivers(entry, numbers),
             FORWARD => return self.forwards(entry, numbers),

@@ -102,7 +102,10 @@ impl<'a> Scan<'_, 'a> {
         (function, instance): (&Function, &Instance),
         value: u64,
     ) {
-        let place = |wanted: &Instance| function.instances.iter().position(|it| it.name == wanted.name);
+        let place = |wanted: &Instance| {
+            let at = function.instances.iter().position(|it| it.name == wanted.name);
+            at.map(|at| (wanted.drain, at))
+        };
         let clean = value & !metadata::STEP == u64::from(numbers.key) | metadata::DIVERTED;
         let fits = match self.steps.waypoint(value) {
             Some((other, theirs, next)) => {

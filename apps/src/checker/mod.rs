@@ -6,6 +6,7 @@
 //! argument, and what isn't looked at.
 
 mod chains;
+mod draining;
 mod entries;
 mod failing;
 mod guarded;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use openflow::action::{BitRange, Multipath};
-use openflow::narrow::U13;
+use openflow::narrow::{U12, U13};
 use openflow::oxm::{FieldId, Maskable, Oxm};
 use openflow::types::{MacAddr, PortNo};
 
@@ -80,6 +80,8 @@ pub enum Transport {
         source: u16,
         /// Destination port.
         destination: u16,
+        /// TCP's flags (RFC 9293 §3.1); 0 of others.
+        flags: u16,
     },
     /// ICMP or ICMPv6.
     Icmp {
@@ -89,6 +91,9 @@ pub enum Transport {
         target: Option<Ipv6Addr>,
     },
 }
+
+/// The flag of TCP segments that begin a connection, the answer to the first one included.
+pub const SYN: u16 = 0x002;
 
 /// IP protocol numbers (IANA).
 pub mod protocol {
@@ -137,7 +142,7 @@ impl Network {
     /// Source and destination port of a packet of this protocol.
     const fn ports(&self, wanted: u8) -> Option<(u16, u16)> {
         match self.ip() {
-            Some((protocol, Transport::Ports { source, destination })) if protocol == wanted => {
+            Some((protocol, Transport::Ports { source, destination, .. })) if protocol == wanted => {
                 Some((source, destination))
             }
             _ => None,
@@ -170,7 +175,7 @@ impl Frame {
         let ends = match (self.network.addresses(), self.network.ip()) {
             (Some((source, destination)), Some((_, transport))) => {
                 let (from, to) = match transport {
-                    Transport::Ports { source, destination } => (source, destination),
+                    Transport::Ports { source, destination, .. } => (source, destination),
                     _ => (0, 0),
                 };
                 let octets = |address, port: u16| {
@@ -243,6 +248,13 @@ impl Packet {
             Oxm::IpProto(value, _) => frame.network.ip().is_some_and(|(protocol, _)| protocol == *value),
             Oxm::TcpSrc(value, mask) => known(from(protocol::TCP), value, mask.as_ref()),
             Oxm::TcpDst(value, mask) => known(to(protocol::TCP), value, mask.as_ref()),
+            Oxm::TcpFlags(value, mask) => {
+                let flags = match frame.network.ip() {
+                    Some((protocol::TCP, Transport::Ports { flags, .. })) => Some(U12::low(flags)),
+                    _ => None,
+                };
+                known(flags, value, mask.as_ref())
+            }
             Oxm::UdpSrc(value, mask) => known(from(protocol::UDP), value, mask.as_ref()),
             Oxm::UdpDst(value, mask) => known(to(protocol::UDP), value, mask.as_ref()),
             Oxm::SctpSrc(value, mask) => known(from(protocol::SCTP), value, mask.as_ref()),

@@ -5,7 +5,7 @@ mod frame;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use openflow::action::{Action, BundleAlgorithm, Conntrack, Members};
+use openflow::action::{Action, BitRange, BundleAlgorithm, Conntrack, LimitedLearn, Members};
 use openflow::group::{Bucket, GroupType};
 use openflow::instruction::Instruction;
 use openflow::matching::Match;
@@ -15,7 +15,7 @@ use self::frame::Packet;
 use crate::desired::{BridgeState, Flow, FlowKey};
 use crate::view::{Carrier, Endpoint};
 
-pub use self::frame::{Frame, Network, Transport, protocol};
+pub use self::frame::{Frame, Network, SYN, Transport, protocol};
 
 /// What a bridge does with a frame.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -219,6 +219,12 @@ impl<'a, F: FnMut(Event<'a>)> Walk<'a, '_, F> {
                     const NONE: u32 = 0xffff;
                     let port = self.live(&load.members).map_or(NONE, |port| port.0);
                     packet.load(load.dst, load.range, port.into());
+                }
+                // It is as if there were room, but nothing is remembered: each frame is walked by itself.
+                Action::LimitedLearn(LimitedLearn { result: Some(result), .. }) => {
+                    if let Some(bit) = BitRange::new(result.bit, 1) {
+                        packet.load(result.field, bit, 1);
+                    }
                 }
                 Action::PushVlan { .. } => packet.frame.tags.insert(0, 0),
                 Action::PopVlan {} if !packet.frame.tags.is_empty() => drop(packet.frame.tags.remove(0)),

@@ -184,12 +184,13 @@ fn function(function: &Function) -> Fields {
 }
 
 fn instance(instance: &Instance) -> Fields {
-    let Instance { name: _, bridge, ingress, egress, mac, weight, origin: _ } = instance;
+    let Instance { name: _, bridge, ingress, egress, mac, weight, drain, origin: _ } = instance;
     let mut fields = Fields::from([
         ("bridge", bridge.clone()),
         ("ingress", ingress.clone()),
         ("egress", egress.clone()),
         ("weight", weight.to_string()),
+        ("drain", drain.to_string()),
     ]);
     fields.extend(mac.map(|mac| ("mac", mac.to_string())));
     fields

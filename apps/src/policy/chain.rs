@@ -85,6 +85,8 @@ pub struct Instance {
     pub mac: Option<MacAddr>,
     /// Its share of the traffic beside the others, from 1.
     pub weight: u16,
+    /// New connections go to the others; those that it has stay.
+    pub drain: bool,
     /// Where it was declared.
     pub origin: Origin,
 }

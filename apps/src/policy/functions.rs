@@ -35,6 +35,8 @@ pub(super) struct InstancePart {
     egress: Option<At<String>>,
     pub(super) mac: Option<At<MacAddr>>,
     weight: u16,
+    /// Where it is said that it drains.
+    drain: Option<Place>,
 }
 
 impl FunctionPart {
@@ -69,8 +71,9 @@ impl FunctionPart {
                     .help(format!("write where it runs, like: {}", schema::FUNCTION.example("instances"))),
             );
         }
-        let instances =
+        let instances: Vec<_> =
             tables.into_iter().map(|table| InstancePart::read(table, &section.object, kind, report)).collect();
+        reports_drain(&instances, &section.object, report);
         Self {
             instances,
             name,
@@ -96,6 +99,7 @@ impl FunctionPart {
                 ingress,
                 mac: part.mac.map(|mac| mac.value),
                 weight: part.weight,
+                drain: part.drain.is_some(),
                 origin: origin(&part.place),
             })
         });
@@ -123,7 +127,7 @@ impl InstancePart {
         let egress = egress.and_then(|text| values::port_name(&text, &what("egress"), report));
         let mac = section.string("mac", report).and_then(|text| values::mac(&text, &section.object, report));
         let weight = section.bounded("weight", [1, WEIGHT_MAX], report);
-        section.refuse(&[("drain", "draining of instances")], report);
+        let drain = section.boolean("drain", report).unwrap_or_default();
         if let Some(kind) = kind {
             fits(&section, kind, report);
         }
@@ -144,6 +148,7 @@ impl InstancePart {
             egress,
             mac,
             weight: weight.unwrap_or(1),
+            drain: drain.then(|| section.place_of_key("drain")),
             place: section.place,
             object: section.object,
         }
@@ -153,6 +158,17 @@ impl InstancePart {
     pub(super) fn ports(&self) -> impl Iterator<Item = &At<String>> {
         let other = self.egress.as_ref().filter(|port| Some(&port.value) != self.ingress.as_ref().map(|it| &it.value));
         self.ingress.iter().chain(other)
+    }
+}
+
+/// Reports a function that nobody is left to serve new connections of.
+fn reports_drain(instances: &[InstancePart], function: &str, report: &mut Report) {
+    let drains: Vec<&Place> = instances.iter().filter_map(|instance| instance.drain.as_ref()).collect();
+    if let Some((first, others)) = drains.split_first().filter(|_| drains.len() == instances.len()) {
+        let all = Draft::error(format!("all instances of {function} drain: new connections have nowhere to go"))
+            .at((*first).clone(), "one of them has to take new connections");
+        let all = others.iter().fold(all, |draft, place| draft.also((*place).clone(), "and this one drains"));
+        report.push(all.help("remove `drain` where new connections are to go, or add an instance that takes them"));
     }
 }
 

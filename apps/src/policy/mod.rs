@@ -166,6 +166,7 @@ mod tests {
         assert_eq!((one.name.as_str(), one.bridge.as_str(), one.weight), ("fw-1", "host1", 2));
         assert_eq!((one.ingress.as_str(), one.egress.as_str(), one.mac), ("fw1-in", "fw1-out", None));
         assert_eq!((two.bridge.as_str(), two.weight), ("00000000000000ab", 1));
+        assert_eq!((one.drain, two.drain), (false, true));
         let router = &functions[1].instances[0];
         assert_eq!((router.ingress.as_str(), router.egress.as_str()), ("r1", "r1"));
         assert_eq!(router.mac, Some(MacAddr([2, 0, 0, 0, 0, 0xfe])));

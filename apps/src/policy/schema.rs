@@ -5,8 +5,6 @@ pub(super) struct Key {
     pub(super) name: &'static str,
     /// A line that shows how it is written.
     pub(super) example: &'static str,
-    /// Does this version enforce what it says? If not, it is known but refused.
-    enforced: bool,
 }
 
 /// The keys of one kind of table.
@@ -17,11 +15,7 @@ pub(super) struct Schema {
 }
 
 const fn key(name: &'static str, example: &'static str) -> Key {
-    Key { name, example, enforced: true }
-}
-
-const fn later(name: &'static str, example: &'static str) -> Key {
-    Key { name, example, enforced: false }
+    Key { name, example }
 }
 
 /// The file itself.
@@ -114,7 +108,7 @@ pub(super) const INSTANCE: Schema = Schema {
         key("egress", "egress = \"fw1-out\""),
         key("mac", "mac = \"02:00:32:00:00:01\""),
         key("weight", "weight = 2"),
-        later("drain", "drain = true"),
+        key("drain", "drain = true"),
     ],
 };
 
@@ -176,11 +170,6 @@ impl Schema {
     /// The names of the keys.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
         self.keys.iter().map(|key| key.name)
-    }
-
-    /// The names of the keys that may be written in this version.
-    pub(super) fn usable(&self) -> impl Iterator<Item = &'static str> + use<> {
-        self.keys.iter().filter(|key| key.enforced).map(|key| key.name)
     }
 
     /// How a key is written.

@@ -33,7 +33,7 @@ impl<'t> Section<'t> {
             } else if let Some(other) = Schema::elsewhere(name) {
                 format!("{} is a key of {}", quote(name), other.header)
             } else {
-                format!("known here: {}", schema.usable().collect::<Vec<_>>().join(", "))
+                format!("known here: {}", schema.names().collect::<Vec<_>>().join(", "))
             };
             report.push(
                 Draft::error(format!("unknown key {} in {object}", quote(name)))
@@ -268,24 +268,6 @@ impl<'t> Section<'t> {
 
     fn is_repeated(&self, value: &DeValue<'_>) -> bool {
         value.as_array().is_some_and(|list| list.iter().all(|item| item.get_ref().is_table()))
-    }
-
-    /// Refuses keys for what this version doesn't enforce: a policy never promises more than what holds.
-    pub(super) fn refuse(&self, keys: &[(&str, &str)], report: &mut Report) {
-        for (key, what) in keys {
-            let Some((value, first)) = self.get(key) else { continue };
-            let headers: Vec<Place> = match value {
-                DeValue::Array(list) if self.is_repeated(value) => list.iter().map(|one| self.place_of(one)).collect(),
-                _ => Vec::new(),
-            };
-            for place in if headers.is_empty() { vec![first] } else { headers } {
-                report.push(
-                    Draft::error(format!("{} of {}: this version doesn't enforce {what} yet", quote(key), self.object))
-                        .at(place, "not enforced")
-                        .help("remove it: a policy may only promise what is enforced"),
-                );
-            }
-        }
     }
 }
 

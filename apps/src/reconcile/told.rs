@@ -7,17 +7,19 @@ use openflow::types::{GroupId, MeterId, PortNo};
 
 use super::{enters, exit};
 use crate::desired::{BridgeState, Flow, FlowKey, Group, Meter, Section};
+use crate::drain::is_begun;
 use crate::marks::Owner;
 use crate::pipeline::{FORWARD, STEER};
 
-/// A bridge's state from what it told of its tables. Entries that aren't ours count as the fabric's, which makes them go.
+/// A bridge's state from what it told of its tables. Entries that aren't ours count as the fabric's, which makes them go; those
+/// that the bridge adds by itself, as it is told to, aren't part of it.
 pub fn read_back(
     flows: impl IntoIterator<Item = (FlowKey, Flow)>,
     groups: impl IntoIterator<Item = (GroupId, Group)>,
     meters: impl IntoIterator<Item = (MeterId, Meter)>,
 ) -> BridgeState {
     let mut sections: BTreeMap<Owner, Section> = BTreeMap::new();
-    for (key, flow) in flows {
+    for (key, flow) in flows.into_iter().filter(|(key, flow)| !is_begun(key, flow)) {
         let owner = crate::marks::cookie::owner(flow.cookie).unwrap_or(Owner::FABRIC);
         sections.entry(owner).or_default().flows.insert(key, flow);
     }

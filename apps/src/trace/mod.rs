@@ -249,6 +249,11 @@ impl Situation {
                         one than is shown here";
             notes.push(note.into());
         }
+        let drains = |step: &Step| matches!(&step.what, What::Table { table, .. } if *table == pipeline::BEGIN.0);
+        if steps.iter().any(drains) {
+            let note = "an instance drains: this is the way of a new connection; one that is older than that goes on as before";
+            notes.push(note.into());
+        }
         Ok(Trace { frame: asked.sent, notes, steps, verdict })
     }
 

@@ -7,7 +7,7 @@ use openflow::types::{DatapathId, MacAddr};
 use serde::{Deserialize, Serialize};
 
 use super::{Sent, Situation, port_named};
-use crate::interpreter::{Frame, Network, Transport, protocol};
+use crate::interpreter::{Frame, Network, SYN, Transport, protocol};
 use crate::policy::Tenant;
 use crate::view::Endpoint;
 
@@ -136,10 +136,10 @@ impl Request {
         };
         let addresses = (address(sender, &self.from), address(to, &self.to));
         let port = self.port.unwrap_or_default();
-        let ports = Transport::Ports { source: SOURCE_PORT, destination: port };
+        let ports = |flags| Transport::Ports { source: SOURCE_PORT, destination: port, flags };
         let (number, transport) = match (self.protocol, family) {
-            (Protocol::Tcp, _) => (protocol::TCP, ports),
-            (Protocol::Udp, _) => (protocol::UDP, ports),
+            (Protocol::Tcp, _) => (protocol::TCP, ports(SYN)),
+            (Protocol::Udp, _) => (protocol::UDP, ports(0)),
             (_, Family::V4) => (protocol::ICMP, Transport::Icmp { kind: 8, target: None }),
             (_, Family::V6) => (protocol::ICMPV6, Transport::Icmp { kind: 128, target: None }),
         };

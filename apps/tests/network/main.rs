@@ -3,6 +3,7 @@
 
 mod chains;
 mod checked;
+mod draining;
 mod failover;
 mod plain;
 mod world;

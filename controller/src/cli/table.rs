@@ -89,7 +89,7 @@ fn chains(chains: &[Chain]) -> String {
                     format!("{number} {} ({})", hop.function, hop.kind),
                     format!("{} at {}", instance.name, instance.bridge),
                     ports,
-                    instance.health.clone(),
+                    if instance.draining { format!("{}, drains", instance.health) } else { instance.health.clone() },
                     format!("{} packets", instance.received.packets),
                     format!("{} packets", instance.returned.packets),
                 ]);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use apps::desired::{BridgeState, Flow, FlowKey};
+use apps::drain::is_begun;
 use apps::marks::{self, Owner};
 use apps::pipeline;
 use openflow::experimenter::{ExperimenterRequest, FlowEvent, FlowMonitorFlags, FlowMonitorRequest, FlowUpdate};
@@ -69,16 +70,34 @@ impl fmt::Display for Deed {
     }
 }
 
+/// Does a bridge tell of what it does by itself, as it is told to? Many connections may begin in a second.
+fn is_own_doing(state: &BridgeState, update: &FlowUpdate) -> bool {
+    let Some((key, flow)) = entry(update) else { return false };
+    is_begun(&key, &flow) && !state.values().any(|section| section.flows.contains_key(&key))
+}
+
+/// The entry that a change is about, as it is now, or was.
+fn entry(update: &FlowUpdate) -> Option<(FlowKey, Flow)> {
+    let FlowUpdate::Full { priority, idle_timeout, hard_timeout, table, cookie, matching, instructions, .. } = update
+    else {
+        return None;
+    };
+    // An entry with a lifetime isn't ours, whatever its cookie says.
+    let cookie = if *hard_timeout == 0 { *cookie } else { Cookie(0) };
+    let mut instructions = instructions.clone();
+    instructions.sort_by_key(Instruction::order);
+    let key = FlowKey { table: *table, priority: *priority, matching: matching.clone() };
+    // How it behaves isn't told.
+    let (idle_timeout, flags) = (*idle_timeout, FlowModFlags::empty());
+    Some((key, Flow { cookie, idle_timeout, flags, instructions, hops: 0, origin: None }))
+}
+
 /// Takes a change into what is known of the tables. Gives what was done to which entry, and whose the entry was or is, if
 /// that is other than what was known.
 fn change(state: &mut BridgeState, update: FlowUpdate) -> Option<(Deed, FlowKey, Owner)> {
     let gone = update.removed();
-    let FlowUpdate::Full { event, priority, idle_timeout, hard_timeout, table, cookie, matching, instructions, .. } =
-        update
-    else {
-        return None;
-    };
-    let key = FlowKey { table, priority, matching };
+    let (key, mut flow) = entry(&update)?;
+    let FlowUpdate::Full { event, .. } = update else { return None };
     let had = state.iter().find(|(_, section)| section.flows.contains_key(&key)).map(|(owner, _)| *owner);
     let remove = |state: &mut BridgeState, owner: Owner| {
         let Some(section) = state.get_mut(&owner) else { return };
@@ -93,21 +112,19 @@ fn change(state: &mut BridgeState, update: FlowUpdate) -> Option<(Deed, FlowKey,
         remove(state, owner);
         return Some((Deed::Removed, key, owner));
     }
-    // An entry with a lifetime isn't ours, whatever its cookie says.
-    let cookie = if hard_timeout == 0 { cookie } else { Cookie(0) };
-    let mut instructions = instructions;
-    instructions.sort_by_key(Instruction::order);
     let before = had.and_then(|owner| state.get(&owner)?.flows.get(&key).cloned());
-    // How it behaves isn't told.
-    let flags = before.as_ref().map_or(FlowModFlags::empty(), |flow| flow.flags);
-    let flow = Flow { cookie, idle_timeout, flags, instructions, hops: 0, origin: None };
+    flow.flags = before.as_ref().map_or(flow.flags, |flow| flow.flags);
     if before.as_ref() == Some(&flow) {
         return None;
     }
     if let Some(owner) = had {
         remove(state, owner);
     }
-    let owner = marks::cookie::owner(cookie).unwrap_or(Owner::FABRIC);
+    if is_begun(&key, &flow) {
+        // The bridge does so by itself, as it is told to.
+        return had.map(|owner| (Deed::Changed, key, owner));
+    }
+    let owner = marks::cookie::owner(flow.cookie).unwrap_or(Owner::FABRIC);
     Arc::make_mut(state.entry(owner).or_default()).flows.insert(key.clone(), flow);
     let deed = if before.is_some() { Deed::Changed } else { Deed::Added };
     Some((deed, key, had.unwrap_or(owner)))
@@ -123,6 +140,11 @@ impl Core {
     pub(super) fn drifted(&mut self, now: Instant, dpid: DatapathId, updates: Vec<FlowUpdate>) {
         let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
         let Some(connection) = &mut bridge.connection else { return };
+        let installed = &bridge.installed;
+        let updates: Vec<FlowUpdate> = updates.into_iter().filter(|update| !is_own_doing(installed, update)).collect();
+        if updates.is_empty() {
+            return;
+        }
         if !connection.drift.pass(now) {
             return self.give_up(now, dpid, "it tells of changes by others without end".to_owned());
         }
@@ -163,6 +185,7 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use openflow::action::Action;
     use openflow::oxm::Oxm;
 
     fn update(event: FlowEvent, cookie: u64, reason: u16, instructions: Vec<Instruction>) -> FlowUpdate {
@@ -185,6 +208,46 @@ mod tests {
         let (mut drift, now) = (Drift::default(), Instant::now());
         assert_eq!((0..5000).filter(|_| drift.pass(now)).count(), MESSAGES_MAX as usize);
         assert!(drift.pass(now + WINDOW));
+    }
+
+    /// What a bridge told of a connection that it remembers.
+    fn begun(event: FlowEvent, instructions: Vec<Instruction>) -> FlowUpdate {
+        let (cookie, metadata) = (marks::cookie::begun(Owner(100), TableId(14), 3), 100 | 6 << 25);
+        let fields = [
+            Oxm::Metadata(metadata, None),
+            Oxm::EthType(0x0800, None),
+            Oxm::IpProto(6, None),
+            Oxm::Ipv4Src([10, 0, 0, 1].into(), None),
+            Oxm::Ipv4Dst([10, 0, 0, 2].into(), None),
+            Oxm::TcpSrc(40_000, None),
+            Oxm::TcpDst(80, None),
+        ];
+        let (table, matching) = (TableId(14), Match::new(fields));
+        let (reason, priority, idle_timeout, hard_timeout) = (0, 10, 7800, 0);
+        FlowUpdate::Full { event, reason, priority, idle_timeout, hard_timeout, table, cookie, matching, instructions }
+    }
+
+    #[test]
+    fn what_a_bridge_remembers_by_itself_is_no_drift_and_anything_else_there_is() {
+        let register = openflow::oxm::FieldId::named("reg1").expect("a register");
+        let range = openflow::action::BitRange::new(16, 15).expect("bits");
+        let remembers = vec![Instruction::ApplyActions(vec![
+            Action::FinTimeout { idle_timeout: 10, hard_timeout: 0 },
+            Action::RegLoad { range, dst: register, value: 4 },
+        ])];
+        let mut state = BridgeState::new();
+        for event in [FlowEvent::Added, FlowEvent::Modified, FlowEvent::Deleted] {
+            let update = begun(event, remembers.clone());
+            assert!(is_own_doing(&state, &update));
+            assert_eq!(change(&mut state, update), None);
+        }
+        let told = change(&mut state, begun(FlowEvent::Modified, vec![])).map(|(deed, _, owner)| (deed, owner.0));
+        assert_eq!(told, Some((Deed::Added, 100)), "somebody changed what it remembers");
+        let back = begun(FlowEvent::Modified, remembers);
+        assert!(!is_own_doing(&state, &back), "what is known has to be forgotten");
+        let told = change(&mut state, back).map(|(deed, _, owner)| (deed, owner.0));
+        assert_eq!(told, Some((Deed::Changed, 100)));
+        assert!(state.is_empty());
     }
 
     #[test]

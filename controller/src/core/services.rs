@@ -104,6 +104,7 @@ impl Core {
             ingress: placed.instance.ingress.clone(),
             egress: placed.instance.egress.clone(),
             weight: placed.instance.weight,
+            draining: placed.instance.drain,
             health: health.to_owned(),
             probes_pass: placed.ingress(Direction::Forward).is_some_and(|ingress| self.health.passes(ingress)),
             received,

@@ -30,6 +30,12 @@ impl FieldId {
         })
     }
 
+    /// A whole field by the numbers that it has among Open vSwitch's own (`OFPXMC_NXM_0`, `OFPXMC_NXM_1`): of those that the
+    /// specification has numbers for, too, Open vSwitch tells these where an action names them.
+    pub const fn nxm(class: u16, id: u8, octets: u8) -> Self {
+        Self { header: (class as u32) << 16 | (id as u32) << 9 | octets as u32, experimenter: 0 }
+    }
+
     /// What is fixed about the field; `None` if it has no name here.
     pub fn info(&self) -> Option<&'static FieldInfo> {
         let (class, id) = (self.header >> 16, (self.header >> 9 & 0x7f) as u8);

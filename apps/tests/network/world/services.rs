@@ -1,13 +1,14 @@
 //! Service functions, chains and rules drawn from a seed, what follows from them by reading the policy as it is written, and
 //! what becomes of a frame that passes functions.
 
+mod passage;
+
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use apps::allocation;
-use apps::desired::BridgeState;
-use apps::interpreter::{Frame, Network, Output, Transport, protocol, walk};
+use apps::interpreter::{Frame, Network, Transport, protocol};
 use apps::marks::Direction;
 use apps::policy::{
     Address, Chain, Classifier, Function, FunctionKind, Instance, OnFailure, Prefix, Protocol, Rule, RuleAction,
@@ -46,7 +47,7 @@ fn ip(mac: MacAddr) -> Ipv4Addr {
 pub(crate) fn packet(from: MacAddr, to: MacAddr, protocol: u8, ports: (u16, u16)) -> Frame {
     let transport = match protocol {
         protocol::ICMP => Transport::Icmp { kind: 8, target: None },
-        _ => Transport::Ports { source: ports.0, destination: ports.1 },
+        _ => Transport::Ports { source: ports.0, destination: ports.1, flags: 0 },
     };
     let network = Network::Ipv4 { source: ip(from), destination: ip(to), protocol, transport };
     Frame { source: from, destination: to, ethertype: 0x0800, network, ..Frame::default() }
@@ -56,7 +57,7 @@ pub(crate) fn packet(from: MacAddr, to: MacAddr, protocol: u8, ports: (u16, u16)
 pub(crate) fn reply(frame: &Frame) -> Frame {
     let Network::Ipv4 { protocol, transport, .. } = frame.network else { panic!("{frame:?}") };
     let ports = match transport {
-        Transport::Ports { source, destination } => (destination, source),
+        Transport::Ports { source, destination, .. } => (destination, source),
         _ => (0, 0),
     };
     packet(frame.destination, frame.source, protocol, ports)
@@ -82,7 +83,7 @@ fn matches(classifier: &Classifier, frame: &Frame) -> bool {
             })
     };
     let (from, to) = match transport {
-        Transport::Ports { source, destination } => (Some(source), Some(destination)),
+        Transport::Ports { source, destination, .. } => (Some(source), Some(destination)),
         _ => (None, None),
     };
     let port = |wanted: &[std::ops::RangeInclusive<u16>], port: Option<u16>| {
@@ -107,7 +108,7 @@ impl Fabric {
         self.renumber();
     }
 
-    fn renumber(&mut self) {
+    pub(crate) fn renumber(&mut self) {
         self.allocations = self.allocations.updated(&self.policy);
     }
 
@@ -128,7 +129,9 @@ impl Fabric {
             _ => FunctionKind::Wire,
         };
         let count = 1 + draw.below(3);
-        let instances = (0..count).map(|instance| self.draw_instance(tenant, number, kind, instance, draw)).collect();
+        let mut instances: Vec<Instance> =
+            (0..count).map(|instance| self.draw_instance(tenant, number, kind, instance, draw)).collect();
+        instances[draw.below(count)].drain = count > 1 && draw.chance(30);
         let on_failure = if draw.chance(50) { OnFailure::Bypass } else { OnFailure::Drop };
         let function = Function { name: format!("f{number}"), kind, on_failure, instances, origin };
         self.cable(tenant, &function);
@@ -167,6 +170,7 @@ impl Fabric {
                 instance as u8,
             ])),
             weight: 1 + draw.below(3) as u16,
+            drain: false,
             origin,
         }
     }
@@ -240,7 +244,7 @@ impl Fabric {
         let all = self.policy.tenants[tenant].functions.clone();
         let function = &all[draw.below(all.len())];
         let instance = function.instances[draw.below(function.instances.len())].clone();
-        let what = match draw.below(7) {
+        let what = match draw.below(8) {
             0 | 1 => {
                 self.draw_chains(tenant, draw);
                 "gets other chains and rules".to_owned()
@@ -263,7 +267,16 @@ impl Fabric {
                 let functions = &mut self.policy.tenants[tenant].functions;
                 let it = functions.iter_mut().find(|it| it.name == function.name).unwrap();
                 it.instances.retain(|it| it.name != instance.name);
+                // Somebody has to take new connections.
+                it.instances[0].drain = false;
                 format!("{}/{} is removed", function.name, instance.name)
+            }
+            6 if function.instances.iter().any(|it| it.name != instance.name && !it.drain) => {
+                let functions = &mut self.policy.tenants[tenant].functions;
+                let it = functions.iter_mut().find(|it| it.name == function.name).unwrap();
+                let it = it.instances.iter_mut().find(|it| it.name == instance.name).unwrap();
+                it.drain = !it.drain;
+                format!("{}/{} {}", function.name, instance.name, if it.drain { "drains" } else { "drains no more" })
             }
             5 => {
                 let (mut it, number) = (function.clone(), function.name[1..].parse().unwrap());
@@ -376,61 +389,6 @@ impl Fabric {
         }
         tapped.sort();
         Some((passed, tapped))
-    }
-
-    /// Follows a packet through bridges and functions until it is delivered or ends.
-    pub(crate) fn pass(&self, states: &BTreeMap<DatapathId, BridgeState>, from: Endpoint, sent: &Frame) -> Passage {
-        let owner = self.owner(from).unwrap();
-        let (mut passage, down) = (Passage::default(), self.down());
-        let mut seen = BTreeSet::new();
-        let mut queue = VecDeque::from([(from, sent.clone(), Vec::new())]);
-        for _ in 0..500 {
-            let Some((at, frame, passed)) = queue.pop_front() else { break };
-            let Some(state) = states.get(&at.bridge).filter(|_| !down.contains(&at)) else { continue };
-            for output in walk(state, at, &down, frame) {
-                let Output::Port(port, frame) = output else { continue };
-                let here = Endpoint { bridge: at.bridge, port };
-                if down.contains(&here) {
-                    continue;
-                }
-                if let Some((there, carrier)) = self.wires.get(&here) {
-                    if !seen.insert((here, frame.clone(), passed.clone())) {
-                        passage.looped.push(here);
-                        continue;
-                    }
-                    queue.push_back((*there, frame.carried(*carrier), passed.clone()));
-                } else if let Some((tenant, function, instance)) = self.functions.get(&here) {
-                    let bare = Frame { tunnel: None, ..frame };
-                    assert_eq!(bare.network, sent.network, "changed on its way to {}", function.name);
-                    // A station doesn't look at what is flooded to others.
-                    if instance.mac.is_some_and(|mac| mac != bare.destination) {
-                        continue;
-                    }
-                    let mut passed = passed.clone();
-                    passed.push((function.name.clone(), instance.name.clone()));
-                    match function.kind {
-                        _ if *tenant != owner => passage.strayed.push(here),
-                        FunctionKind::Tap => passage.tapped.push(function.name.clone()),
-                        FunctionKind::Routed => {
-                            let mac = instance.mac.unwrap();
-                            let Network::Ipv4 { destination, .. } = bare.network else { panic!("{bare:?}") };
-                            let [_, _, bridge, host] = destination.octets();
-                            let routed = Frame { source: mac, destination: self::mac(bridge, host), ..bare };
-                            queue.push_back((here, routed, passed));
-                        }
-                        FunctionKind::Wire | FunctionKind::Hairpin => {
-                            let other =
-                                if self.name(here) == instance.ingress { &instance.egress } else { &instance.ingress };
-                            queue.push_back((self.find(&instance.bridge, other), bare, passed));
-                        }
-                    }
-                } else {
-                    passage.delivered.push((here, passed.clone()));
-                }
-            }
-        }
-        passage.tapped.sort();
-        passage
     }
 
     fn name(&self, place: Endpoint) -> String {
