@@ -72,13 +72,17 @@ mod tests {
     use apps::desired::{Flow, FlowKey};
     use apps::marks::{cookie, metadata};
     use apps::pipeline::{ADMIT, FORWARD};
+    use apps::view::{Carrier, Endpoint, Link};
     use openflow::action::Action;
     use openflow::flow::FlowModFlags;
     use openflow::instruction::Instruction;
     use openflow::matching::Match;
     use openflow::oxm::Oxm;
+    use openflow::switch::Role;
     use openflow::types::{Cookie, MacAddr, PortNo};
 
+    use super::super::SessionId;
+    use super::super::bridge::{Bridge, Connection};
     use super::super::verify::tests::{GREEN, two_tenants};
     use super::*;
 
@@ -145,6 +149,35 @@ mod tests {
             };
             assert!(told.iter().any(|told| fits(&told)), "{text}: {told:#?}");
         }
+    }
+
+    /// Two bridges that send green's frames for one host to each other.
+    #[test]
+    fn what_led_in_a_circle_is_told_once_when_the_round_begins() {
+        let now = Instant::now();
+        let mut core = two_tenants(now);
+        let mut other = Bridge::default();
+        other.connection = Some(Connection::new(now, SessionId(2), ([127, 0, 0, 1], 2).into(), Role::Equal));
+        core.bridges.insert(DatapathId(2), other);
+        let end = |dpid| Endpoint { bridge: DatapathId(dpid), port: PortNo(9) };
+        core.view.links = vec![Link { a: end(1), b: end(2), carrier: Carrier::Tunnel }];
+        let to = [Oxm::Metadata(100, Some(metadata::TENANT)), Oxm::EthDst(MacAddr([2, 0, 0, 0, 9, 9]), None)];
+        let key = FlowKey { table: FORWARD, priority: 10, matching: Match::new(to) };
+        let over = vec![Action::SetField(Oxm::TunnelId(100, None)), Action::output(PortNo(9))];
+        for bridge in core.bridges.values_mut() {
+            let section = Arc::make_mut(bridge.installed.entry(GREEN).or_default());
+            section.flows.insert(key.clone(), sends(cookie::of(GREEN, FORWARD), over.clone()));
+            bridge.unjudged = true;
+        }
+        core.judge_told(now);
+        assert_eq!(core.notices.problems(now).count(), 0, "each by itself is sound");
+        core.judge_ways(now, &BTreeSet::from([Owner(200)]));
+        assert_eq!(core.notices.problems(now).count(), 0, "green's turn hasn't come");
+        core.judge_ways(now, &BTreeSet::from([GREEN]));
+        let told: Vec<&str> = core.notices.problems(now).collect();
+        let circle = "tenant green: frames for 020000000909 would go around in a circle";
+        assert!(matches!(&told[..], [told] if told.contains(circle) && told.contains("put right")), "{told:?}");
+        assert!(!core.suspects.contains(&GREEN));
     }
 
     #[test]
