@@ -92,7 +92,8 @@ impl Core {
             (State::Up, Some(selector)) if !known.withheld => {
                 format!("to be drained ({}), but {only_way}", selector.origin)
             }
-            (_, Some(selector)) => format!("drained ({})", selector.origin),
+            (_, Some(selector)) if self.is_drained(link, known) => format!("drained ({})", selector.origin),
+            (_, Some(selector)) => format!("being drained ({})", selector.origin),
             (State::Up, None) => damped.map_or_else(String::new, |left| {
                 format!(
                     "damped for {:.0} s more, because it went down {} times lately: {}",
