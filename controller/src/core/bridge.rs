@@ -22,8 +22,7 @@ use openflow::types::{DatapathId, MacAddr, PortNo, Xid};
 use super::SessionId;
 use super::bundles::{Bundles, InFlight};
 use super::counting::Counting;
-use super::drift;
-use super::drift::Drift;
+use super::drift::{self, Drift};
 use super::polling::Polling;
 use super::reading::Reading;
 use super::refusals::Refusal;
@@ -191,10 +190,10 @@ impl Bridge {
         let Some(connection) = &mut self.connection else { return Vec::new() };
         let mut messages = connection.bundles.ask(open, discard);
         // Changes are told before tables are, so none is missed.
-        messages.push((monitor, Message::MultipartRequest(Part::whole(drift::monitor()))));
+        messages.extend(connection.polling.ask_for_monitor(monitor));
         messages.extend(questions);
         connection.reading = Some(reading);
-        connection.polling.monitor = Some(monitor);
+        connection.polling.all_is_read();
         messages
     }
 

@@ -43,9 +43,9 @@ impl Drift {
     }
 }
 
-/// Asks a bridge to tell what others change from now on. Of our own changes it tells the transaction ids, and those of an
-/// earlier monitor with this number don't matter: each connection has monitors of its own.
-pub(crate) fn monitor() -> MultipartRequest {
+/// Asks a bridge to tell what others change from now on. Of our own changes it tells the transaction ids. Each connection has
+/// monitors of its own.
+pub(super) fn monitor() -> MultipartRequest {
     let flags = FlowMonitorFlags::ADD | FlowMonitorFlags::DELETE | FlowMonitorFlags::MODIFY | FlowMonitorFlags::ACTIONS;
     let (out_port, table) = (PortNo::ANY, TableId::ALL);
     let request = FlowMonitorRequest { monitor: 1, flags, out_port, table, matching: Match::default() };
@@ -155,6 +155,9 @@ impl Core {
         }
         if !bridge.was_read {
             return;
+        }
+        if updates.iter().any(|update| matches!(update, FlowUpdate::Full { .. })) {
+            connection.polling.drifted(!connection.in_flight.is_empty());
         }
         let mut texts = Vec::new();
         for update in updates {

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use apps::desired::{BridgeState, Section};
 use apps::marks::Owner;
 use apps::pipeline::LEARN;
+use openflow::message::Message;
 use openflow::multipart::{MultipartReply, Part};
 use openflow::types::{DatapathId, Xid};
 
 use super::reading::Reading;
-use super::{Core, Effect};
+use super::{Core, Effect, drift};
 
 /// Time between two questions to a bridge: what is changed by hand is noticed within 2 s.
 const PAUSE: Duration = Duration::from_millis(1500);
@@ -34,29 +35,65 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// What is known by asking one bridge.
 #[derive(Debug, Default)]
 pub(crate) struct Polling {
-    /// The question to tell changes of flow entries, unless it was refused.
-    pub(crate) monitor: Option<Xid>,
+    /// Was the bridge asked to tell changes of flow entries?
+    asked_for_monitor: bool,
+    /// That question, unless it was refused.
+    monitor: Option<Xid>,
+    /// Somebody else changed entries while changes of ours were under way: only the bridge knows which came last.
+    doubtful: bool,
     due: Option<Instant>,
-    /// What is on its way, and how many batches of changes had been sent when it was asked for.
-    reading: Option<(Reading, u64)>,
+    reading: Option<Poll>,
+}
+
+/// What is on its way.
+#[derive(Debug)]
+struct Poll {
+    reading: Reading,
+    /// Are flow entries among it?
+    flows: bool,
+    /// How many batches of changes had been sent when it was asked for.
+    batches: u64,
 }
 
 impl Polling {
+    /// Asks for a flow monitor, once: it stays as long as the connection, and there can't be two with one number.
+    pub(crate) fn ask_for_monitor(&mut self, xid: Xid) -> Option<(Xid, Message)> {
+        if std::mem::replace(&mut self.asked_for_monitor, true) {
+            return None;
+        }
+        self.monitor = Some(xid);
+        Some((xid, Message::MultipartRequest(Part::whole(drift::monitor()))))
+    }
+
+    /// The bridge tells that entries changed, but not by us; is something of ours `under_way` there? If so, or if what it
+    /// holds is being told just now, it is asked for all again, lest the older counts as the newer.
+    pub(crate) fn drifted(&mut self, under_way: bool) {
+        if under_way || self.reading.take_if(|poll| poll.flows).is_some() {
+            self.doubtful = true;
+        }
+    }
+
+    /// All that it holds is asked for anyway.
+    pub(crate) fn all_is_read(&mut self) {
+        (self.doubtful, self.reading) = (false, None);
+    }
+
     /// The bridge refused something that it was asked with this transaction id.
     pub(crate) fn refused(&mut self, xid: Xid) {
         if self.monitor == Some(xid) {
             self.monitor = None;
         }
-        if self.reading.as_ref().is_some_and(|(reading, _)| reading.waits_for(xid)) {
+        if self.reading.as_ref().is_some_and(|poll| poll.reading.waits_for(xid)) {
             self.reading = None;
         }
     }
 }
 
-/// What somebody did to groups, meters and, if those were read, flow entries; and to whose.
-fn differences(known: &BridgeState, read: &BridgeState, flows: bool) -> Vec<(Owner, String)> {
+/// What somebody did to groups, meters and, if those were read, flow entries; and to whose. Without words: nothing that
+/// matters to anybody.
+fn differences(known: &BridgeState, read: &BridgeState, flows: bool) -> Vec<(Owner, Option<String>)> {
     fn compare<K: Ord + Debug, V: PartialEq>(
-        told: &mut Vec<String>,
+        told: &mut Vec<Option<String>>,
         old: &BTreeMap<K, V>,
         new: &BTreeMap<K, V>,
         name: impl Fn(&K) -> Option<String>,
@@ -68,7 +105,7 @@ fn differences(known: &BridgeState, read: &BridgeState, flows: bool) -> Vec<(Own
                 (old, new) if old != new => "changed",
                 _ => continue,
             };
-            told.extend(name(key).map(|name| format!("{deed} {name}")));
+            told.push(name(key).map(|name| format!("{deed} {name}")));
         }
     }
     let nothing = Arc::new(Section::default());
@@ -110,7 +147,7 @@ impl Core {
             let xids = [bridge.next_xid(), bridge.next_xid(), bridge.next_xid()];
             let Some(connection) = &mut bridge.connection else { continue };
             let polling = &mut connection.polling;
-            if polling.reading.as_ref().is_some_and(|(reading, _)| now.duration_since(reading.asked) >= ANSWER) {
+            if polling.reading.as_ref().is_some_and(|poll| now.duration_since(poll.reading.asked) >= ANSWER) {
                 polling.reading = None;
                 polling.due = Some(now + ANSWER * PEACE);
             }
@@ -119,9 +156,9 @@ impl Core {
                 continue;
             }
             polling.due = Some(now + pause);
-            let flows = polling.monitor.is_none();
+            let flows = polling.monitor.is_none() || polling.doubtful;
             let (reading, messages) = Reading::start(now, flows, xids);
-            polling.reading = Some((reading, batches));
+            polling.reading = Some(Poll { reading, flows, batches });
             self.effects.push(Effect::Send { session: connection.session, messages });
         }
     }
@@ -131,21 +168,18 @@ impl Core {
         let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
         let (name, batches) = (bridge.name.clone(), bridge.batches);
         let Some(connection) = &mut bridge.connection else { return };
-        let Some((reading, _)) = connection.polling.reading.as_mut().filter(|(reading, _)| reading.waits_for(xid))
-        else {
-            return;
-        };
-        if !reading.took(xid, part) {
+        let Some(poll) = connection.polling.reading.as_mut().filter(|poll| poll.reading.waits_for(xid)) else { return };
+        if !poll.reading.took(xid, part) {
             return;
         }
-        let Some((reading, before)) = connection.polling.reading.take() else { return };
+        let Some(Poll { reading, flows, batches: before }) = connection.polling.reading.take() else { return };
         let took = now.duration_since(reading.asked);
         connection.polling.due = connection.polling.due.max(Some(now + took * PEACE));
         if batches != before || !connection.in_flight.is_empty() || connection.reading.is_some() {
             // It is as we changed it meanwhile, or not yet.
             return;
         }
-        let flows = connection.polling.monitor.is_none();
+        connection.polling.doubtful &= !flows;
         let read = reading.state();
         let told = differences(&bridge.installed, &read, flows);
         if told.is_empty() {
@@ -167,6 +201,7 @@ impl Core {
         bridge.unjudged = true;
         for (owner, text) in told {
             self.rounds.dirty.insert(owner);
+            let Some(text) = text else { continue };
             let whose = self.whose(owner);
             let text = format!(
                 "somebody {text} of {whose} at bridge {name}; it is put right: its tables are for this controller alone"

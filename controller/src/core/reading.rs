@@ -61,6 +61,10 @@ impl Reading {
         let more = part.more();
         let waits = match part.body {
             MultipartReply::Flow(flows) if self.flows == Some(xid) => {
+                if self.got_flows.is_empty() {
+                    // What was told before is in it, and may be outdated: changes of ours may have been made since.
+                    self.changed.clear();
+                }
                 self.got_flows.extend(flows);
                 &mut self.flows
             }

@@ -331,6 +331,9 @@ impl Core {
         // What isn't there can't go: nobody has to believe that.
         bridge.installed.get(&owner).filter(|section| section.flows.contains_key(&key))?;
         Change { owner, edit: Edit::RemoveFlow(key) }.apply(&mut bridge.installed);
+        if let Some(connection) = &mut bridge.connection {
+            connection.polling.drifted(false);
+        }
         Some(owner)
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use bytes::{Bytes, BytesMut};
 use openflow::error::BadRequest;
+use openflow::experimenter::ExperimenterRequest;
+use openflow::flow::FlowRemovedReason;
 use openflow::frame::next_frame;
 use openflow::message::Message;
 use openflow::multipart::{MultipartFlags, MultipartReply, MultipartRequest, Part};
@@ -14,13 +16,15 @@ use openflow::types::{DatapathId, MacAddr, PortNo, Xid};
 use openflow::wire::{Nothing, Text};
 
 use crate::bundle::{Bundles, error};
-use crate::tables::Tables;
+use crate::hands::is_way;
+use crate::monitor::Monitors;
+use crate::tables::{Changed, Tables};
 
 /// What a bridge knows of extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Bundles, as Open vSwitch.
-    Bundles,
+    /// Bundles and flow monitors, as Open vSwitch.
+    OpenVswitch,
     /// Nothing beyond the specification.
     Plain,
 }
@@ -34,12 +38,17 @@ pub(crate) struct SimBridge {
     /// What has come of the connection and isn't a whole message yet.
     received: BytesMut,
     bundles: Bundles,
+    monitors: Monitors,
     /// What it has to send.
     pub(crate) answers: Vec<(Xid, Message)>,
     /// Changes to its tables that it was asked for, over its life.
     pub(crate) changes: usize,
+    /// How often it was asked for its flow entries, over its life.
+    pub(crate) told_flows: usize,
     /// Barriers that it will not answer.
     pub(crate) loses_barriers: usize,
+    /// Does somebody remove the next way that it is given, before it is asked for anything else?
+    pub(crate) undone: bool,
 }
 
 impl SimBridge {
@@ -51,9 +60,12 @@ impl SimBridge {
             tables: Tables::new(),
             received: BytesMut::new(),
             bundles: Bundles::default(),
+            monitors: Monitors::default(),
             answers: Vec::new(),
             changes: 0,
+            told_flows: 0,
             loses_barriers: 0,
+            undone: false,
         }
     }
 
@@ -83,7 +95,7 @@ impl SimBridge {
     /// A connection begins.
     pub(crate) fn connected(&mut self) {
         self.received.clear();
-        self.bundles = Bundles::default();
+        (self.bundles, self.monitors) = (Bundles::default(), Monitors::default());
         self.answers = vec![(Xid(1), Message::Hello(Hello::v13()))];
     }
 
@@ -94,9 +106,22 @@ impl SimBridge {
         while let Some(frame) = next_frame(&mut self.received).expect("the controller's messages have lengths") {
             let (xid, message) = Message::decode(&frame).expect("the controller's messages can be decoded");
             out.extend(self.obey(xid, message));
-            self.answers.extend(self.tables.told.drain(..).map(|told| (Xid(0), told)));
+            self.tell_changes(Some(xid));
         }
         out
+    }
+
+    /// Tells what has happened to entries, and whether a message of the controller's with this transaction id led to it.
+    pub(crate) fn tell_changes(&mut self, asked: Option<Xid>) {
+        let changed = std::mem::take(&mut self.tables.changed);
+        let told = changed.iter().filter_map(Changed::removed).chain(self.monitors.tell(&changed, asked));
+        self.answers.extend(told.map(|message| (Xid(0), message)));
+        let came = changed.iter().find(|change| change.gone.is_none() && is_way(&change.key));
+        if let Some(change) = came.filter(|_| asked.is_some() && self.undone) {
+            self.undone = false;
+            self.tables.remove(&change.key, FlowRemovedReason::Delete);
+            self.tell_changes(None);
+        }
     }
 
     fn obey(&mut self, xid: Xid, message: Message) -> Option<PacketOut> {
@@ -108,13 +133,16 @@ impl SimBridge {
                     Err(code) => error(code),
                 }
             }
-            Message::Experimenter(message) if self.kind == Kind::Bundles => {
+            Message::Experimenter(message) if self.kind == Kind::OpenVswitch => {
                 let (answers, changes) = self.bundles.handle(xid, message, &mut self.tables);
                 self.changes += changes;
                 self.answers.extend(answers);
                 return None;
             }
-            // Not every bridge can tell what others change.
+            Message::MultipartRequest(Part {
+                body: MultipartRequest::Experimenter(ExperimenterRequest::FlowMonitor(requests)),
+                ..
+            }) if self.kind == Kind::OpenVswitch => self.monitors.begin(&requests).unwrap_or_else(error),
             Message::Experimenter(_)
             | Message::MultipartRequest(Part { body: MultipartRequest::Experimenter(_), .. }) => {
                 error(BadRequest::BadExperimenter)
@@ -137,6 +165,7 @@ impl SimBridge {
                 Message::RoleReply(RoleRequest { role, generation: RoleRequest::NONE })
             }
             Message::MultipartRequest(part) => {
+                self.told_flows += usize::from(matches!(part.body, MultipartRequest::Flow(_)));
                 let parts = self.tell(&part.body);
                 self.answers.extend(parts.into_iter().map(|part| (xid, Message::MultipartReply(part))));
                 return None;

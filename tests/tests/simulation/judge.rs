@@ -21,6 +21,18 @@ pub(crate) struct Judge {
     pub(crate) silent: bool,
     /// Tenants whose chains were drawn anew.
     pub(crate) redrawn: BTreeSet<String>,
+    /// The hosts that were known when the network was last quiet, by tenant; `None`: since then something happened by which
+    /// frames to them may be lost.
+    pub(crate) known: Option<BTreeMap<String, Vec<(MacAddr, Endpoint)>>>,
+}
+
+/// How much is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Frames from some ports.
+    Some,
+    /// Frames from everywhere.
+    All,
 }
 
 /// Whose a port is: a tenant's own, or one of its functions'.
@@ -35,7 +47,7 @@ fn owner(fabric: &Fabric, place: Endpoint) -> Option<&str> {
 impl Judge {
     pub(crate) fn new(fabric: &Fabric) -> Self {
         let words = vec![fabric.clone()];
-        Self { words, impaired: true, silent: false, redrawn: BTreeSet::new() }
+        Self { words, impaired: true, silent: false, redrawn: BTreeSet::new(), known: None }
     }
 
     /// Something else is wanted.
@@ -50,6 +62,10 @@ impl Judge {
         // As long as bridges and links are still to be found, functions may seem to be out of reach.
         let all_found = world.snapshot().status.links.up * 2 == world.wires.len();
         self.impaired = !(all_found && world.cut.is_empty() && world.hung.is_empty() && world.down().is_empty());
+        let hosts = world.core.situation().hosts.into_iter().map(|(tenant, stations)| {
+            (tenant, stations.into_iter().map(|(mac, station)| (mac, station.place)).collect())
+        });
+        self.known = (!self.impaired && world.muted.is_empty()).then(|| hosts.collect());
     }
 
     fn share(&self, one: Endpoint, other: Endpoint) -> bool {
@@ -57,15 +73,19 @@ impl Judge {
     }
 
     /// Frames of some kinds from every port, listed or not: to nobody else, and over no link twice.
-    pub(crate) fn check_plain(&self, world: &World, draw: &mut Draw, what: &str) {
+    pub(crate) fn check_plain(&self, world: &World, draw: &mut Draw, extent: Extent, what: &str) {
         let fabric = &self.words[self.words.len() - 1];
         let known: Vec<MacAddr> = fabric.all_macs().into_iter().collect();
-        for (from, _) in world.edge_ports() {
+        let (mut ports, states) = (world.edge_ports(), world.states());
+        if extent == Extent::Some {
+            ports = (0..3).map(|_| ports[draw.below(ports.len())].clone()).collect();
+        }
+        for (from, _) in ports {
             let mut destinations = vec![MacAddr::BROADCAST, UNKNOWN];
             destinations.extend((0..2).filter_map(|_| known.get(draw.below(known.len().max(1)))));
             for destination in destinations {
                 let sent = frame(destination, draw.below(3));
-                let told = world.follow(from, &sent);
+                let told = world.follow_in(&states, from, &sent);
                 let about = || format!("{what}: from {from} to {destination}\n{}", world.tail());
                 for (place, copies) in &told.copies {
                     assert!(self.share(from, *place), "leak to {place}, {}", about());
@@ -92,7 +112,7 @@ impl Judge {
     }
 
     /// Packets between hosts: through the functions that the old or the new policy says, in order, or lost.
-    pub(crate) fn check_chains(&self, world: &World, draw: &mut Draw, what: &str) {
+    pub(crate) fn check_chains(&self, world: &World, draw: &mut Draw, extent: Extent, what: &str) {
         let fabric = &self.words[self.words.len() - 1];
         let mut cabled = fabric.clone();
         cabled.wires = world.open_wires();
@@ -100,7 +120,8 @@ impl Judge {
         for tenant in fabric.tenants() {
             // A bridge that doesn't answer goes on by the chains that it knows (docs/architecture.md, known limits).
             let excused = self.silent && self.redrawn.contains(&tenant);
-            for (from, _, sent) in pairs(fabric, &tenant, draw).into_iter().take(4) {
+            let most = if extent == Extent::Some { 1 } else { 4 };
+            for (from, _, sent) in (0..most).filter_map(|_| pair(fabric, &tenant, draw)) {
                 if self.words.iter().any(|it| owner(it, from) != Some(&tenant)) {
                     continue;
                 }
@@ -113,6 +134,28 @@ impl Judge {
                     assert!(self.share(from, *place), "leak to {place}, {}", about());
                     let fits = excused || self.words.iter().any(|it| self.allows(it, &tenant, &sent, passed));
                     assert!(fits, "not as any policy says, {}", about());
+                }
+            }
+        }
+    }
+
+    /// Whatever bridge falls silent, is heard again, or is slow to take changes: hosts that were known are reached, if the
+    /// network holds together without that bridge. Nothing is sent through it any more, but it goes on sending as it did.
+    pub(crate) fn check_known(&self, world: &World, draw: &mut Draw, extent: Extent, what: &str) {
+        let (Some(known), true) = (&self.known, world.unheard.len() <= 1) else { return };
+        let (fabric, states) = (&self.words[self.words.len() - 1], world.states());
+        let plain = fabric.policy.tenants.iter().filter(|tenant| tenant.functions.is_empty());
+        let mut left = fabric.clone();
+        left.view.links.retain(|link| !world.unheard.iter().any(|dpid| link.at(*dpid).is_some()));
+        left.view.bridges.retain(|dpid, _| !world.unheard.contains(dpid));
+        for tenant in plain.filter(|tenant| left.is_whole(&tenant.name)) {
+            let Some(hosts) = known.get(&tenant.name).filter(|hosts| hosts.len() > 1) else { continue };
+            for _ in 0..if extent == Extent::Some { 2 } else { 10 } {
+                let [(_, from), (to, there)] = [0, 1].map(|_| hosts[draw.below(hosts.len())]);
+                if from != there {
+                    let told = world.follow_in(&states, from, &frame(to, draw.below(3)));
+                    let all = BTreeMap::from([(there, 1)]);
+                    assert_eq!(told.copies, all, "lost, {what}: from {from} to {to} at {there}\n{}", world.tail());
                 }
             }
         }
@@ -158,16 +201,28 @@ impl Judge {
     }
 }
 
-/// Packets between hosts of a tenant, in any order: from which port, to which, and what.
+/// A packet between two hosts of a tenant.
+fn pair(fabric: &Fabric, tenant: &str, draw: &mut Draw) -> Option<(Endpoint, Endpoint, Frame)> {
+    let hosts: Vec<_> = fabric.hosts(tenant).into_iter().collect();
+    let [from, to] = [0, 1].map(|_| hosts.get(draw.below(hosts.len().max(1))));
+    let ((from, sender), (to, receiver)) = (from?, to?);
+    (from != to && sender.place != receiver.place)
+        .then(|| (sender.place, receiver.place, some_packet(*from, *to, draw)))
+}
+
+fn some_packet(from: MacAddr, to: MacAddr, draw: &mut Draw) -> Frame {
+    let kind = [protocol::TCP, protocol::UDP, protocol::ICMP][draw.below(3)];
+    packet(from, to, kind, ([40_000, 40_001, 80][draw.below(3)], [80, 1003, 1007, 22][draw.below(4)]))
+}
+
+/// Packets between all hosts of a tenant, in any order: from which port, to which, and what.
 fn pairs(fabric: &Fabric, tenant: &str, draw: &mut Draw) -> Vec<(Endpoint, Endpoint, Frame)> {
     let hosts = fabric.hosts(tenant);
     let mut pairs = Vec::new();
     for (from, sender) in &hosts {
         for (to, receiver) in hosts.iter().filter(|(to, receiver)| *to != from && receiver.place != sender.place) {
-            let kind = [protocol::TCP, protocol::UDP, protocol::ICMP][draw.below(3)];
-            let ports = ([40_000, 40_001, 80][draw.below(3)], [80, 1003, 1007, 22][draw.below(4)]);
             let at = draw.below(pairs.len() + 1);
-            pairs.insert(at, (sender.place, receiver.place, packet(*from, *to, kind, ports)));
+            pairs.insert(at, (sender.place, receiver.place, some_packet(*from, *to, draw)));
         }
     }
     pairs

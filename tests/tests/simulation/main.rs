@@ -9,7 +9,9 @@ mod bundle;
 #[expect(dead_code, reason = "the tests of the compiler use more of it")]
 mod fabric;
 mod faults;
+mod hands;
 mod judge;
+mod monitor;
 mod pipe;
 mod scenarios;
 mod tables;
@@ -22,6 +24,7 @@ use std::time::Duration;
 use apps::policy::{Policy, Source, load};
 
 use faults::Network;
+use judge::Extent;
 
 /// Which seeds: `ESPALIER_SEEDS` says how many, or which one by `17..18`.
 fn seeds() -> Range<u64> {
@@ -67,27 +70,34 @@ fn nothing_leaks_loops_or_goes_around_whatever_breaks_and_all_heals() {
         let mut network = Network::draw(seed);
         network.dpids().into_iter().for_each(|dpid| network.world.connect(dpid));
         for fault in 0..12 {
+            network.about = format!("seed {seed}, after {fault} faults");
+            // Some things go wrong where all is well, some where much else is wrong.
+            if network.draw.below(4) == 0 {
+                network.heal();
+                network.all_send();
+                network.heal();
+            }
             for _ in 0..network.draw.below(160) {
-                network.world.step();
-                if network.draw.below(40) == 0 {
-                    network.check(&format!("seed {seed}, after {fault} faults"));
-                }
+                network.step();
             }
             let what = network.disturb();
             network.world.log.push(format!("FAULT {what}"));
         }
-        let what = format!("seed {seed}, healed");
-        network.heal(&what);
-        network.world.run(Duration::from_secs(2));
+        network.about = format!("seed {seed}, healed");
+        network.heal();
+        network.run(Duration::from_secs(2));
         network.all_send();
-        network.heal(&what);
-        network.check(&what);
-        network.judge.check_delivery(&network.world, &mut network.draw, &what);
+        network.heal();
+        network.check(Extent::All);
+        network.judge.check_delivery(&network.world, &mut network.draw, &network.about);
         // What the checker holds back would be a fault of the compiler, or one of its own; so is what it finds in what
-        // bridges have, as nobody else changes that.
+        // bridges have, unless somebody else put it there.
+        let log = &network.world.log;
+        let meddled = log.iter().any(|line| line.starts_with("FAULT somebody meddles"));
         let told = ["fault of this program", "never gave it", "by what bridges had"];
-        let fault = network.world.log.iter().find(|line| told.iter().any(|told| line.contains(told)));
-        assert!(fault.is_none(), "{what}: {fault:?}");
+        let told = if meddled { &told[..1] } else { &told };
+        let fault = log.iter().find(|line| told.iter().any(|told| line.contains(told)));
+        assert!(fault.is_none(), "{}: {fault:?}", network.about);
     });
 }
 
@@ -96,9 +106,9 @@ fn a_restarted_controller_changes_nothing_when_nothing_changed() {
     each("a_restarted_controller_changes_nothing_when_nothing_changed", |seed| {
         let what = format!("seed {seed}");
         let mut network = Network::draw(seed);
-        network.heal(&what);
+        network.heal();
         network.all_send();
-        network.heal(&what);
+        network.heal();
         let before: Vec<_> = network.world.bridges.values().map(|it| (it.tables.section.clone(), it.changes)).collect();
         network.world.restart_core();
         for dpid in network.dpids() {
@@ -107,7 +117,7 @@ fn a_restarted_controller_changes_nothing_when_nothing_changed() {
             network.world.run(pause);
             network.world.connect(dpid);
         }
-        network.heal(&what);
+        network.heal();
         network.world.run(Duration::from_secs(12));
         for (bridge, (section, changes)) in network.world.bridges.values().zip(before) {
             assert_eq!(bridge.changes, changes, "{what}: {}\n{}", bridge.dpid, network.world.tail());

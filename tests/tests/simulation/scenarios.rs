@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use apps::desired::FlowKey;
+use apps::desired::{Flow, FlowKey};
 use apps::interpreter::Frame;
+use apps::reconcile::same;
 use apps::view::{Carrier, Endpoint};
+use openflow::flow::{FlowModFlags, FlowRemovedReason};
 use openflow::matching::Match;
-use openflow::types::{DatapathId, MacAddr, PortNo, TableId};
+use openflow::types::{Cookie, DatapathId, MacAddr, PortNo, TableId};
 
+use crate::bridge::Kind;
 use crate::world::World;
 
 const GREEN: &str = r#"
@@ -60,18 +63,64 @@ fn tenants_ports(world: &World) -> Vec<Endpoint> {
 }
 
 #[test]
-fn foreign_entries_are_removed() {
+fn what_others_change_is_put_right() {
+    for (kind, within) in [(Kind::OpenVswitch, 200), (Kind::Plain, 2000)] {
+        let mut world = world(&["green-1", "green-1"], &[(1, 2)]);
+        let dpid = DatapathId(1);
+        world.bridges.get_mut(&dpid).unwrap().kind = kind;
+        let key = FlowKey { table: TableId(0), priority: 9, matching: Match::default() };
+        let (cookie, flags) = (Cookie(0x77), FlowModFlags::empty());
+        let foreign = Flow { cookie, idle_timeout: 0, flags, instructions: Vec::new(), hops: 0, origin: None };
+        world.by_itself(dpid, |tables| tables.set(key.clone(), foreign.clone()));
+        converge(&mut world);
+        let wanted = world.bridges[&dpid].tables.section.clone();
+        assert!(!wanted.flows.contains_key(&key), "what was there before");
+        world.by_itself(dpid, |tables| tables.set(key.clone(), foreign.clone()));
+        world.run(Duration::from_millis(within));
+        assert!(world.bridges[&dpid].tables.section == wanted, "what came, {kind:?}\n{}", world.tail());
+        let first = wanted.flows.keys().next().unwrap();
+        world.by_itself(dpid, |tables| tables.remove(first, FlowRemovedReason::Delete));
+        world.run(Duration::from_millis(within));
+        assert!(world.bridges[&dpid].tables.section == wanted, "what went, {kind:?}\n{}", world.tail());
+    }
+}
+
+/// Somebody undoes a change just when the bridge has made it, before it has acknowledged it.
+#[test]
+fn what_others_change_beside_us_is_put_right() {
     let mut world = world(&["green-1", "green-1"], &[(1, 2)]);
-    let foreign = FlowKey { table: TableId(0), priority: 9, matching: Match::default() };
-    world.bridges.get_mut(&DatapathId(1)).unwrap().tables.add_foreign(foreign.clone());
-    let is_left = |world: &World| world.bridges[&DatapathId(1)].tables.flows().contains_key(&foreign);
+    let dpid = DatapathId(1);
+    world.bridges.get_mut(&dpid).unwrap().kind = Kind::OpenVswitch;
     converge(&mut world);
-    assert!(!is_left(&world));
-    // The bridge can't tell what others change: it is asked.
-    world.bridges.get_mut(&DatapathId(1)).unwrap().tables.add_foreign(foreign.clone());
+    let place = tenants_ports(&world)[1];
+    world.bridges.get_mut(&dpid).unwrap().undone = true;
+    world.host_sends(place, mac(place));
     world.run(Duration::from_secs(2));
-    assert!(!is_left(&world));
+    let bridge = &world.bridges[&dpid];
+    assert!(!bridge.undone, "somebody undid something");
+    let wanted = &world.core.situation().tables[&dpid];
+    assert!(same(&bridge.tables.read_back(), wanted), "{}", world.tail());
+}
+
+/// A bridge that was silent and is heard again is asked for its tables anew, on the same connection.
+#[test]
+fn a_monitor_outlives_a_silence() {
+    let mut world = world(&["green-1", "green-1"], &[(1, 2)]);
+    let dpid = DatapathId(1);
+    world.bridges.get_mut(&dpid).unwrap().kind = Kind::OpenVswitch;
     converge(&mut world);
+    world.muted.insert(dpid);
+    world.run(Duration::from_secs(2));
+    world.muted.clear();
+    converge(&mut world);
+    let wanted = world.bridges[&dpid].tables.section.clone();
+    let first = wanted.flows.keys().next().unwrap();
+    world.by_itself(dpid, |tables| tables.remove(first, FlowRemovedReason::Delete));
+    world.run(Duration::from_millis(200));
+    assert!(world.bridges[&dpid].tables.section == wanted, "{}", world.tail());
+    let asked = world.bridges[&dpid].told_flows;
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.bridges[&dpid].told_flows, asked, "what the monitor tells needn't be asked for");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use openflow::instruction::Instruction;
 use openflow::message::Message;
 use openflow::meter::{MeterConfig, MeterMod, MeterModCommand};
 use openflow::multipart::{MultipartReply, MultipartRequest};
-use openflow::types::{Cookie, GroupId, MeterId};
+use openflow::types::{GroupId, MeterId};
 
 use crate::fabric::Draw;
 
@@ -23,8 +23,41 @@ pub(crate) struct Tables {
     pub(crate) section: Arc<Section>,
     /// How many flow entries fit.
     pub(crate) room: usize,
-    /// What the last message made it tell: entries that went.
-    pub(crate) told: Vec<Message>,
+    /// How often they have changed.
+    pub(crate) version: u64,
+    /// What has happened to entries since it was last told.
+    pub(crate) changed: Vec<Changed>,
+}
+
+/// An entry came, or was replaced, or went.
+#[derive(Clone)]
+pub(crate) struct Changed {
+    pub(crate) key: FlowKey,
+    pub(crate) flow: Flow,
+    /// Why it went, if it did.
+    pub(crate) gone: Option<FlowRemovedReason>,
+}
+
+impl Changed {
+    /// What the controller is told when an entry goes of which it wants to know.
+    pub(crate) fn removed(&self) -> Option<Message> {
+        let Self { key, flow, gone } = self;
+        let reason = gone.filter(|_| flow.flags.contains(FlowModFlags::SEND_FLOW_REM))?;
+        Some(Message::FlowRemoved(FlowRemoved {
+            cookie: flow.cookie,
+            priority: key.priority,
+            // In 1.3 there is no other for meters.
+            reason: if reason == FlowRemovedReason::MeterDelete { FlowRemovedReason::Delete } else { reason },
+            table: key.table,
+            duration_sec: 0,
+            duration_nsec: 0,
+            idle_timeout: flow.idle_timeout,
+            hard_timeout: 0,
+            packet_count: 0,
+            byte_count: 0,
+            matching: key.matching.clone(),
+        }))
+    }
 }
 
 /// What actions need: groups and meters.
@@ -50,7 +83,7 @@ fn flow_needs(flow: &[Instruction], mut need: impl FnMut(Option<GroupId>, Option
 
 impl Tables {
     pub(crate) fn new() -> Self {
-        Self { section: Arc::default(), room: usize::MAX, told: Vec::new() }
+        Self { section: Arc::default(), room: usize::MAX, version: 0, changed: Vec::new() }
     }
 
     /// As the interpreter takes it.
@@ -66,6 +99,7 @@ impl Tables {
 
     /// Does what a message asks for, or changes nothing.
     pub(crate) fn change(&mut self, message: &Message) -> Result<(), ErrorCode> {
+        self.version += 1;
         match message {
             Message::FlowMod(wanted) => self.flow_mod(wanted),
             Message::GroupMod(wanted) => self.group_mod(wanted),
@@ -79,7 +113,7 @@ impl Tables {
             return Err(BadMatch::BadPrereq.into());
         }
         let room = self.room;
-        let section = Arc::make_mut(&mut self.section);
+        let section = &self.section;
         let key = FlowKey { table: wanted.table, priority: wanted.priority, matching: wanted.matching.clone() };
         match wanted.command {
             FlowModCommand::Add => {
@@ -105,13 +139,9 @@ impl Tables {
                     hops: 0,
                     origin: None,
                 };
-                section.flows.insert(key, flow);
+                self.set(key, flow);
             }
-            FlowModCommand::DeleteStrict => {
-                if let Some(flow) = section.flows.remove(&key) {
-                    self.went(&key, &flow, FlowRemovedReason::Delete);
-                }
-            }
+            FlowModCommand::DeleteStrict => self.remove(&key, FlowRemovedReason::Delete),
             other => panic!("{other:?} isn't used"),
         }
         Ok(())
@@ -140,7 +170,7 @@ impl Tables {
             MeterModCommand::Modify if !exists => return Err(MeterModFailed::UnknownMeter.into()),
             MeterModCommand::Delete => {
                 Arc::make_mut(&mut self.section).meters.remove(&wanted.meter);
-                self.remove_users(|_, meter| meter == Some(wanted.meter), FlowRemovedReason::Delete);
+                self.remove_users(|_, meter| meter == Some(wanted.meter), FlowRemovedReason::MeterDelete);
             }
             _ => drop(Arc::make_mut(&mut self.section).meters.insert(wanted.meter, meter)),
         }
@@ -156,42 +186,29 @@ impl Tables {
         };
         let users: Vec<FlowKey> =
             self.section.flows.iter().filter(|(_, flow)| uses(flow)).map(|(key, _)| key.clone()).collect();
-        for key in users {
-            if let Some(flow) = Arc::make_mut(&mut self.section).flows.remove(&key) {
-                self.went(&key, &flow, reason);
-            }
+        users.iter().for_each(|key| self.remove(key, reason));
+    }
+
+    /// An entry comes, or is replaced.
+    pub(crate) fn set(&mut self, key: FlowKey, flow: Flow) {
+        Arc::make_mut(&mut self.section).flows.insert(key.clone(), flow.clone());
+        self.changed.push(Changed { key, flow, gone: None });
+    }
+
+    /// An entry goes, if it is there.
+    pub(crate) fn remove(&mut self, key: &FlowKey, reason: FlowRemovedReason) {
+        if let Some(flow) = Arc::make_mut(&mut self.section).flows.remove(key) {
+            self.changed.push(Changed { key: key.clone(), flow, gone: Some(reason) });
         }
     }
 
     /// A source that is learnt was silent for so long that its entry goes.
     pub(crate) fn idle(&mut self, draw: &mut Draw) {
-        let section = Arc::make_mut(&mut self.section);
         let idle: Vec<FlowKey> =
-            section.flows.iter().filter(|(_, flow)| flow.idle_timeout > 0).map(|(key, _)| key.clone()).collect();
-        if let Some(key) = idle.get(draw.below(idle.len().max(1)))
-            && let Some(flow) = section.flows.remove(key)
-        {
-            self.went(key, &flow, FlowRemovedReason::IdleTimeout);
+            self.flows().iter().filter(|(_, flow)| flow.idle_timeout > 0).map(|(key, _)| key.clone()).collect();
+        if let Some(key) = idle.get(draw.below(idle.len().max(1))) {
+            self.remove(key, FlowRemovedReason::IdleTimeout);
         }
-    }
-
-    fn went(&mut self, key: &FlowKey, flow: &Flow, reason: FlowRemovedReason) {
-        if !flow.flags.contains(FlowModFlags::SEND_FLOW_REM) {
-            return;
-        }
-        self.told.push(Message::FlowRemoved(FlowRemoved {
-            cookie: flow.cookie,
-            priority: key.priority,
-            reason,
-            table: key.table,
-            duration_sec: 0,
-            duration_nsec: 0,
-            idle_timeout: flow.idle_timeout,
-            hard_timeout: 0,
-            packet_count: 0,
-            byte_count: 0,
-            matching: key.matching.clone(),
-        }));
     }
 
     /// Answers what it is asked.
@@ -226,14 +243,7 @@ impl Tables {
         }
     }
 
-    /// Adds an entry that the controller knows nothing of.
-    pub(crate) fn add_foreign(&mut self, key: FlowKey) {
-        let (cookie, flags) = (Cookie(0x77), FlowModFlags::empty());
-        let flow = Flow { cookie, idle_timeout: 0, flags, instructions: Vec::new(), hops: 0, origin: None };
-        Arc::make_mut(&mut self.section).flows.insert(key, flow);
-    }
-
-    /// How many entries there are.
+    /// The entries that there are.
     pub(crate) fn flows(&self) -> &BTreeMap<FlowKey, Flow> {
         &self.section.flows
     }

@@ -27,6 +27,7 @@ use openflow::types::{BufferId, Cookie, DatapathId, MacAddr, PortNo, TableId, Xi
 use crate::bridge::{Kind, SimBridge};
 use crate::fabric::Draw;
 use crate::pipe::Pipe;
+use crate::tables::Tables;
 
 /// A connection of a bridge, with what the controller's end of it knows.
 pub(crate) struct Channel {
@@ -55,8 +56,8 @@ pub(crate) struct World {
     pub(crate) cables: BTreeMap<Endpoint, Endpoint>,
     /// Ports of functions that let nothing through at the moment.
     pub(crate) hung: BTreeSet<Endpoint>,
-    /// Did a connection break, of which somebody may have to know?
-    pub(crate) lost: bool,
+    /// Bridges that couldn't be heard for a while since the network was last quiet.
+    pub(crate) unheard: BTreeSet<DatapathId>,
     /// What the controller has on its disk, and what has been on the way there since when.
     stored: Memory,
     unstored: (Instant, Memory),
@@ -91,7 +92,7 @@ impl World {
             muted: BTreeSet::new(),
             cables: BTreeMap::new(),
             hung: BTreeSet::new(),
-            lost: false,
+            unheard: BTreeSet::new(),
             stored: Memory::default(),
             unstored: (now, Memory::default()),
             policy: Arc::new(policy),
@@ -110,7 +111,7 @@ impl World {
     }
 
     pub(crate) fn add_bridge(&mut self, dpid: u64, ports: &[&str]) {
-        let kind = if self.draw.below(2) == 0 { Kind::Bundles } else { Kind::Plain };
+        let kind = if self.draw.below(2) == 0 { Kind::OpenVswitch } else { Kind::Plain };
         let mut bridge = SimBridge::new(DatapathId(dpid), kind);
         for (number, name) in (1..).zip(ports) {
             bridge.add_port(PortNo(number), name);
@@ -181,7 +182,7 @@ impl World {
     /// The connection breaks; a part of what was under way still arrives at the bridge.
     pub(crate) fn disconnect(&mut self, dpid: DatapathId) {
         let Some(mut channel) = self.channels.remove(&dpid) else { return };
-        self.lost = true;
+        self.unheard.insert(dpid);
         self.last_octets(dpid, &mut channel);
         if channel.ready {
             self.event(Event::Disconnected { session: channel.session });
@@ -192,7 +193,22 @@ impl World {
     pub(crate) fn empty(&mut self, dpid: DatapathId) {
         self.disconnect(dpid);
         let tables = &mut self.bridges.get_mut(&dpid).unwrap().tables;
-        tables.section = Arc::default();
+        (tables.section, tables.version) = (Arc::default(), tables.version + 1);
+    }
+
+    /// How often the tables of bridges have changed.
+    pub(crate) fn version(&self) -> u64 {
+        self.bridges.values().map(|bridge| bridge.tables.version).sum()
+    }
+
+    /// Tables change without the controller, and the bridge tells what it can tell of that.
+    pub(crate) fn by_itself<T>(&mut self, dpid: DatapathId, change: impl FnOnce(&mut Tables) -> T) -> T {
+        let bridge = self.bridges.get_mut(&dpid).unwrap();
+        let what = change(&mut bridge.tables);
+        bridge.tables.version += 1;
+        bridge.tell_changes(None);
+        self.flush(dpid);
+        what
     }
 
     /// A port gets or loses its carrier.
@@ -406,7 +422,16 @@ impl World {
     }
 
     pub(crate) fn follow(&self, from: Endpoint, sent: &Frame) -> Journey {
-        follow(&self.states(), &self.open_wires(), &self.down(), from, sent)
+        self.follow_in(&self.states(), from, sent)
+    }
+
+    pub(crate) fn follow_in(
+        &self,
+        states: &BTreeMap<DatapathId, BridgeState>,
+        from: Endpoint,
+        sent: &Frame,
+    ) -> Journey {
+        follow(states, &self.open_wires(), &self.down(), from, sent)
     }
 
     /// An end of a link that a frame is sent over twice from, looking the same, if it enters at a port.
