@@ -78,9 +78,9 @@ impl Traffic {
         for ping in self.pings {
             nothing_lost(&ping.stop()?, what)?;
         }
-        for report in Stream::stop_all(self.streams)? {
-            ensure!(report.sent > 50 && report.lost() == 0 && report.duplicates == 0, "{what}: {report:?}");
-        }
+        let streams = Stream::stop_all(self.streams)?;
+        let is_whole = |report: &StreamReport| report.sent > 50 && report.lost() == 0 && report.duplicates == 0;
+        ensure!(streams.iter().all(is_whole), "{what}: {streams:?}");
         let broadcasts = Stream::stop_all(self.broadcasts)?;
         ensure!(broadcasts.iter().all(|report| report.duplicates == 0), "{what}: broadcasts: {broadcasts:?}");
         let sent: u64 = broadcasts.iter().map(|report| report.sent).sum();
