@@ -13,6 +13,9 @@ use network::{MS, Network, nothing_lost, spec};
 /// The controller is gone, the link between two hosts dies, and the third one's links carry what goes between them.
 fn goes_round(spec: &Spec, die: impl Fn(&Network) -> Result<()>, live: impl Fn(&Network) -> Result<()>) -> Result<()> {
     let mut network = Network::ready(spec)?;
+    if spec.bfd_ms.is_some() {
+        bfd_is_up(&network)?;
+    }
     let (one, two) = (network.lab.container(1, "green-1")?, network.lab.container(2, "green-1")?);
     let orange = (network.lab.container(1, "orange-1")?, network.lab.container(3, "orange-1")?);
     network.controller.kill9();
@@ -36,6 +39,16 @@ fn goes_round(spec: &Spec, die: impl Fn(&Network) -> Result<()>, live: impl Fn(&
     network.controller.start()?;
     network.settle()?;
     network.check_delivery().context("when the controller is back")
+}
+
+/// Until both ends of a session are up, it notices nothing for seconds (RFC 5880 §6.8.3).
+fn bfd_is_up(network: &Network) -> Result<()> {
+    lab::wait_until("BFD on all tunnels", MS(10_000), || {
+        let shown = network.lab.hosts().iter().map(|host| host.appctl("bfd/show", &[])).collect::<Result<String>>()?;
+        let sessions = shown.matches("Remote Session State:").count();
+        Ok(sessions > 0 && shown.matches("Remote Session State: up").count() == sessions)
+    })
+    .map(drop)
 }
 
 #[test]
