@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use apps::interpreter::{Frame, protocol};
-use apps::policy::{Function, FunctionKind, OnFailure, Verdict};
+use apps::policy::{Function, FunctionKind, OnFailure, Tenant, Verdict};
 use apps::view::Endpoint;
 use openflow::types::MacAddr;
 
@@ -140,7 +140,7 @@ impl Judge {
     }
 
     /// Whatever bridge falls silent, is heard again, or is slow to take changes: hosts that were known are reached, if the
-    /// network holds together without that bridge. Nothing is sent through it any more, but it goes on sending as it did.
+    /// network holds together, with that bridge and without. Nothing is sent through it any more, but it goes on sending as it did.
     pub(crate) fn check_known(&self, world: &World, draw: &mut Draw, extent: Extent, what: &str) {
         let (Some(known), true) = (&self.known, world.unheard.len() <= 1) else { return };
         let (fabric, states) = (&self.words[self.words.len() - 1], world.states());
@@ -148,7 +148,8 @@ impl Judge {
         let mut left = fabric.clone();
         left.view.links.retain(|link| !world.unheard.iter().any(|dpid| link.at(*dpid).is_some()));
         left.view.bridges.retain(|dpid, _| !world.unheard.contains(dpid));
-        for tenant in plain.filter(|tenant| left.is_whole(&tenant.name)) {
+        let whole = |tenant: &&Tenant| fabric.is_whole(&tenant.name) && left.is_whole(&tenant.name);
+        for tenant in plain.filter(whole) {
             let Some(hosts) = known.get(&tenant.name).filter(|hosts| hosts.len() > 1) else { continue };
             for _ in 0..if extent == Extent::Some { 2 } else { 10 } {
                 let [(_, from), (to, there)] = [0, 1].map(|_| hosts[draw.below(hosts.len())]);
