@@ -71,7 +71,8 @@ fn documents_have_the_keys_of_the_contract_and_agree_with_the_switch() -> Result
     let bridges = get("/v1/bridges")?;
     has_keys(&bridges, &bridge)?;
     has_keys(&bridges[0]["ports"], &["number", "name", "up", "kind", "tenant"])?;
-    has_keys(&get("/v1/links")?, &["a.bridge", "a.port", "b.bridge", "b.port", "up", "carrier", "tenants", "note"])?;
+    let keys = ["a.bridge", "a.port", "b.bridge", "b.port", "up", "carrier", "tenants", "drained", "note"];
+    has_keys(&get("/v1/links")?, &keys)?;
     let tenants = get("/v1/tenants")?;
     let tenant = ["name", "key", "ports", "tree.root", "tree.edges", "tree.bridges", "hosts", "chains", "limits"];
     has_keys(&tenants, &tenant)?;
