@@ -143,7 +143,9 @@ fn receive(socket: &UdpSocket, stop: &AtomicBool) -> Result<BTreeMap<u64, u64>> 
                 *seen.entry(u64::from_be_bytes(number)).or_default() += 1;
             }
             Ok(length) => return Err(anyhow!("a datagram of {length} octets came, which nobody sent")),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            // Linux ends a wait that has a timeout also when the process was stopped for a while (signal(7)).
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
             Err(error) => return Err(error).context("receiving a datagram failed"),
         }
     }
