@@ -189,12 +189,11 @@ impl<'a> Chains<'a> {
     }
 
     fn instructions(&self, next: &Next<'a>, direction: Direction) -> Vec<Instruction> {
-        const IN_PORT: u16 = 0xfff8;
         let mut actions = Vec::new();
         for tap in next.taps.iter().filter_map(|name| self.services.get(name)) {
             let (mut copy, metadata, table) = self.enter(tap, direction);
             copy.push(Action::SetField(Oxm::Metadata(metadata, None)));
-            copy.push(Action::Resubmit { in_port: IN_PORT, table });
+            copy.push(Action::resubmit(table));
             actions.push(Action::Clone(Nested(copy)));
         }
         let mut instructions = match next.then.map(|name| self.services.get(name)) {

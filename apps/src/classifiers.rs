@@ -8,14 +8,11 @@ use openflow::matching::Match;
 use openflow::oxm::Oxm;
 use openflow::types::MacAddr;
 
+use crate::assigned::ethertype::{IPV4, IPV6};
+use crate::assigned::protocol::{ICMP, ICMPV6};
 use crate::links::tagged;
 use crate::policy::{Address, Classifier, Prefix, Protocol, port_masks};
 use crate::tenants::GROUP_BIT;
-
-const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86dd;
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
 
 /// One end of a frame's way: the fields that tell it.
 #[derive(Clone, Copy)]

@@ -14,12 +14,13 @@ use openflow::action::{
 use openflow::instruction::Instruction;
 use openflow::narrow::U12;
 use openflow::oxm::{FieldId, Oxm};
-use openflow::types::PortNo;
 use openflow::wire::Octets;
 
+use crate::assigned::ethertype::{IPV4, IPV6};
+use crate::assigned::protocol;
 use crate::balance::{share, share_new};
 use crate::desired::{Flow, FlowKey, SectionBuilder, go};
-use crate::interpreter::{SYN, protocol};
+use crate::interpreter::SYN;
 use crate::marks::{Direction, Owner, STEP_MAX, choice, cookie, metadata, step_of};
 use crate::pipeline::{BALANCE, BEGIN, BEGUN, DRAIN, STEER};
 use crate::services::Service;
@@ -36,9 +37,6 @@ const ENDED_IDLE: u16 = 10;
 const REMEMBERED_MAX: u32 = 8192;
 
 const PRIORITY: u16 = 10;
-
-const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86dd;
 
 /// The entries that choose among a function's instances at a bridge, from which those with these indexes can be reached.
 pub(crate) fn choose(
@@ -93,7 +91,6 @@ pub(crate) fn choose(
 
 /// The entries that find out whether a frame's connection is new.
 fn begin(builder: &mut SectionBuilder, owner: Owner, step: u16, told: &Oxm) {
-    const SAME_PORT: u16 = PortNo::IN_PORT.0 as u16;
     let syn = U12::low(SYN);
     for family in [IPV4, IPV6] {
         let segment = |flags| {
@@ -102,7 +99,7 @@ fn begin(builder: &mut SectionBuilder, owner: Owner, step: u16, told: &Oxm) {
         };
         let then = |action| vec![Instruction::ApplyActions(vec![action]), Instruction::GotoTable(DRAIN)];
         builder.flow(BEGIN, PRIORITY, segment(syn), remember(owner, step, family).map_or_else(|| go(DRAIN), then));
-        let look_up = Action::Resubmit { in_port: SAME_PORT, table: BEGUN };
+        let look_up = Action::resubmit(BEGUN);
         builder.flow(BEGIN, PRIORITY, segment(U12::low(0)), then(look_up));
     }
     // What has no beginning is new at once.
@@ -204,6 +201,7 @@ pub fn is_begun(key: &FlowKey, flow: &Flow) -> bool {
 mod tests {
     use openflow::flow::FlowStats;
     use openflow::matching::Match;
+    use openflow::types::PortNo;
     use openflow::wire::Wire;
 
     use super::*;

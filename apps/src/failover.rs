@@ -21,9 +21,6 @@ use crate::pipeline::{CLASSIFY, DELIVER, STEER};
 use crate::policy::{Function, FunctionKind, OnFailure};
 use crate::services::Placed;
 
-/// `in_port` of a resubmission that says: the one that the packet has.
-const SAME_PORT: u16 = PortNo::IN_PORT.0 as u16;
-
 /// Where in register 2 `steer` writes which port is live: the ingress, and the egress.
 const INGRESS: u16 = 0;
 const EGRESS: u16 = 16;
@@ -148,10 +145,7 @@ fn let_out(local: &Local<'_>, direction: Direction) -> Vec<Instruction> {
 
 /// To another instance.
 fn divert(step: u64) -> Vec<Instruction> {
-    apply(vec![
-        Action::SetField(Oxm::Metadata(step | metadata::DIVERTED, None)),
-        Action::Resubmit { in_port: SAME_PORT, table: STEER },
-    ])
+    apply(vec![Action::SetField(Oxm::Metadata(step | metadata::DIVERTED, None)), Action::resubmit(STEER)])
 }
 
 /// No instance is left here: what the policy says then. What goes on does so by the entries of the port that it would have come
@@ -165,6 +159,6 @@ fn fail(function: &Function, key: u32, local: &Local<'_>, direction: Direction) 
     apply(vec![
         Action::RegLoad { range, dst: FieldId::IN_PORT_16, value: local.exit(direction).into() },
         Action::SetField(Oxm::Metadata(metadata::link(key) | metadata::DIVERTED, None)),
-        Action::Resubmit { in_port: SAME_PORT, table: CLASSIFY },
+        Action::resubmit(CLASSIFY),
     ])
 }

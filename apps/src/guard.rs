@@ -6,16 +6,14 @@ use std::net::{IpAddr, Ipv6Addr};
 use openflow::oxm::Oxm;
 use openflow::types::{MacAddr, PortNo};
 
+use crate::assigned::ethertype::{ARP, IPV4, IPV6};
+use crate::assigned::protocol::ICMPV6;
 use crate::desired::{SectionBuilder, drop, go};
 use crate::links::tagged;
 use crate::marks::metadata;
 use crate::pipeline::{GUARD, LIMIT_PORT};
 use crate::policy::PortSelector;
 
-const ARP: u16 = 0x0806;
-const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86dd;
-const ICMPV6: u8 = 58;
 const ROUTER_ADVERTISEMENT: u8 = 134;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 

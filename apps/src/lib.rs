@@ -4,6 +4,7 @@
 //! Nothing here does I/O, reads a clock, or has an order that depends on chance: equal inputs give equal outputs.
 
 pub mod allocation;
+pub mod assigned;
 pub mod attachment;
 mod backups;
 mod balance;

@@ -6,16 +6,14 @@ use openflow::matching::Match;
 use openflow::oxm::Oxm;
 use openflow::types::TableId;
 
+use crate::assigned::ethertype::{ARP, IPV4, IPV6};
+use crate::assigned::protocol::ICMPV6;
 use crate::chains::FIRST;
 use crate::classifiers::expand;
 use crate::desired::{Draft, apply, drop, go};
 use crate::pipeline::{CLASSIFY, RULES};
 use crate::policy::{RuleAction, Tenant, Verdict};
 
-const ARP: u16 = 0x0806;
-const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86dd;
-const ICMPV6: u8 = 58;
 const DISCOVERY: [u8; 4] = [133, 134, 135, 136];
 
 /// Requests and answers without which no station finds another: ARP, and neighbour discovery of IPv6 (RFC 4861 §4), router

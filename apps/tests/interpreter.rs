@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use apps::assigned::protocol;
 use apps::desired::{BridgeState, Flow, FlowKey, Group, Section};
-use apps::interpreter::{Event, Frame, Network, Output, Transport, observe, protocol, walk};
+use apps::interpreter::{Event, Frame, Network, Output, Transport, observe, walk};
 use apps::marks::Owner;
 use apps::view::Endpoint;
 use openflow::action::{

@@ -15,7 +15,7 @@ pub use nicira::{
 pub use table::Action;
 
 use crate::oxm::Oxm;
-use crate::types::{MeterId, PortNo};
+use crate::types::{MeterId, PortNo, TableId};
 
 /// The vendor number of Nicira, under which Open vSwitch numbers its own actions.
 pub const NICIRA: u32 = 0x0000_2320;
@@ -24,6 +24,14 @@ pub const NICIRA: u32 = 0x0000_2320;
 pub const WHOLE_PACKET: u16 = 0xffff;
 
 impl Action {
+    /// `in_port` of a [`Action::Resubmit`] that says: the one that the packet has (`OFPP_IN_PORT` of OpenFlow 1.0).
+    pub const SAME_PORT: u16 = 0xfff8;
+
+    /// Goes on in another table as the packet is, then comes back.
+    pub const fn resubmit(table: TableId) -> Self {
+        Self::Resubmit { in_port: Self::SAME_PORT, table }
+    }
+
     /// Sends the packet out of `port`.
     pub const fn output(port: PortNo) -> Self {
         Self::Output { port, max_len: WHOLE_PACKET }

@@ -164,13 +164,12 @@ impl<'a> Scan<'_, 'a> {
 
     /// What a copy for a tap is given: metadata, and the table that goes on.
     fn tap(&self, actions: &[Action]) -> Option<(u64, TableId)> {
-        const SAME_PORT: u16 = 0xfff8;
         let actions = match actions {
             [Action::Multipath(_), rest @ ..] => rest,
             all => all,
         };
         match actions {
-            [Action::SetField(Oxm::Metadata(value, None)), Action::Resubmit { in_port: SAME_PORT, table }] => {
+            [Action::SetField(Oxm::Metadata(value, None)), Action::Resubmit { in_port: Action::SAME_PORT, table }] => {
                 Some((*value, *table))
             }
             _ => None,

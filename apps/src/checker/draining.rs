@@ -2,15 +2,11 @@
 
 use openflow::action::{Action, Learn, LearnSource, LearnTarget, LimitedLearn};
 use openflow::oxm::{FieldId, Oxm};
-use openflow::types::PortNo;
 
 use super::Property;
 use super::entries::{Entry, Scan};
 use super::surroundings::Step;
 use crate::pipeline::{BEGUN, DRAIN};
-
-/// `in_port` of a resubmission that says: the one that it came in by.
-const SAME_PORT: u16 = PortNo::IN_PORT.0 as u16;
 
 impl Scan<'_, '_> {
     /// An entry that leaves it open which of two instances it will be.
@@ -23,7 +19,7 @@ impl Scan<'_, '_> {
     pub(super) fn begins(&mut self, entry: &Entry<'_>, key: u32) {
         let only_registers = match entry.does.actions {
             [Action::RegLoad { dst, .. }] => is_register(*dst),
-            [Action::Resubmit { in_port: SAME_PORT, table }] => *table == BEGUN,
+            [Action::Resubmit { in_port: Action::SAME_PORT, table }] => *table == BEGUN,
             [Action::LimitedLearn(LimitedLearn { learn, result, .. })] => {
                 learns_registers(learn) && result.as_ref().is_none_or(|result| is_register(result.field))
             }

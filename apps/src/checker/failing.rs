@@ -15,8 +15,6 @@ use crate::marks::{Direction, Mode, Waypoint, metadata};
 use crate::pipeline::{CLASSIFY, STEER};
 use crate::policy::{Function, FunctionKind, Instance, OnFailure};
 
-const SAME_PORT: u16 = 0xfff8;
-
 impl<'a> Scan<'_, 'a> {
     /// An entry that asks which of an instance's ports are live.
     pub(super) fn asks(&mut self, entry: &Entry<'_>, function: &Function, instance: &Instance) {
@@ -58,13 +56,16 @@ impl<'a> Scan<'_, 'a> {
             self.tell(entry, Property::Chain, "leads frames on past the function that they are on their way to");
         }
         match entry.does.actions {
-            [Action::SetField(Oxm::Metadata(value, None)), Action::Resubmit { in_port: SAME_PORT, table: STEER }] => {
+            [
+                Action::SetField(Oxm::Metadata(value, None)),
+                Action::Resubmit { in_port: Action::SAME_PORT, table: STEER },
+            ] => {
                 self.diverts(entry, numbers, waypoint, (function, instance), *value);
             }
             [
                 Action::RegLoad { range, dst: FieldId::IN_PORT_16, value: port },
                 Action::SetField(Oxm::Metadata(value, None)),
-                Action::Resubmit { in_port: SAME_PORT, table: CLASSIFY },
+                Action::Resubmit { in_port: Action::SAME_PORT, table: CLASSIFY },
             ] if (range.offset(), range.n_bits()) == (0, 16) => {
                 let exit = match waypoint.direction {
                     Direction::Forward => Direction::Reverse,

@@ -7,6 +7,7 @@ use openflow::narrow::{U12, U13};
 use openflow::oxm::{FieldId, Maskable, Oxm};
 use openflow::types::{MacAddr, PortNo};
 
+use crate::assigned::{ethertype, protocol};
 use crate::links::tagged;
 use crate::view::Carrier;
 
@@ -95,28 +96,14 @@ pub enum Transport {
 /// The flag of TCP segments that begin a connection, the answer to the first one included.
 pub const SYN: u16 = 0x002;
 
-/// IP protocol numbers (IANA).
-pub mod protocol {
-    /// ICMP.
-    pub const ICMP: u8 = 1;
-    /// TCP.
-    pub const TCP: u8 = 6;
-    /// UDP.
-    pub const UDP: u8 = 17;
-    /// ICMPv6.
-    pub const ICMPV6: u8 = 58;
-    /// SCTP.
-    pub const SCTP: u8 = 132;
-}
-
 impl Network {
     /// The Ethernet type of frames that carry this; `None`: nothing is known.
     pub const fn ethertype(&self) -> Option<u16> {
         match self {
             Self::Unknown => None,
-            Self::Arp { .. } => Some(0x0806),
-            Self::Ipv4 { .. } => Some(0x0800),
-            Self::Ipv6 { .. } => Some(0x86dd),
+            Self::Arp { .. } => Some(ethertype::ARP),
+            Self::Ipv4 { .. } => Some(ethertype::IPV4),
+            Self::Ipv6 { .. } => Some(ethertype::IPV6),
         }
     }
 

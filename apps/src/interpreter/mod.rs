@@ -15,7 +15,7 @@ use self::frame::Packet;
 use crate::desired::{BridgeState, Flow, FlowKey};
 use crate::view::{Carrier, Endpoint};
 
-pub use self::frame::{Frame, Network, SYN, Transport, protocol};
+pub use self::frame::{Frame, Network, SYN, Transport};
 
 /// What a bridge does with a frame.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,9 +134,6 @@ struct Walk<'a, 'b, F> {
     tell: F,
 }
 
-/// `in_port` of a resubmission that says: the one that it came in by. Reserved numbers have 16 bits there.
-const SAME_PORT: u16 = PortNo::IN_PORT.0 as u16;
-
 impl<'a, F: FnMut(Event<'a>)> Walk<'a, '_, F> {
     /// May it go on? Only this keeps groups and resubmissions that lead to each other from going on for ever.
     fn step(&mut self) -> bool {
@@ -236,7 +233,7 @@ impl<'a, F: FnMut(Event<'a>)> Walk<'a, '_, F> {
                     walk.tables(track.table, &mut Packet { ct_state: NEW, ..packet.clone() });
                 }),
                 // What happens there stays with the packet.
-                Action::Resubmit { in_port: SAME_PORT, table: other } => {
+                Action::Resubmit { in_port: Action::SAME_PORT, table: other } => {
                     self.deeper(|walk| walk.tables(*other, packet));
                 }
                 _ => {}

@@ -9,6 +9,7 @@ use openflow::types::MacAddr;
 
 use super::model::{Origin, RateLimit};
 use super::space::Space;
+use crate::assigned::ethertype;
 
 /// What becomes of frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -260,13 +261,7 @@ impl Protocol {
     /// Stream Control Transmission Protocol.
     pub const SCTP: Self = Self::Ip(132);
     /// Address Resolution Protocol.
-    pub const ARP: Self = Self::Ethertype(0x0806);
-}
-
-/// Ethernet types whose frames carry addresses that a classifier may name.
-pub(super) mod ethertype {
-    pub(in crate::policy) const IPV4: u16 = 0x0800;
-    pub(in crate::policy) const IPV6: u16 = 0x86dd;
+    pub const ARP: Self = Self::Ethertype(ethertype::ARP);
 }
 
 /// An address in a classifier. Names of ports have been replaced by what the policy pins to the port.

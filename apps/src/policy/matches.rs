@@ -8,7 +8,7 @@ use std::sync::Arc;
 use openflow::types::MacAddr;
 use toml::de::DeTable;
 
-use super::chain::{Address, Classifier, Prefix, Protocol, ethertype};
+use super::chain::{Address, Classifier, Prefix, Protocol};
 use super::chains::Classifiers;
 use super::declared::PortPart;
 use super::model::Origin;
@@ -17,6 +17,7 @@ use super::schema;
 use super::section::{Scalar, Section};
 use super::space::merged;
 use super::text::{quote, suggestion};
+use crate::assigned::ethertype;
 
 /// The tenant's ports that have names.
 pub(super) type Ports<'a> = BTreeMap<&'a str, &'a PortPart>;

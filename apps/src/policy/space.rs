@@ -7,7 +7,8 @@ use std::ops::RangeInclusive;
 
 use openflow::types::MacAddr;
 
-use super::chain::{Address, Classifier, Protocol, ethertype};
+use super::chain::{Address, Classifier, Protocol};
+use crate::assigned::ethertype;
 
 /// Frames that a classifier asks for different things of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

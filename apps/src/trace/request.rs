@@ -7,7 +7,8 @@ use openflow::types::{DatapathId, MacAddr};
 use serde::{Deserialize, Serialize};
 
 use super::{Sent, Situation, port_named};
-use crate::interpreter::{Frame, Network, SYN, Transport, protocol};
+use crate::assigned::protocol;
+use crate::interpreter::{Frame, Network, SYN, Transport};
 use crate::policy::Tenant;
 use crate::view::Endpoint;
 

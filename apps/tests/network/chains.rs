@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use apps::interpreter::{Frame, protocol};
+use apps::assigned::protocol;
+use apps::interpreter::Frame;
 use apps::reconcile::{self, Style};
 use apps::view::Endpoint;
 

@@ -4,7 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use apps::interpreter::{Frame, Network, SYN, Transport, protocol};
+use apps::assigned::protocol;
+use apps::interpreter::{Frame, Network, SYN, Transport};
 use apps::pipeline::{BALANCE, BEGIN};
 use apps::policy::{Function, Instance};
 use apps::reconcile::{Change, Edit, Style};

@@ -61,7 +61,7 @@ impl fmt::Display for Action {
             ),
             Self::Bundle(members) => members.write(f, "bundle", None),
             Self::BundleLoad(load) => load.members.write(f, "bundle_load", Some(load)),
-            Self::Resubmit { in_port: 0xfff8, table } => write!(f, "resubmit(,{})", table.0),
+            Self::Resubmit { in_port: Self::SAME_PORT, table } => write!(f, "resubmit(,{})", table.0),
             Self::Resubmit { in_port, table } => write!(f, "resubmit({},{})", PortNo::of_16_bits(*in_port), table.0),
             Self::ResubmitCt { table, .. } => write!(f, "resubmit(,{},ct)", table.0),
             Self::OutputReg { range, src, .. } => write!(f, "output:{src}{range}"),

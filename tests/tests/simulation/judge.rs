@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use apps::interpreter::{Frame, protocol};
+use apps::assigned::protocol;
+use apps::interpreter::Frame;
 use apps::policy::{Function, FunctionKind, OnFailure, Tenant, Verdict};
 use apps::view::Endpoint;
 use openflow::types::MacAddr;

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use apps::allocation;
-use apps::interpreter::{Frame, Network, Transport, protocol};
+use apps::assigned::protocol;
+use apps::interpreter::{Frame, Network, Transport};
 use apps::marks::Direction;
 use apps::policy::{
     Address, Chain, Classifier, Function, FunctionKind, Instance, OnFailure, Prefix, Protocol, Rule, RuleAction,

@@ -1,0 +1,25 @@
+//! Numbers that frames bear, as IEEE and IANA have assigned them.
+
+/// Ethernet types.
+pub mod ethertype {
+    /// ARP (RFC 826).
+    pub const ARP: u16 = 0x0806;
+    /// IPv4.
+    pub const IPV4: u16 = 0x0800;
+    /// IPv6.
+    pub const IPV6: u16 = 0x86dd;
+}
+
+/// IP protocol numbers (IANA).
+pub mod protocol {
+    /// ICMP.
+    pub const ICMP: u8 = 1;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// ICMPv6.
+    pub const ICMPV6: u8 = 58;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
+}
