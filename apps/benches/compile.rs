@@ -134,11 +134,12 @@ fn compiling(criterion: &mut Criterion) {
         let (before, mut after) = (network.compile(), Network::new(bridges, tenants));
         after.view.links.remove(0);
         let after = after.compile();
+        let trees = after.grown(&network.allocations);
         group.bench_function(BenchmarkId::new("changes when a link dies", &size), |bencher| {
             let plans = || {
                 let plans = after.bridges.iter().map(|(dpid, wanted)| {
                     let old = &before.bridges[dpid];
-                    plan(old, wanted, &old.keys().chain(wanted.keys()).copied().collect(), Style::Gentle)
+                    plan(old, wanted, &old.keys().chain(wanted.keys()).copied().collect(), Style::Gentle, &trees)
                 });
                 plans.collect::<Vec<_>>()
             };

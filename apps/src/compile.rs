@@ -14,7 +14,7 @@ use crate::marks::Owner;
 use crate::policy::Policy;
 use crate::tenants;
 use crate::trees::Tree;
-use crate::view::{Hosts, View};
+use crate::view::{Grown, Hosts, View};
 
 /// What every bridge that answers should hold, and each tenant's tree by the tenant's name.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,6 +36,11 @@ impl Desired {
                 self.bridges.entry(dpid).or_default().insert(owner, Arc::new(section));
             }
         }
+    }
+
+    /// The trees, as the view of the fabric has them once bridges hold this.
+    pub fn grown(&self, allocations: &Allocations) -> BTreeMap<u32, Grown> {
+        self.trees.iter().filter_map(|(name, tree)| Some((allocations.of(name)?.key, tree.grown()))).collect()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::attachment::{Attachments, PortUse};
 use crate::desired::{Section, SectionBuilder, apply, drop};
 use crate::limits;
 use crate::links::tagged;
-use crate::marks::{DEDICATED_FLOOD_VLAN, Owner, flood_limit, port_meter};
+use crate::marks::{DEDICATED_FLOOD_VLANS, Owner, flood_limit, port_meter};
 use crate::pipeline::{ADMIT, GUARD};
 use crate::policy::{Policy, RateLimit, RateUnit};
 use crate::tenants::GROUP_BIT;
@@ -63,7 +63,9 @@ pub fn compile(
     builder.flow(ADMIT, 30, [Oxm::EthDst(RESERVED.0, Some(RESERVED.1))], drop());
     builder.flow(GUARD, 100, [Oxm::EthSrc(GROUP_BIT, Some(GROUP_BIT))], drop());
     builder.flow(GUARD, 100, [Oxm::EthSrc(MacAddr::default(), None)], drop());
-    builder.flow(GUARD, 100, [Oxm::VlanVid(tagged(DEDICATED_FLOOD_VLAN), None)], drop());
+    for vlan in DEDICATED_FLOOD_VLANS {
+        builder.flow(GUARD, 100, [Oxm::VlanVid(tagged(vlan), None)], drop());
+    }
     let ports = view.bridges.get(&dpid).map(|bridge| bridge.ports.keys().copied()).into_iter().flatten();
     for port in ports {
         let used = attachments.of(Endpoint { bridge: dpid, port });

@@ -6,7 +6,7 @@ use openflow::oxm::Oxm;
 use openflow::types::PortNo;
 
 use crate::allocation::Numbers;
-use crate::marks::{DEDICATED_FLOOD_VLAN, Mode, tunnel_key, vlan_id};
+use crate::marks::{Mode, dedicated_flood_vlan, tunnel_key, vlan_id};
 use crate::view::Carrier;
 
 /// `vlan_vid` of a frame whose outer tag has this VLAN id: a bit says that there is a tag (`OFPVID_PRESENT`).
@@ -42,7 +42,7 @@ fn tag(carrier: Carrier, numbers: Numbers, mode: Mode) -> Option<u16> {
             waypoint.numbers.vlan.map(|vlan| vlan_id(vlan, mode))
         }
         (Carrier::Vlan, mode) => numbers.vlan.map(|vlan| vlan_id(vlan, mode)),
-        (Carrier::Dedicated(_), Mode::Flood) => Some(DEDICATED_FLOOD_VLAN),
+        (Carrier::Dedicated(_), Mode::Flood(version)) => Some(dedicated_flood_vlan(version)),
         _ => None,
     }
 }

@@ -9,7 +9,6 @@
 use openflow::types::{Cookie, GroupId, MeterId, PortNo};
 
 use crate::allocation::Numbers;
-use crate::policy::Tenant;
 
 /// What owns flow entries and groups: a tenant by its key, or 0 for the fabric itself. Updates of one owner are ordered
 /// over all bridges; owners don't wait for each other.
@@ -21,8 +20,10 @@ impl Owner {
     pub const FABRIC: Self = Self(0);
 }
 
-/// The mode bit in keys and VLAN ids is each one's highest, so that both modes of a tenant look alike.
+/// The mode bit in keys and VLAN ids is each one's highest, so that both modes of a tenant look alike. The bit below it tells
+/// in keys which version of the tree a flooded frame follows.
 const KEY_FLOOD: u32 = 0x80_0000;
+const KEY_ODD: u32 = 0x40_0000;
 const VLAN_FLOOD: u16 = 0x800;
 
 /// Tunnel key of probes; no tenant has it, nor any mark.
@@ -31,16 +32,22 @@ pub const PROBE_KEY: u32 = 0xff_ffff;
 /// Highest VLAN id that a tenant gets on links without tunnel; with the flood bit it stays below 4,095.
 pub const VLAN_MAX: u16 = VLAN_FLOOD - 2;
 
-/// VLAN id that marks the flood mode on a tunnel of fixed key. Tenants' own frames that bear it are refused.
-pub const DEDICATED_FLOOD_VLAN: u16 = VLAN_FLOOD | VLAN_MAX;
+/// VLAN ids that mark the flood mode on a tunnel of fixed key, one for each version of the tree. Tenants' own frames that bear
+/// them are refused; the second isn't one that stations may use (IEEE 802.1Q-2018, table 9-2).
+pub const DEDICATED_FLOOD_VLANS: [u16; 2] = [VLAN_FLOOD | VLAN_MAX, VLAN_FLOOD | VLAN_MAX | 1];
+
+/// The one of a version.
+pub const fn dedicated_flood_vlan(version: TreeVersion) -> u16 {
+    DEDICATED_FLOOD_VLANS[version as usize]
+}
 
 /// Lowest key that stands for a way to a service function's port; tenants' keys are below, those with the flood bit above.
-const KEY_WAYPOINT: u32 = Tenant::KEY_MAX + 1;
+const KEY_WAYPOINT: u32 = KEY_ODD;
 
 /// Numbers of waypoints and other steps of chains, from 1.
 pub const STEP_MAX: u16 = 0x7fff;
 
-/// Highest VLAN id of waypoints. [`DEDICATED_FLOOD_VLAN`] is made of the one above it.
+/// Highest VLAN id of waypoints. [`DEDICATED_FLOOD_VLANS`] are made of the one above it.
 pub const WAYPOINT_VLAN_MAX: u16 = VLAN_MAX - 1;
 
 /// The key that numbers of chains are kept under, beside those of tenants: only those of waypoints are ever seen in frames.
@@ -81,41 +88,63 @@ pub struct Waypoint {
 pub enum Mode {
     /// Each bridge looks the destination up.
     Normal,
-    /// Along the tree, whatever the destination.
-    Flood,
+    /// Along this version of the tree, whatever the destination.
+    Flood(TreeVersion),
     /// To a service function, whatever the destination.
     Waypoint(Waypoint),
 }
 
-impl Mode {
-    /// Those of frames that aren't in a chain.
-    pub const PLAIN: [Self; 2] = [Self::Normal, Self::Flood];
+/// Which of two trees a flooded frame follows to its end, while a tenant's floods pass from one to the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TreeVersion {
+    /// The first one, and every other after it.
+    #[default]
+    Even,
+    /// Those between.
+    Odd,
+}
+
+impl TreeVersion {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Even, Self::Odd];
+
+    /// That of the tree which replaces one of this version.
+    pub const fn next(self) -> Self {
+        match self {
+            Self::Even => Self::Odd,
+            Self::Odd => Self::Even,
+        }
+    }
 }
 
 /// The tunnel key of a tenant's frames in this mode.
 pub const fn tunnel_key(key: u32, mode: Mode) -> u32 {
     match mode {
         Mode::Normal => key,
-        Mode::Flood => key | KEY_FLOOD,
+        Mode::Flood(TreeVersion::Even) => key | KEY_FLOOD,
+        Mode::Flood(TreeVersion::Odd) => key | KEY_FLOOD | KEY_ODD,
         Mode::Waypoint(Waypoint { numbers, direction }) => numbers.key | direction as u32,
     }
 }
 
-/// The VLAN id of a tenant's frames in this mode on a link without tunnel. `vlan` is the tenant's, or the waypoint's.
+/// The VLAN id of a tenant's frames in this mode on a link without tunnel. `vlan` is the tenant's, or the waypoint's. There is no
+/// room for versions of the tree.
 pub const fn vlan_id(vlan: u16, mode: Mode) -> u16 {
     match mode {
         Mode::Normal | Mode::Waypoint(Waypoint { direction: Direction::Forward, .. }) => vlan,
-        Mode::Flood | Mode::Waypoint(Waypoint { direction: Direction::Reverse, .. }) => vlan | VLAN_FLOOD,
+        Mode::Flood(_) | Mode::Waypoint(Waypoint { direction: Direction::Reverse, .. }) => vlan | VLAN_FLOOD,
     }
 }
 
-/// Metadata: bits 0–21 tenant key, 23 sent on from an instance that is down, 24 entered here, 25–40 the step of a chain that comes next, 41–63 the version of the
+/// Metadata: bits 0–21 tenant key, 22 the version of the tree that a flooded frame follows, 23 sent on from an instance that is down, 24 entered here, 25–40 the step of a chain that comes next, 41–63 the version of the
 /// tenant's rules and chains that a frame which entered here is held against.
 pub mod metadata {
-    use super::Direction;
+    use super::{Direction, TreeVersion};
 
     /// The tenant's key.
     pub const TENANT: u64 = 0x3f_ffff;
+    /// Which version of the tree.
+    pub const TREE: u64 = 1 << 22;
     /// The instance that the frame was for is down at this bridge.
     pub const DIVERTED: u64 = 1 << 23;
     /// The frame entered the fabric at this bridge.
@@ -134,6 +163,11 @@ pub mod metadata {
     /// Of a frame that came over a link, or from a service function.
     pub const fn link(key: u32) -> u64 {
         key as u64
+    }
+
+    /// Of a frame that came over a link and follows this version of the tree.
+    pub const fn flooded(key: u32, version: TreeVersion) -> u64 {
+        key as u64 | if matches!(version, TreeVersion::Odd) { TREE } else { 0 }
     }
 
     /// Of a frame that entered here, or left its chain here.
@@ -176,11 +210,18 @@ pub mod choice {
 
 /// Ports that one group copies to. Its message, of 56 octets for a port at most, has to stay below 65,536 octets.
 const PORTS_OF_A_GROUP: u32 = 1000;
+const GROUP_ODD: u32 = 1 << 29;
 
-/// The group that copies a tenant's frames to a port, and to others of its thousand. Which one that is follows from the
-/// port alone, so no port is ever in two groups, not even while groups change.
-pub const fn flood_group(key: u32, port: PortNo) -> GroupId {
-    GroupId(key | (port_meter(port).0 / PORTS_OF_A_GROUP) << 22)
+/// The group that copies a tenant's frames to a port, and to others of its thousand, by a version of the tree. Which one that is
+/// follows from port and version alone, so no frame meets a port in two groups, not even while groups change.
+pub const fn flood_group(key: u32, port: PortNo, version: TreeVersion) -> GroupId {
+    let odd = if matches!(version, TreeVersion::Odd) { GROUP_ODD } else { 0 };
+    GroupId(key | (port_meter(port).0 / PORTS_OF_A_GROUP) << 22 | odd)
+}
+
+/// The version of the tree that a group's copies follow.
+pub const fn group_version(group: GroupId) -> TreeVersion {
+    if group.0 & GROUP_ODD == 0 { TreeVersion::Even } else { TreeVersion::Odd }
 }
 
 /// Which owner a group id stands for.
@@ -261,11 +302,13 @@ pub mod cookie {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Tenant;
 
     #[test]
     fn marks_of_tenants_modes_waypoints_and_probes_never_collide() {
         let keys = [1, Tenant::KEY_MAX];
-        let mut marks: Vec<u32> = keys.iter().flat_map(|&key| Mode::PLAIN.map(|mode| tunnel_key(key, mode))).collect();
+        let modes = [Mode::Normal, Mode::Flood(TreeVersion::Even), Mode::Flood(TreeVersion::Odd)];
+        let mut marks: Vec<u32> = keys.iter().flat_map(|&key| modes.map(|mode| tunnel_key(key, mode))).collect();
         let waypoint = |step, vlan, direction| {
             Mode::Waypoint(Waypoint { numbers: Numbers { key: step_key(step), vlan }, direction })
         };
@@ -276,14 +319,16 @@ mod tests {
         marks.push(PROBE_KEY);
         marks.sort_unstable();
         marks.dedup();
-        assert_eq!(marks.len(), 9);
+        assert_eq!(marks.len(), 11);
         assert!(marks.iter().all(|&mark| mark < 1 << 24), "VXLAN has 24 bits");
-        assert!(vlan_id(VLAN_MAX, Mode::Flood) < 4095);
-        assert_eq!(vlan_id(VLAN_MAX, Mode::Flood), DEDICATED_FLOOD_VLAN);
+        let flood = Mode::Flood(TreeVersion::Even);
+        assert_eq!(vlan_id(VLAN_MAX, flood), DEDICATED_FLOOD_VLANS[0]);
+        assert!(DEDICATED_FLOOD_VLANS[0] < 4095 && DEDICATED_FLOOD_VLANS[1] == 4095);
         let back = waypoint(1, Some(WAYPOINT_VLAN_MAX), Direction::Reverse);
-        assert!(vlan_id(WAYPOINT_VLAN_MAX, back) < DEDICATED_FLOOD_VLAN);
+        assert!(vlan_id(WAYPOINT_VLAN_MAX, back) < DEDICATED_FLOOD_VLANS[0]);
         let highest = metadata::entered(Tenant::KEY_MAX, metadata::VERSION_MAX);
-        assert_eq!(highest, metadata::VERSION | metadata::EDGE | metadata::TENANT);
+        assert_eq!(highest, metadata::VERSION | metadata::EDGE | u64::from(Tenant::KEY_MAX));
+        assert_eq!(metadata::flooded(0, TreeVersion::Odd), metadata::TREE);
         assert_eq!(metadata::step(0, STEP_MAX, Direction::Reverse), metadata::STEP);
         for port in [PortNo(1), PortNo(0x7ffe), PortNo::LOCAL] {
             let mut meters =
@@ -297,8 +342,10 @@ mod tests {
         assert_eq!((tenant_limit(PortNo(0x7fff)), flood_limited(MeterId(0x3_8001))), (None, None));
         assert!(chain_limit(STEP_MAX).0 < 0x4_0000, "Open vSwitch's userspace datapath has no higher meters");
         assert_eq!(u64::from(Tenant::KEY_MAX) & metadata::TENANT, u64::from(Tenant::KEY_MAX));
-        let highest = flood_group(Tenant::KEY_MAX, PortNo::LOCAL);
-        assert_eq!(group_owner(highest), Owner(Tenant::KEY_MAX));
-        assert!(highest <= GroupId::MAX);
+        for version in TreeVersion::ALL {
+            let highest = flood_group(Tenant::KEY_MAX, PortNo::LOCAL, version);
+            assert_eq!((group_owner(highest), group_version(highest)), (Owner(Tenant::KEY_MAX), version));
+            assert!(highest <= GroupId::MAX);
+        }
     }
 }

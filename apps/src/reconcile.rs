@@ -13,27 +13,28 @@
 //!
 //! docs/architecture.md has the whole argument.
 
+mod kinds;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use openflow::action::Action;
 use openflow::flow::{FlowMod, FlowModCommand};
 use openflow::group::{GroupMod, GroupModCommand};
-use openflow::instruction::Instruction;
 use openflow::message::Message;
 use openflow::meter::{MeterFlags, MeterMod, MeterModCommand};
-use openflow::oxm::Oxm;
-use openflow::types::{GroupId, MeterId, PortNo};
+use openflow::types::{GroupId, MeterId};
 
+pub use self::kinds::enters_tree;
+use self::kinds::{
+    begins, changed_returns, common_groups, enters, flips, floods, is_return, is_step, is_way, moves_on, replaces,
+    returns, same_exit, sender, senders,
+};
 pub use self::told::{adopt, read_back, recognise_ways};
 use crate::desired::{BridgeState, Flow, FlowKey, Group, Meter, Section};
-use crate::interpreter::SYN;
-use crate::marks::{Owner, metadata};
-use crate::pipeline::{
-    self, ADMIT, BALANCE, BEGIN, CLASSIFY, DELIVER, DRAIN, FLOOD, FORWARD, GUARD, LIMIT_PORT, RULES, STEER,
-};
+use crate::marks::{Owner, TreeVersion};
+use crate::pipeline::{FLOOD, FORWARD};
+use crate::view::Grown;
 
 /// One change to what a bridge holds for an owner.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,15 +90,22 @@ const CLEAN_UP: u16 = u16::MAX - 1;
 /// Groups and meters that nothing uses any more: with a meter, a bridge would remove the entries that use it.
 const RETIRE: u16 = u16::MAX;
 
-/// The changes that turn `installed` into `desired`, for these owners.
-pub fn plan(installed: &BridgeState, desired: &BridgeState, owners: &BTreeSet<Owner>, style: Style) -> Plan {
+/// The changes that turn `installed` into `desired`, for these owners. `trees` are the trees that floods are to follow, by the
+/// owners' keys.
+pub fn plan(
+    installed: &BridgeState,
+    desired: &BridgeState,
+    owners: &BTreeSet<Owner>,
+    style: Style,
+    trees: &BTreeMap<u32, Grown>,
+) -> Plan {
     let nothing = Arc::new(Section::default());
     let mut planner = Planner { style, ..Planner::default() };
     for &owner in owners {
         let old = installed.get(&owner).unwrap_or(&nothing);
         let new = desired.get(&owner).unwrap_or(&nothing);
         if !Arc::ptr_eq(old, new) {
-            planner.flows(owner, old, new);
+            planner.flows(owner, old, new, trees.get(&owner.0).map(|tree| tree.version));
             planner.groups(owner, old, new);
             planner.meters(owner, old, new);
         }
@@ -137,7 +145,7 @@ impl Default for Planner {
 }
 
 impl Planner {
-    fn flows(&mut self, owner: Owner, old: &Section, new: &Section) {
+    fn flows(&mut self, owner: Owner, old: &Section, new: &Section, tree: Option<TreeVersion>) {
         let gentle = self.style == Style::Gentle;
         let changed = changed_returns(old, new);
         let changes = |key: &FlowKey| returns(key).is_some_and(|port| changed.contains(&port));
@@ -145,16 +153,27 @@ impl Planner {
         let stays =
             |key: &FlowKey, flow: &Flow| sender(key, flow).is_some_and(|port| gentle && staying.contains(&port));
         for (key, flow) in &old.flows {
+            let flooded = new.flows.get(key).filter(|_| gentle && key.table == FLOOD);
+            if let Some(common) = flooded.and_then(|wanted| common_groups(flow, wanted)) {
+                if common != *flow {
+                    let change = Change { owner, edit: Edit::SetFlow(key.clone(), common) };
+                    self.removed.entry(REMOVE).or_default().push(change);
+                }
+                continue;
+            }
             let phase = match new.flows.get(key) {
                 _ if changes(key) => REMOVE,
                 Some(wanted) if wanted == flow || replaces(key) => continue,
                 Some(wanted) if gentle && (flips(key, flow) || (is_way(key, flow) && wanted.hops > 0)) => continue,
                 Some(wanted) if gentle && key.table == FORWARD && same_exit(flow, wanted) => continue,
+                Some(wanted) if gentle && moves_on(flow, wanted) => continue,
                 // What stops frames outlives what it is there for.
                 None if flow.instructions.is_empty() => CLEAN_UP,
                 None if gentle && enters(key) => FLIP,
                 None if gentle && (is_way(key, flow) || is_step(key)) => CLEAN_UP,
                 None if gentle && is_return(key, flow) => CLEAN_UP,
+                // Floods that follow the old tree go on to its end.
+                None if gentle && floods(key).is_some_and(|version| Some(version) != tree) => CLEAN_UP,
                 None if stays(key, flow) => CLEAN_UP,
                 _ => REMOVE,
             };
@@ -162,6 +181,10 @@ impl Planner {
             self.removed.entry(phase).or_default().push(change);
         }
         for (key, flow) in new.flows.iter().filter(|(key, flow)| old.flows.get(key) != Some(flow) || changes(key)) {
+            let flooded = old.flows.get(key).filter(|_| gentle && key.table == FLOOD);
+            if flooded.and_then(|old| common_groups(old, flow)).is_some_and(|common| common == *flow) {
+                continue;
+            }
             let phase = match self.style {
                 // What stops frames is there before what it is there for, on all bridges: a mark that frames are taken in by
                 // mustn't be forged at a bridge that doesn't know it yet, and where a marked frame arrives before the mark is
@@ -171,6 +194,7 @@ impl Planner {
                 _ if stays(key, flow) => STOP,
                 Style::Strict => ADD,
                 Style::Gentle if flips(key, flow) && old.flows.contains_key(key) => FLIP,
+                Style::Gentle if old.flows.get(key).is_some_and(|old| moves_on(old, flow)) => FLIP,
                 Style::Gentle if changes(key) || (begins(key) && !old.flows.contains_key(key)) => GO_ON,
                 Style::Gentle => ADD.saturating_add(flow.hops).min(FLIP - 1),
             };
@@ -240,112 +264,6 @@ impl Planner {
         plan.retain(|_, changes| !changes.is_empty());
         plan
     }
-}
-
-/// Is it a way over links: an entry that sends frames for a destination on, or one that takes them in from a link?
-fn is_way(key: &FlowKey, flow: &Flow) -> bool {
-    let goes_on = |instruction: &Instruction| matches!(instruction, Instruction::GotoTable(STEER | FORWARD | FLOOD));
-    match key.table {
-        ADMIT => flow.instructions.iter().any(goes_on),
-        STEER | FORWARD => flow.hops > 0,
-        _ => false,
-    }
-}
-
-/// Is it a way for those frames alone that entered here? When it goes, they take that of all others, so that has to be there, and
-/// what it led to must not have gone.
-fn enters(key: &FlowKey) -> bool {
-    let has = |fits: fn(&Oxm) -> bool| key.matching.fields().iter().any(fits);
-    key.table == FORWARD
-        && has(|field| matches!(field, Oxm::Metadata(_, Some(mask)) if mask & metadata::EDGE != 0))
-        && has(|field| matches!(field, Oxm::EthDst(_, None)))
-}
-
-/// Do both send frames out of the same port here, whatever they do before: a meter comes or goes, or connections are remembered?
-fn same_exit(one: &Flow, other: &Flow) -> bool {
-    let here = |flow: &Flow| exit(flow).filter(|_| flow.hops == 0);
-    here(one).is_some() && here(one) == here(other)
-}
-
-/// The port that an entry sends frames out of in the end.
-fn exit(flow: &Flow) -> Option<PortNo> {
-    let Some(Instruction::ApplyActions(actions)) = flow.instructions.last() else { return None };
-    if let Some(Action::Output { port, .. }) = actions.last() { Some(*port) } else { None }
-}
-
-/// Is it one of the entries that rules and chains consist of? Frames that were admitted before the flip still need them.
-fn is_step(key: &FlowKey) -> bool {
-    matches!(key.table, RULES | CLASSIFY | BALANCE | BEGIN | DRAIN | STEER | DELIVER)
-}
-
-/// Does it say which version of rules and chains frames are held against, or which instance they are sent to? These say so
-/// for one frame after the other, each with all that it leads to in place.
-fn flips(key: &FlowKey, flow: &Flow) -> bool {
-    let enters = |instruction: &Instruction| matches!(instruction, Instruction::WriteMetadata { metadata, .. } if metadata & metadata::EDGE != 0);
-    match key.table {
-        ADMIT => flow.instructions.iter().any(enters),
-        table => table == BALANCE,
-    }
-}
-
-/// Is it for segments that begin a connection? No bridge takes one for new before all others do, and until then it ends: its
-/// answer could go back another way than it came. TCP sends it again.
-fn begins(key: &FlowKey) -> bool {
-    let syn = |field: &Oxm| matches!(field, Oxm::TcpFlags(flags, _) if flags.get() & SYN != 0);
-    key.table == BEGIN && key.matching.fields().iter().any(syn)
-}
-
-/// Does it take in frames that come back from a function? Until the flip some still do.
-fn is_return(key: &FlowKey, flow: &Flow) -> bool {
-    let goes = |table| flow.instructions.contains(&Instruction::GotoTable(table));
-    match key.table {
-        ADMIT => goes(GUARD) && !flips(key, flow),
-        GUARD => goes(CLASSIFY),
-        _ => false,
-    }
-}
-
-/// The tenant's port, if it is an entry that says who may send from one.
-fn sender(key: &FlowKey, flow: &Flow) -> Option<PortNo> {
-    let passes = key.table == GUARD && flow.instructions == [Instruction::GotoTable(LIMIT_PORT)];
-    key.matching.in_port().filter(|_| passes)
-}
-
-/// All ports with such entries.
-fn senders(section: &Section) -> BTreeSet<PortNo> {
-    section.flows.iter().filter_map(|(key, flow)| sender(key, flow)).collect()
-}
-
-/// The port, if it is an entry for frames that come back from a function.
-fn returns(key: &FlowKey) -> Option<PortNo> {
-    key.matching.in_port().filter(|_| key.table == CLASSIFY)
-}
-
-/// Functions' ports at which frames go on, before and after, but not all in the same way. There all entries go first, and
-/// come when no frame is sent the old way any more: one that went in by the old policy must not go on by the new one.
-/// A round that was overtaken may have taken the entries away: that frames of the port still get as far as to them tells.
-fn changed_returns(old: &Section, new: &Section) -> BTreeSet<PortNo> {
-    let by_port = |section: &Section| {
-        let mut ports: BTreeMap<PortNo, Vec<(FlowKey, Flow)>> = BTreeMap::new();
-        for (key, flow) in &section.flows {
-            if let Some(port) = returns(key) {
-                ports.entry(port).or_default().push((key.clone(), flow.clone()));
-            } else if let (GUARD, Some(port), [Instruction::GotoTable(CLASSIFY)]) =
-                (key.table, key.matching.in_port(), flow.instructions.as_slice())
-            {
-                ports.entry(port).or_default();
-            }
-        }
-        ports
-    };
-    let new = by_port(new);
-    let old = by_port(old).into_iter();
-    old.filter(|(port, entries)| new.get(port).is_some_and(|other| other != entries)).map(|(port, _)| port).collect()
-}
-
-/// May an entry be replaced where it stands?
-fn replaces(key: &FlowKey) -> bool {
-    pipeline::table(key.table).is_some_and(|table| table.replace)
 }
 
 impl Edit {
@@ -419,11 +337,15 @@ pub fn same(installed: &BridgeState, desired: &BridgeState) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use openflow::types::MacAddr;
+    use openflow::action::Action;
+    use openflow::instruction::Instruction;
+    use openflow::oxm::Oxm;
+    use openflow::types::{MacAddr, PortNo};
 
     use super::*;
     use crate::desired::SectionBuilder;
     use crate::links::tagged;
+    use crate::pipeline::{ADMIT, GUARD, STEER};
 
     /// What is read back doesn't say how far it leads, and still nothing is lost when the way changes or goes.
     #[test]
@@ -439,7 +361,8 @@ mod tests {
         let mut installed = section(&[(1, 7), (2, 7), (3, 4), (4, 7)], 0);
         let desired = section(&[(1, 8), (3, 8), (4, 7)], 3);
         let phases = |installed: &BridgeState| {
-            let changes = plan(installed, &desired, &BTreeSet::from([Owner(100)]), Style::Gentle).into_iter();
+            let changes =
+                plan(installed, &desired, &BTreeSet::from([Owner(100)]), Style::Gentle, &BTreeMap::new()).into_iter();
             let edits =
                 changes.flat_map(|(phase, changes)| changes.into_iter().map(move |change| (phase, change.edit)));
             let told = edits.map(|(phase, edit)| {
@@ -466,7 +389,7 @@ mod tests {
         builder.flow(ADMIT, 12, [Oxm::InPort(PortNo(1), None), vlan()], vec![Instruction::GotoTable(STEER)]);
         let desired = BridgeState::from([(Owner(100), Arc::new(builder.build()))]);
         for style in [Style::Gentle, Style::Strict] {
-            let plan = plan(&BridgeState::new(), &desired, &BTreeSet::from([Owner(100)]), style);
+            let plan = plan(&BridgeState::new(), &desired, &BTreeSet::from([Owner(100)]), style, &BTreeMap::new());
             let tables = plan.values().map(|changes| {
                 changes.iter().filter_map(|change| change.edit.flow_key()).map(|key| key.table).collect::<Vec<_>>()
             });

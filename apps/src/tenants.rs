@@ -19,7 +19,7 @@ use crate::failover;
 use crate::guard;
 use crate::limits;
 use crate::links;
-use crate::marks::{Mode, Owner, flood_group, metadata, port_meter, step_of};
+use crate::marks::{DEDICATED_FLOOD_VLANS, Mode, Owner, flood_group, metadata, port_meter, step_of};
 use crate::pipeline::{ADMIT, CLASSIFY, FLOOD, FORWARD, GUARD, LEARN, RULES, STEER};
 use crate::policy::{PortSelector, Tenant, UnknownUnicast};
 use crate::rules;
@@ -249,7 +249,7 @@ impl Compiler<'_> {
     }
 
     /// Frames that come over links: those that a neighbour sends on its way to one of the tenant's bridges, and those
-    /// that follow the tree. Both kinds are admitted at every link in use, so that a new tree changes nothing here.
+    /// that follow the tree. Both kinds are admitted at every link in use.
     fn admit_links(&mut self, tree: &Tree) {
         let ways = self.hops.values().chain(self.backups.values());
         let passed = ways.flat_map(BTreeMap::values).map(|(link, _)| link);
@@ -260,16 +260,17 @@ impl Compiler<'_> {
             for end in [link.a, link.b] {
                 let Some(builder) = self.at(end.bridge) else { continue };
                 // Where all that comes through a tunnel is the tenant's, a mark that isn't in use is still none of its tags.
-                for vlan in marks.iter().filter(|_| matches!(link.carrier, Carrier::Dedicated(_))) {
+                let marks = marks.iter().copied().chain(DEDICATED_FLOOD_VLANS);
+                for vlan in marks.filter(|_| matches!(link.carrier, Carrier::Dedicated(_))) {
                     let (mut fields, _) = links::receive(end.port, link.carrier, numbers, Mode::Normal);
-                    fields.push(Oxm::VlanVid(links::tagged(*vlan), None));
+                    fields.push(Oxm::VlanVid(links::tagged(vlan), None));
                     builder.flow(ADMIT, 11, fields, drop());
                 }
-                for mode in Mode::PLAIN {
-                    let (fields, actions) = links::receive(end.port, link.carrier, numbers, mode);
-                    let (priority, table) = if mode == Mode::Flood { (12, FLOOD) } else { (10, FORWARD) };
-                    builder.flow(ADMIT, priority, fields, arrive(actions, metadata::link(numbers.key), table));
-                }
+                let (fields, actions) = links::receive(end.port, link.carrier, numbers, Mode::Normal);
+                builder.flow(ADMIT, 10, fields, arrive(actions, metadata::link(numbers.key), FORWARD));
+                let (fields, actions) = links::receive(end.port, link.carrier, numbers, Mode::Flood(tree.version));
+                let flooded = metadata::flooded(numbers.key, tree.version);
+                builder.flow(ADMIT, 12, fields, arrive(actions, flooded, FLOOD));
             }
         }
     }
@@ -278,7 +279,7 @@ impl Compiler<'_> {
     /// along the tree is copied.
     fn flood(&mut self, tree: &Tree) {
         let numbers = self.numbers;
-        let mask = Some(metadata::TENANT | metadata::EDGE);
+        let mask = metadata::TENANT | metadata::EDGE;
         let local: BTreeSet<DatapathId> = self.ports.keys().copied().chain(self.chains.bridges()).collect();
         let stations = self.chains.stations();
         for &dpid in local.union(&tree.bridges) {
@@ -286,22 +287,24 @@ impl Compiler<'_> {
             let Some(builder) = self.at(dpid) else { continue };
             let mut groups: BTreeMap<GroupId, Vec<Bucket>> = BTreeMap::new();
             let mut add = |port, actions| {
-                groups.entry(flood_group(numbers.key, port)).or_default().push(Bucket::new(actions));
+                groups.entry(flood_group(numbers.key, port, tree.version)).or_default().push(Bucket::new(actions));
             };
             let stations = stations.values().filter(|place| place.bridge == dpid).map(|place| place.port);
             for port in ports.iter().map(|(port, _)| *port).chain(stations) {
                 add(port, vec![Action::output(port)]);
             }
             for (here, link) in tree.at(dpid) {
-                add(here.port, links::send(here.port, link.carrier, numbers, Mode::Flood));
+                add(here.port, links::send(here.port, link.carrier, numbers, Mode::Flood(tree.version)));
             }
             let copy = || apply(groups.keys().map(|group| Action::Group { group: *group }).collect());
             for (here, _) in tree.at(dpid) {
-                let came = [Oxm::Metadata(metadata::link(numbers.key), mask), Oxm::InPort(here.port, None)];
-                builder.flow(FLOOD, 10, came, copy());
+                let came = metadata::flooded(numbers.key, tree.version);
+                let came = Oxm::Metadata(came, Some(mask | metadata::TREE));
+                builder.flow(FLOOD, 10, [came, Oxm::InPort(here.port, None)], copy());
             }
+            // Says which version frames that enter here follow.
             if local.contains(&dpid) && !groups.is_empty() {
-                builder.flow(FLOOD, 10, [Oxm::Metadata(metadata::edge(numbers.key), mask)], copy());
+                builder.flow(FLOOD, 10, [Oxm::Metadata(metadata::edge(numbers.key), Some(mask))], copy());
             }
             for (group, buckets) in groups {
                 builder.group(group, buckets);

@@ -9,7 +9,8 @@ use openflow::types::DatapathId;
 use petgraph::algo::dijkstra;
 use petgraph::graphmap::DiGraphMap;
 
-use crate::view::{Endpoint, Link, View};
+use crate::marks::TreeVersion;
+use crate::view::{Carrier, Endpoint, Grown, Link, View};
 
 /// The edges of a tenant's trees: one tree for each part of the fabric that its bridges are in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,12 +21,19 @@ pub struct Tree {
     pub edges: BTreeSet<Link>,
     /// The bridges that it spans, those it only passes included.
     pub bridges: BTreeSet<DatapathId>,
+    /// Which frames follow it.
+    pub version: TreeVersion,
 }
 
 impl Tree {
     /// The ports at which the tree's edges end at `bridge`, with the links.
     pub fn at(&self, bridge: DatapathId) -> impl Iterator<Item = (Endpoint, &Link)> {
         self.edges.iter().filter_map(move |link| link.at(bridge).map(|(here, _)| (here, link)))
+    }
+
+    /// What the next computation has to know of it.
+    pub fn grown(&self) -> Grown {
+        Grown { version: self.version, edges: Some(self.edges.clone()) }
     }
 }
 
@@ -148,7 +156,26 @@ impl<'a> Paths<'a> {
         }
         parts.sort_by(|one, other| other.cmp(one));
         tree.roots = parts.into_iter().map(|(_, root)| root).collect();
+        tree.version = self.version(&tree.edges);
         tree
+    }
+
+    /// Floods pass from one tree to another one without loss if frames say which of the two they follow. So another tree has
+    /// the other version, if the old one still works: where an edge is dead, as few bridges as possible change, at once. There
+    /// is but one version over links that can't say which, and for bridges that don't answer.
+    fn version(&self, edges: &BTreeSet<Link>) -> TreeVersion {
+        let Some(now) = self.view.trees.get(&self.key) else { return TreeVersion::default() };
+        let Some(before) = &now.edges else { return now.version };
+        let tells = |link: &Link| link.carrier != Carrier::Vlan;
+        let works = |link: &Link| self.view.links.contains(link) || self.view.withheld.contains_key(link);
+        let silent = || self.view.held.iter().any(|held| held.trees.contains(&self.key));
+        // Where edges only come, or only go, one tree is a part of the other.
+        let moves = !before.is_subset(edges) && !edges.is_subset(before);
+        if moves && before.union(edges).all(tells) && before.difference(edges).all(works) && !silent() {
+            now.version.next()
+        } else {
+            now.version
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 
 use openflow::types::{DatapathId, MacAddr, PortNo};
 
+use crate::marks::TreeVersion;
 use crate::withhold::Reluctance;
 
 /// The fabric at one moment.
@@ -18,8 +19,19 @@ pub struct View {
     pub withheld: BTreeMap<Link, Reluctance>,
     /// Links at bridges that no longer answer.
     pub held: Vec<Held>,
+    /// The trees that floods follow by now, by the tenants' keys.
+    pub trees: BTreeMap<u32, Grown>,
     /// Service functions that let nothing through, by their ingress ports.
     pub failed: BTreeSet<Endpoint>,
+}
+
+/// A tree as bridges have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grown {
+    /// Its version.
+    pub version: TreeVersion,
+    /// Its edges; `None`: they aren't known, or some bridge has no room for another tree beside it. It changes where it stands then.
+    pub edges: Option<BTreeSet<Link>>,
 }
 
 /// A link of a bridge that no longer answers. It may serve as that bridge's last hop, never for transit.

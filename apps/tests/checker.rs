@@ -9,7 +9,7 @@ use apps::attachment::attach;
 use apps::checker::{Checker, Property, Tables};
 use apps::compile::compile;
 use apps::desired::{Flow, FlowKey, Section};
-use apps::marks::{Owner, metadata};
+use apps::marks::{Owner, TreeVersion, metadata};
 use apps::pipeline::{
     ADMIT, BALANCE, BEGIN, CLASSIFY, DELIVER, DRAIN, FLOOD, FORWARD, GUARD, LEARN, LIMIT_PORT, RULES, STEER,
 };
@@ -294,7 +294,7 @@ const CASES: &[(&str, Property, &str, Spoil)] = &[
             let flow = flow.clone();
             let section = it.green(dpid);
             for port in [1, 2] {
-                let came = Oxm::Metadata(100, Some(metadata::TENANT | metadata::EDGE));
+                let came = Oxm::Metadata(100, Some(metadata::TENANT | metadata::EDGE | metadata::TREE));
                 let matching = Match::new([came, Oxm::InPort(PortNo(port), None)]);
                 section.flows.insert(FlowKey { matching, ..key.clone() }, flow.clone());
                 let group = section.groups.values_mut().next().unwrap();
@@ -302,6 +302,19 @@ const CASES: &[(&str, Property, &str, Spoil)] = &[
                 group.buckets.push(Bucket::new(over(port, 100 | 0x80_0000)));
             }
         }
+    }),
+    ("floods change trees on their way", Property::Loop, "another version of the tree", |it| {
+        let (key, flow) = it.entry(1, FLOOD, |key, _| key.matching.in_port().is_some());
+        let (port, flow) = (key.matching.in_port().unwrap(), flow.clone());
+        let came = metadata::flooded(100, TreeVersion::Odd);
+        let came = Oxm::Metadata(came, Some(metadata::TENANT | metadata::EDGE | metadata::TREE));
+        let matching = Match::new([came, Oxm::InPort(port, None)]);
+        it.green(1).flows.insert(FlowKey { matching, ..key }, flow);
+    }),
+    ("floods are taken in as those of another tree", Property::Isolation, "stands for something else", |it| {
+        says(it.entry(1, ADMIT, |_, flow| flow.instructions.contains(&Instruction::GotoTable(FLOOD))).1, |value| {
+            value | metadata::TREE
+        });
     }),
     ("a flood leaves twice by one port", Property::Loop, "two copies", |it| {
         let group = it.green(1).groups.values_mut().next().unwrap();

@@ -1,5 +1,5 @@
-//! Goal: links are taken out of use, and into use again, by the policy, and nobody notices: no known unicast is lost or
-//! doubled, no broadcast is doubled. Where a link is needed it goes on being used, and the status says so. On real Open
+//! Goal: links are taken out of use, and into use again, by the policy, and nobody notices: nothing is lost or doubled,
+//! broadcasts included. Where a link is needed it goes on being used, and the status says so. On real Open
 //! vSwitch, with pings, streams and broadcasts across the links while they are drained.
 
 mod network;
@@ -71,9 +71,16 @@ impl Traffic {
         Ok(traffic)
     }
 
-    /// Of known unicast nothing may be missing, and of broadcasts nothing may come twice. How many of these were lost is
-    /// for whoever reads the output (`--nocapture`).
+    /// Nothing may be missing, and nothing come twice.
     fn check(self, what: &str) -> Result<()> {
+        let lost = self.check_known(what)?;
+        ensure!(lost == 0, "{what}: {lost} broadcasts were lost");
+        println!("{what}: nothing lost or doubled");
+        Ok(())
+    }
+
+    /// Of known unicast nothing may be missing, and nothing come twice. Gives how many broadcasts were lost.
+    fn check_known(self, what: &str) -> Result<u64> {
         sleep(MS(300));
         for ping in self.pings {
             nothing_lost(&ping.stop()?, what)?;
@@ -83,11 +90,7 @@ impl Traffic {
         ensure!(streams.iter().all(is_whole), "{what}: {streams:?}");
         let broadcasts = Stream::stop_all(self.broadcasts)?;
         ensure!(broadcasts.iter().all(|report| report.duplicates == 0), "{what}: broadcasts: {broadcasts:?}");
-        let sent: u64 = broadcasts.iter().map(|report| report.sent).sum();
-        let lost: u64 = broadcasts.iter().map(StreamReport::lost).sum();
-        let gap = broadcasts.iter().flat_map(|report| &report.gaps).map(|(_, count)| *count).max().unwrap_or_default();
-        println!("{what}: {lost} of {sent} broadcasts lost, at most {gap} in a row (one every 5 ms), none doubled");
-        Ok(())
+        Ok(broadcasts.iter().map(StreamReport::lost).sum())
     }
 }
 
@@ -217,7 +220,9 @@ fn a_trees_root_is_drained_and_nobody_notices() -> Result<()> {
         network.apply(&drained(&[]))?;
         network.meet("green")?;
         network.meet("orange")?;
-        traffic.check(&format!("{layout:?}, the root is back"))?;
+        // Ports that come to somebody are given in two steps, as if somebody else had had them.
+        let lost = traffic.check_known(&format!("{layout:?}, the root is back"))?;
+        println!("{layout:?}, the root is back: {lost} broadcasts lost");
         network.check_delivery().context("the root is back")?;
     }
     Ok(())
@@ -291,7 +296,9 @@ fn policies_that_overtake_each_other_lose_nothing() -> Result<()> {
             sleep(MS(round as u64 * 7 % 60));
         }
         network.settle()?;
-        traffic.check(&format!("{layout:?}, one policy after the other"))?;
+        // There are two versions of a tree, so a third one may come at a bad moment for floods.
+        let lost = traffic.check_known(&format!("{layout:?}, one policy after the other"))?;
+        println!("{layout:?}, fifty policies, one after the other: {lost} broadcasts lost");
         network.meet("orange")?;
         network.check_delivery().context("in the end")?;
     }

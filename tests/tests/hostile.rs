@@ -181,15 +181,21 @@ fn a_forged_tag_stays_in_its_tenant() -> Result<()> {
         let evil = network.lab.container(1, "green-1")?;
         let own: Vec<_> = network.lab.tenant("green").into_iter().filter(|to| to.netns != evil.netns).collect();
         // The ids that tenants have on plain links are 1 to 2046, and from 2049 on for floods.
-        let ids = [1, 2, 100, 200, 2048 + 100, 2048 + 200, 4095];
-        let frames: Vec<Frame> = ids
-            .iter()
-            .flat_map(|id| [vec![(0x8100, *id)], vec![(0x88a8, *id), (0x8100, 200)]])
-            .map(|tags| Frame::tagged(evil.mac, BROADCAST, &tags))
-            .collect();
-        let seen = network.watch(|| frames.iter().try_for_each(|frame| evil.send(frame)))?;
+        let tagged = |ids: &[u16]| -> Vec<Frame> {
+            ids.iter()
+                .flat_map(|id| [vec![(0x8100, *id)], vec![(0x88a8, *id), (0x8100, 200)]])
+                .map(|tags| Frame::tagged(evil.mac, BROADCAST, &tags))
+                .collect()
+        };
+        let frames = tagged(&[1, 2, 100, 200, 2048 + 100, 2048 + 200, 4093]);
+        // These are marks of floods on tunnels of fixed key.
+        let refused = tagged(&[4094, 4095]);
+        let seen = network.watch(|| frames.iter().chain(&refused).try_for_each(|frame| evil.send(frame)))?;
         for frame in &frames {
             seen.expect(frame, &own.iter().collect::<Vec<_>>(), "a tagged broadcast")?;
+        }
+        for frame in &refused {
+            seen.expect(frame, &[], "a broadcast with a tag that is a mark")?;
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 
 mod network;
 
+use std::collections::BTreeSet;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -105,10 +106,11 @@ fn a_switch_that_restarts_empty_is_filled_again() -> Result<()> {
     network.meet("green")?;
     network.meet("orange")?;
     network.check_delivery()?;
-    let (mut before, mut after) = (before, network.lab.host(2)?.flows("br0")?);
-    before.sort();
-    after.sort();
-    ensure!(before == after, "{before:#?} became {after:#?}");
+    let after = network.lab.host(2)?.flows("br0")?;
+    // Floods may follow the other version of the tree by now.
+    let flooded = |entry: &&String| entry.contains("table=13") || entry.contains("goto_table:13");
+    let others = |flows: &[String]| -> BTreeSet<String> { flows.iter().filter(|it| !flooded(it)).cloned().collect() };
+    ensure!(others(&before) == others(&after) && before.len() == after.len(), "{before:#?} became {after:#?}");
     Ok(())
 }
 

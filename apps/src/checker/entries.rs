@@ -1,17 +1,18 @@
 //! Each entry by itself: whose frames it takes, where it leads them, and by whose port they leave.
 
+use openflow::action::Action;
 use openflow::types::{DatapathId, PortNo};
 
 use super::chains::Working;
 use super::look::{Act, Changed, Does, Seen, act, looks_up};
 use super::meaning::Held;
 use super::surroundings::{Behind, Places, Steps, mark, station};
-use super::ways::{Floods, Ways};
+use super::ways::{Floods, Rule, Ways};
 use super::{Checker, Here, Property, Violation, entry_name};
 use crate::allocation::Numbers;
 use crate::attachment::ServicePort;
 use crate::desired::{Flow, FlowKey};
-use crate::marks::{Mode, Owner, metadata};
+use crate::marks::{Mode, Owner, TreeVersion, group_version, metadata};
 use crate::pipeline::{
     ADMIT, BALANCE, BEGIN, CLASSIFY, DELIVER, DRAIN, FLOOD, FORWARD, GUARD, LEARN, LIMIT_PORT, LIMIT_TENANT, RULES,
     STEER,
@@ -240,9 +241,10 @@ impl<'s, 'a> Scan<'s, 'a> {
                 }
             }
             Behind::Link(link) => {
+                let versions = || TreeVersion::ALL.into_iter();
                 let mode = match goto {
                     FORWARD if value == key => Some(Mode::Normal),
-                    FLOOD if value == key => Some(Mode::Flood),
+                    FLOOD => versions().find(|it| value == metadata::flooded(numbers.key, *it)).map(Mode::Flood),
                     STEER if value == key | value & metadata::STEP => {
                         self.steps.waypoint(value).map(|(waypoint, ..)| Mode::Waypoint(waypoint))
                     }
@@ -258,8 +260,8 @@ impl<'s, 'a> Scan<'s, 'a> {
                 if !fits || changed != (Changed { popped, ..Changed::default() }) {
                     let what = "takes frames in from a link by a mark that stands for something else";
                     self.tell(entry, Property::Isolation, what);
-                } else if mode == Some(Mode::Flood) {
-                    self.floods.admit(here.index, port);
+                } else if let Some(Mode::Flood(version)) = mode {
+                    self.floods.admit(here.index, port, version);
                 }
             }
             Behind::Tenant(whose) | Behind::Function(whose, ..) => {
@@ -367,18 +369,30 @@ impl<'s, 'a> Scan<'s, 'a> {
             self.tell(entry, Property::Form, "leads flooded frames on");
         }
         let edge = entry.seen.told(metadata::EDGE).map(|edge| edge != 0);
+        let version = |bit| if bit == 0 { TreeVersion::Even } else { TreeVersion::Odd };
+        let follows = entry.seen.told(metadata::TREE).map(version);
+        let sends = entry.does.actions.iter().find_map(sent_by).unwrap_or_default();
+        if edge != Some(true) && follows != Some(sends) {
+            self.tell(entry, Property::Loop, "sends frames on along another version of the tree than they came by");
+        }
+        let rule = Rule { at: entry.here.index, came_by: entry.seen.in_port, entered: edge, follows, set: 0 };
         // The same groups do the same, whatever port frames came by.
-        if !self.floods.again(entry.does.actions, entry.seen.in_port, edge) {
+        if !self.floods.again(entry.does.actions, rule) {
             let own = |_: PortNo, changed: &Changed| *changed == Changed::default();
             let stations = |service: &ServicePort, _: &str, changed: &Changed| {
                 service.kind == FunctionKind::Routed && *changed == Changed::default()
             };
-            let ports = self.leave(entry, numbers, Mode::Flood, own, stations);
-            if self.floods.set(entry.does.actions, ports, entry.seen.in_port, edge) {
+            let ports = self.leave(entry, numbers, Mode::Flood(sends), own, stations);
+            if self.floods.set(entry.does.actions, ports, sends, rule) {
                 self.tell(entry, Property::Loop, "sends two copies of a frame out of one port");
             }
         }
     }
+}
+
+/// The version of the tree that copies by a group follow.
+fn sent_by(action: &Action) -> Option<TreeVersion> {
+    if let Action::Group { group } = action { Some(group_version(*group)) } else { None }
 }
 
 fn function_of<'a>(tenant: Option<&'a Tenant>, service: &ServicePort) -> Option<&'a crate::policy::Function> {

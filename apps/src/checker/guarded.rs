@@ -11,7 +11,7 @@ use super::surroundings::Link;
 use super::{Here, Property};
 use crate::allocation::Numbers;
 use crate::desired::{FlowKey, Section};
-use crate::marks::{DEDICATED_FLOOD_VLAN, Direction, Mode, Waypoint, vlan_id};
+use crate::marks::{DEDICATED_FLOOD_VLANS, Direction, Mode, Waypoint, vlan_id};
 use crate::pipeline::{ADMIT, GUARD};
 use crate::policy::Tenant;
 use crate::view::Carrier;
@@ -41,7 +41,7 @@ impl Scan<'_, '_> {
                 flows().take_while(|(key, ..)| key.table == ADMIT).filter(|(_, seen, _)| at(seen)).collect();
             let normal = admitted.iter().filter(|(_, seen, does)| seen.vlan.is_none() && does.goto.is_some());
             let Some((key, ..)) = normal.max_by_key(|(key, ..)| key.priority) else { continue };
-            for vlan in waypoints().chain([DEDICATED_FLOOD_VLAN]) {
+            for vlan in waypoints().chain(DEDICATED_FLOOD_VLANS) {
                 let caught = |(other, seen, _): &(&FlowKey, Seen, Does<'_>)| {
                     seen.vlan == Some(vlan) && seen.fields <= 3 && other.priority > key.priority
                 };
@@ -68,8 +68,8 @@ impl Scan<'_, '_> {
         };
         let passes = here.section.flows.range(guard_range()).filter(|(_, flow)| !Does::of(&flow.instructions).ends());
         let Some((key, _)) = passes.max_by_key(|(key, _)| key.priority) else { return };
-        let nobodys = here.nobodys.and_then(|section| guard(section, DEDICATED_FLOOD_VLAN, 1));
-        let mut open = (nobodys <= Some(key.priority)).then_some(DEDICATED_FLOOD_VLAN);
+        let guarded = |vlan: &u16| here.nobodys.and_then(|it| guard(it, *vlan, 1)) > Some(key.priority);
+        let mut open = DEDICATED_FLOOD_VLANS.into_iter().find(|vlan| !guarded(vlan));
         // What only matters where frames to functions exist.
         let used = !tenant.chains.is_empty();
         open =

@@ -22,7 +22,7 @@ impl Scan<'_, '_> {
         functions: impl Fn(&ServicePort, &str, &Changed) -> bool,
     ) -> Vec<PortNo> {
         let (mut outs, mut wrong) = (Vec::new(), Vec::new());
-        let flooded = mode == Mode::Flood;
+        let flooded = matches!(mode, Mode::Flood(_));
         act(entry.does.actions, Changed::default(), |act| match act {
             Act::Out(port, changed) => outs.push((port, changed)),
             Act::Group(id, changed) if flooded => match entry.here.section.groups.get(&id) {
@@ -95,7 +95,7 @@ impl Scan<'_, '_> {
             Mode::Normal if entry.seen.told(metadata::EDGE) == Some(metadata::EDGE) => {}
             Mode::Normal => self.ways.add(entry.seen.destination.map_or(0, number), from, to),
             Mode::Waypoint(_) => self.ways.add(entry.seen.metadata.0 | 1 << 63, from, to),
-            Mode::Flood => {}
+            Mode::Flood(_) => {}
         }
     }
 }

@@ -96,7 +96,8 @@ fn leaving(
     let own = u64::from(owner.0);
     let mut whats: Vec<String> = Vec::new();
     for (port, changed) in outs {
-        let what = match changed.tunnel.map(|key| key & !FLOODED) {
+        let whose = |key: u64| if key & FLOODED == 0 { key } else { key & metadata::TENANT };
+        let what = match changed.tunnel.map(whose) {
             _ if port.0 > PortNo::MAX.0 && ![PortNo::LOCAL, PortNo::IN_PORT].contains(&port) => {
                 "hands frames to the bridge's own switching".to_owned()
             }

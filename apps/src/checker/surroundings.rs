@@ -7,7 +7,7 @@ use openflow::types::{DatapathId, MacAddr, PortNo};
 use super::Checker;
 use crate::allocation::{self, Allocations, Numbers};
 use crate::attachment::{PortUse, ServicePort};
-use crate::marks::{DEDICATED_FLOOD_VLAN, Direction, Mode, Waypoint, metadata, step_of, tunnel_key, vlan_id};
+use crate::marks::{Direction, Mode, Waypoint, dedicated_flood_vlan, metadata, step_of, tunnel_key, vlan_id};
 use crate::policy::{Function, Instance, Tenant};
 use crate::view::{Carrier, Endpoint};
 
@@ -106,7 +106,7 @@ pub(super) fn mark(carrier: Carrier, numbers: Numbers, mode: Mode) -> Option<Mar
         Carrier::Dedicated(key) if key == numbers.key => {
             let tag = match mode {
                 Mode::Normal => None,
-                Mode::Flood => Some(DEDICATED_FLOOD_VLAN),
+                Mode::Flood(version) => Some(dedicated_flood_vlan(version)),
                 Mode::Waypoint(_) => Some(vlan_id(vlan?, mode)),
             };
             Some(Mark { tunnel: None, tag })

@@ -7,6 +7,8 @@ use openflow::types::PortNo;
 use petgraph::unionfind::UnionFind;
 
 use super::surroundings::{Behind, Link, Places};
+use crate::marks::TreeVersion;
+use crate::view::Carrier;
 
 /// Ways of frames for known destinations, or functions: for each, from which bridge to which.
 #[derive(Default)]
@@ -81,13 +83,31 @@ fn circle(ways: &[(u64, u32, u32)], state: &mut [u32], turn: u32) -> Option<u32>
 }
 
 /// An entry that floods: at which bridge, frames that came by which port (`None`: any), whether they entered there (`None`:
-/// both), and to which set of ports.
+/// both), which version of the tree they follow (`None`: both), and to which set of ports.
 #[derive(Clone, Copy)]
-struct Rule {
+pub(super) struct Rule {
+    pub(super) at: u32,
+    pub(super) came_by: Option<PortNo>,
+    pub(super) entered: Option<bool>,
+    pub(super) follows: Option<TreeVersion>,
+    pub(super) set: usize,
+}
+
+impl Rule {
+    /// Is it for frames that came over a link so?
+    fn takes(&self, by: PortNo, version: TreeVersion) -> bool {
+        self.entered != Some(true)
+            && self.came_by.is_none_or(|port| port == by)
+            && self.follows.is_none_or(|it| it == version)
+    }
+}
+
+/// Ports that copies are sent out of, at a bridge.
+struct Set {
     at: u32,
-    came_by: Option<PortNo>,
-    entered: Option<bool>,
-    set: usize,
+    ports: Vec<PortNo>,
+    /// How copies are marked.
+    version: TreeVersion,
 }
 
 /// How a tenant's frames are flooded.
@@ -96,11 +116,13 @@ pub(super) struct Floods {
     here: u32,
     /// The last actions at this bridge, to find the same again.
     last: Option<Vec<Action>>,
-    sets: Vec<(u32, Vec<PortNo>)>,
+    sets: Vec<Set>,
     rules: Vec<Rule>,
-    /// Where flooded frames are taken in from a link.
-    admitted: BTreeSet<(u32, PortNo)>,
+    admitted: BTreeSet<Admitted>,
 }
+
+/// Where flooded frames are taken in from a link: at which bridge and port, and which version of the tree they follow.
+type Admitted = (u32, PortNo, TreeVersion);
 
 impl Floods {
     /// What follows is at this bridge.
@@ -108,39 +130,34 @@ impl Floods {
         (self.here, self.last) = (here, None);
     }
 
-    pub(super) fn admit(&mut self, here: u32, port: PortNo) {
-        self.admitted.insert((here, port));
+    /// Frames that follow this version are taken in there.
+    pub(super) fn admit(&mut self, here: u32, port: PortNo, version: TreeVersion) {
+        self.admitted.insert((here, port, version));
     }
 
     /// If these actions are those of the entry before, they are counted, and needn't be looked at.
-    pub(super) fn again(&mut self, actions: &[Action], came_by: Option<PortNo>, entered: Option<bool>) -> bool {
+    pub(super) fn again(&mut self, actions: &[Action], rule: Rule) -> bool {
         let same = self.last.as_deref() == Some(actions);
         if same {
-            self.rules.push(Rule { at: self.here, came_by, entered, set: self.sets.len() - 1 });
+            self.rules.push(Rule { set: self.sets.len() - 1, ..rule });
         }
         same
     }
 
     /// What actions flood to. Is a port among that twice?
-    pub(super) fn set(
-        &mut self,
-        actions: &[Action],
-        mut ports: Vec<PortNo>,
-        came_by: Option<PortNo>,
-        entered: Option<bool>,
-    ) -> bool {
+    pub(super) fn set(&mut self, actions: &[Action], mut ports: Vec<PortNo>, version: TreeVersion, rule: Rule) -> bool {
         let all = ports.len();
         ports.sort_unstable();
         ports.dedup();
         let twice = ports.len() < all;
         self.last = Some(actions.to_vec());
-        self.sets.push((self.here, ports));
-        self.rules.push(Rule { at: self.here, came_by, entered, set: self.sets.len() - 1 });
+        self.rules.push(Rule { set: self.sets.len(), ..rule });
+        self.sets.push(Set { at: self.here, ports, version });
         twice
     }
 
     fn links<'s>(&'s self, places: &'s Places<'_>, set: usize) -> impl Iterator<Item = Link> + 's {
-        let (at, ports) = self.sets.get(set).map_or((0, &[][..]), |(at, ports)| (*at, ports.as_slice()));
+        let (at, ports) = self.sets.get(set).map_or((0, &[][..]), |set| (set.at, set.ports.as_slice()));
         ports.iter().filter_map(move |port| match places.of(at, *port) {
             Behind::Link(link) => Some(link),
             _ => None,
@@ -151,7 +168,7 @@ impl Floods {
     pub(super) fn circles(&self, places: &Places<'_>, name: impl Fn(u32) -> String) -> Vec<String> {
         let mut links = Vec::new();
         for set in 0..self.sets.len() {
-            let at = self.sets[set].0;
+            let at = self.sets[set].at;
             let ends =
                 self.links(places, set).map(|link| (link.here.min(link.there), link.here.max(link.there), at, link.to));
             links.extend(ends.filter_map(|(a, b, at, to)| Some((a, b, at.min(to?), at.max(to?)))));
@@ -178,10 +195,9 @@ impl Floods {
         let mut starts: Vec<(Option<(u32, PortNo)>, usize)> = entered.map(|rule| (None, rule.set)).collect();
         // From bridges that aren't looked at.
         let from_outside =
-            |(at, port): &(u32, PortNo)| matches!(places.of(*at, *port), Behind::Link(link) if link.to.is_none());
-        for &(at, port) in self.admitted.iter().filter(|place| from_outside(place)) {
-            let fits = |rule: &&Rule| rule.entered != Some(true) && rule.came_by.is_none_or(|by| by == port);
-            let onward = rules.get(&at).unwrap_or(&none).iter().filter(fits);
+            |(at, port, _): &Admitted| matches!(places.of(*at, *port), Behind::Link(link) if link.to.is_none());
+        for &(at, port, version) in self.admitted.iter().filter(|place| from_outside(place)) {
+            let onward = rules.get(&at).unwrap_or(&none).iter().filter(|rule| rule.takes(port, version));
             starts.extend(onward.map(|rule| (Some((at, port)), rule.set)));
         }
         let mut texts = BTreeSet::new();
@@ -189,10 +205,17 @@ impl Floods {
             let mut seen: BTreeSet<(u32, PortNo)> = came.into_iter().collect();
             let mut queue = VecDeque::from([(came.map(|(_, port)| port), set)]);
             while let Some((came_by, set)) = queue.pop_front() {
+                let sent = self.sets[set].version;
                 for link in self.links(places, set).filter(|link| Some(link.here.port) != came_by) {
                     let Some(to) = link.to else { continue };
                     let arrival = (to, link.there.port);
-                    if !self.admitted.contains(&arrival) {
+                    // Where a mark doesn't say which version of the tree a frame follows, the bridge that takes it in does.
+                    let follows = |version: &TreeVersion| {
+                        let told = link.carrier != Carrier::Vlan;
+                        (*version == sent || !told) && self.admitted.contains(&(arrival.0, arrival.1, *version))
+                    };
+                    let follows: Vec<TreeVersion> = TreeVersion::ALL.into_iter().filter(follows).collect();
+                    if follows.is_empty() {
                         continue;
                     }
                     if !seen.insert(arrival) {
@@ -203,9 +226,8 @@ impl Floods {
                         ));
                         continue;
                     }
-                    let fits =
-                        |rule: &&Rule| rule.entered != Some(true) && rule.came_by.is_none_or(|by| by == arrival.1);
-                    let onward = rules.get(&to).unwrap_or(&none).iter().filter(fits);
+                    let takes = |rule: &&Rule| follows.iter().any(|version| rule.takes(arrival.1, *version));
+                    let onward = rules.get(&to).unwrap_or(&none).iter().filter(takes);
                     queue.extend(onward.map(|rule| (Some(arrival.1), rule.set)));
                 }
             }

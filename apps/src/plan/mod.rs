@@ -132,7 +132,7 @@ impl Situation {
 
     /// What bridges should hold by a policy, in the fabric as it is seen now.
     fn tables_by(&self, policy: &Policy, allocations: &Allocations) -> BTreeMap<DatapathId, BridgeState> {
-        let mut view = View { bridges: self.view.bridges.clone(), ..View::default() };
+        let mut view = View { bridges: self.view.bridges.clone(), trees: self.view.trees.clone(), ..View::default() };
         for (dpid, name) in bridge_names(policy, &self.told) {
             if let Some(bridge) = view.bridges.get_mut(&dpid) {
                 bridge.name = name;
@@ -148,8 +148,9 @@ impl Situation {
             Some(_) => Some(Reluctance::Drained),
             None => self.view.withheld.get(link).copied().filter(|why| *why == Reluctance::Damped),
         };
-        let (used, _) = withhold(up, why, &Needs::new(policy, allocations, &attachments, &view));
+        let (used, withheld) = withhold(up, why, &Needs::new(policy, allocations, &attachments, &view));
         view.links = used.into_iter().collect();
+        view.withheld = withheld;
         view.failed.clone_from(&self.view.failed);
         let hosts = policy.tenants.iter().map(|tenant| {
             let known = self.hosts.get(&tenant.name).into_iter().flatten();

@@ -126,7 +126,7 @@ impl Tenant {
     }
 
     /// Highest tunnel key that a tenant may have; the keys above carry marks of the fabric itself.
-    pub const KEY_MAX: u32 = 0x3f_ffff;
+    pub const KEY_MAX: u32 = 0x3f_fffe;
 }
 
 /// What becomes of a unicast frame whose destination isn't known.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use openflow::types::{GroupId, MeterId, PortNo};
 
-use super::{enters, exit};
+use super::kinds::{enters, exit};
 use crate::desired::{BridgeState, Flow, FlowKey, Group, Meter, Section};
 use crate::drain::is_begun;
 use crate::marks::Owner;

@@ -102,7 +102,8 @@ fn while_things_change_packets_pass_what_the_old_or_the_new_policy_says() {
         let mut draw = Draw::new(seed ^ 0x5e41);
         let mut fabric = Fabric::draw(&mut draw);
         fabric.draw_services(&mut draw);
-        let mut states = fabric.desired().bridges;
+        let (mut states, trees) = fabric.wanted();
+        fabric.view.trees = trees;
         for step in 0..4 {
             let before = fabric.clone();
             let tenants: Vec<String> = fabric.tenants();
@@ -118,8 +119,8 @@ fn while_things_change_packets_pass_what_the_old_or_the_new_policy_says() {
                 if draw.below(4) == 0 { fabric.change_link(&mut draw) } else { fabric.change_services(&mut draw) };
             let new: Vec<Expected> = packets.iter().map(|(tenant, (.., sent))| fabric.expected(tenant, sent)).collect();
             let style = if fabric.hands_over(&before) { Style::Strict } else { Style::Gentle };
-            let desired = fabric.desired().bridges;
-            let plans = plans(&states, &desired, style);
+            let (desired, trees) = fabric.wanted();
+            let plans = plans(&states, &desired, style, &trees);
             let phases: BTreeSet<u16> = plans.values().flat_map(BTreeMap::keys).copied().collect();
             for phase in phases {
                 for _ in 0..2 {
@@ -149,6 +150,7 @@ fn while_things_change_packets_pass_what_the_old_or_the_new_policy_says() {
                 }
                 states = advance(&states, &plans, phase, |all| all);
             }
+            fabric.view.trees = trees;
             for (dpid, wanted) in &desired {
                 assert!(reconcile::same(&states[dpid], wanted), "seed {seed}, step {step} ({change})");
             }
@@ -175,7 +177,8 @@ fn while_changes_overtake_each_other_packets_pass_what_one_of_the_policies_says(
         let mut draw = Draw::new(seed ^ 0x0e7a);
         let mut fabric = Fabric::draw(&mut draw);
         fabric.draw_services(&mut draw);
-        let mut states = fabric.desired().bridges;
+        let (mut states, trees) = fabric.wanted();
+        fabric.view.trees = trees;
         // What was wanted since a round was last finished, and what changed.
         let (mut since, mut strict, mut log) = (vec![fabric.clone()], false, Vec::new());
         for _ in 0..6 {
@@ -196,8 +199,8 @@ fn while_changes_overtake_each_other_packets_pass_what_one_of_the_policies_says(
             // Functions that don't work any more may still be passed.
             let words: Vec<Fabric> = since.iter().map(Fabric::working).chain(since.iter().cloned()).collect();
             let style = if strict { Style::Strict } else { Style::Gentle };
-            let desired = fabric.desired().bridges;
-            let plans = plans(&states, &desired, style);
+            let (desired, trees) = fabric.wanted();
+            let plans = plans(&states, &desired, style, &trees);
             let phases: BTreeSet<u16> = plans.values().flat_map(BTreeMap::keys).copied().collect();
             let stop = if draw.below(2) == 0 { draw.below(phases.len() + 1) } else { usize::MAX };
             for (_, phase) in phases.iter().enumerate().take_while(|(index, _)| *index < stop) {
@@ -214,6 +217,7 @@ fn while_changes_overtake_each_other_packets_pass_what_one_of_the_policies_says(
                 }
                 states = advance(&states, &plans, *phase, |all| all);
             }
+            fabric.view.trees = trees;
             if stop < phases.len() {
                 overtaken += 1;
                 log.push(format!("overtaken after {stop} of {phases:?}"));
@@ -237,11 +241,11 @@ fn a_port_that_was_a_functions_gives_nothing_to_its_former_tenant() {
         let before = fabric.desired().bridges;
         let Some(place) = fabric.give_away(&mut draw) else { continue };
         let owner = fabric.owner(place).unwrap();
-        let mut desired = fabric.desired().bridges;
+        let (mut desired, trees) = fabric.wanted();
         let mut states = desired.clone();
         states.insert(place.bridge, before[&place.bridge].clone());
         desired.retain(|dpid, _| *dpid == place.bridge);
-        let plans = plans(&states, &desired, Style::Gentle);
+        let plans = plans(&states, &desired, Style::Gentle, &trees);
         let phases: BTreeSet<u16> = plans.values().flat_map(BTreeMap::keys).copied().collect();
         for phase in phases {
             states = advance(&states, &plans, phase, |all| all);

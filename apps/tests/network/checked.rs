@@ -38,7 +38,8 @@ fn what_is_compiled_passes() {
             fabric.draw_services(&mut draw);
             chained += 1;
         }
-        let mut states = fabric.desired().bridges;
+        let (mut states, trees) = fabric.wanted();
+        fabric.view.trees = trees;
         for step in 0..4 {
             let trees = fabric.desired().trees;
             let services = fabric.tenants().iter().all(|tenant| fabric.has_functions(tenant));
@@ -46,7 +47,8 @@ fn what_is_compiled_passes() {
                 0 if services => fabric.change_services(&mut draw),
                 _ => fabric.change(&mut draw, &trees),
             };
-            let desired = fabric.desired().bridges;
+            let (desired, trees) = fabric.wanted();
+            fabric.view.trees = trees;
             let found = fabric.checked(&desired);
             assert!(found.is_empty(), "seed {seed}, step {step} ({change}): {}", told(&found));
             // What silent bridges go on doing makes no circle with it.
@@ -65,14 +67,16 @@ fn no_state_on_the_way_has_circles() {
     for seed in 0..seeds() {
         let mut draw = Draw::new(seed ^ 0x3a7e);
         let mut fabric = Fabric::draw(&mut draw);
-        let mut states = fabric.desired().bridges;
+        let (mut states, trees) = fabric.wanted();
+        fabric.view.trees = trees;
         for step in 0..4 {
             let before = fabric.clone();
             let change = fabric.change(&mut draw, &fabric.desired().trees);
-            let desired = fabric.desired().bridges;
+            let (desired, trees) = fabric.wanted();
             let style =
                 if fabric.hands_over(&before) || change.contains("policy") { Style::Strict } else { Style::Gentle };
-            let plans = plans(&states, &desired, style);
+            let plans = plans(&states, &desired, style, &trees);
+            fabric.view.trees = trees;
             let phases: BTreeSet<u16> = plans.values().flat_map(BTreeMap::keys).copied().collect();
             for phase in phases {
                 let halfway = advance(&states, &plans, phase, |all| draw.below(all + 1));

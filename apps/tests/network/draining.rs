@@ -144,9 +144,9 @@ fn old_connections_lose_nothing_when_a_drain_begins_or_is_taken_back() {
         fabric.draw_services(&mut draw);
         fabric.drain_some(&mut draw);
         let without = fabric.where_nobody_drains();
-        let [drains, nobody] = [&fabric, &without].map(|it| it.desired().bridges);
+        let [(drains, trees), (nobody, _)] = [&fabric, &without].map(Fabric::wanted);
         for (old, new) in [(&nobody, &drains), (&drains, &nobody)] {
-            let plans = plans(old, new, Style::Gentle);
+            let plans = plans(old, new, Style::Gentle, &trees);
             let phases: BTreeSet<u16> = plans.values().flat_map(BTreeMap::keys).copied().collect();
             let changes = |phase| plans.values().filter_map(move |plan| plan.get(&phase)).flatten();
             let told: Vec<u16> = phases.iter().copied().filter(|it| changes(*it).any(tells_new)).collect();

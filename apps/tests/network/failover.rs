@@ -109,7 +109,8 @@ fn what_bridges_do_by_themselves_and_what_the_controller_makes_of_it_agree() {
         let mut draw = Draw::new(seed ^ 0xa62e);
         let mut fabric = Fabric::draw(&mut draw);
         fabric.draw_services(&mut draw);
-        let mut states = fabric.desired().bridges;
+        let (mut states, trees) = fabric.wanted();
+        fabric.view.trees = trees;
         // What the controller took for true since it was last done.
         let mut words = vec![fabric.clone()];
         for step in 0..4 {
@@ -127,9 +128,10 @@ fn what_bridges_do_by_themselves_and_what_the_controller_makes_of_it_agree() {
             // It gets to know some of it, and is done with a part when something else happens.
             fabric.see(&mut draw);
             words.push(fabric.clone());
-            let desired = fabric.desired().bridges;
+            let (desired, trees) = fabric.wanted();
             assert!(fabric.checked(&desired).is_empty(), "seed {seed}, step {step}: {:?}", fabric.checked(&desired));
-            let plans = plans(&states, &desired, Style::Gentle);
+            let plans = plans(&states, &desired, Style::Gentle, &trees);
+            fabric.view.trees = trees;
             let phases: BTreeSet<u16> = plans.values().flat_map(BTreeMap::keys).copied().collect();
             let stop = if draw.below(2) == 0 { draw.below(phases.len() + 1) } else { usize::MAX };
             for phase in phases.iter().take(stop) {

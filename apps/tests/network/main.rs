@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use apps::desired::BridgeState;
 use apps::reconcile::{self, Plan, Style};
+use apps::view::Grown;
 use openflow::types::DatapathId;
 
 /// How many seeds; `ESPALIER_SEEDS` asks for more.
@@ -24,11 +25,12 @@ fn plans(
     states: &BTreeMap<DatapathId, BridgeState>,
     desired: &BTreeMap<DatapathId, BridgeState>,
     style: Style,
+    trees: &BTreeMap<u32, Grown>,
 ) -> BTreeMap<DatapathId, Plan> {
     let plan = |(dpid, wanted): (&DatapathId, &BridgeState)| {
         let installed = states.get(dpid).cloned().unwrap_or_default();
         let owners = installed.keys().chain(wanted.keys()).copied().collect();
-        (*dpid, reconcile::plan(&installed, wanted, &owners, style))
+        (*dpid, reconcile::plan(&installed, wanted, &owners, style, trees))
     };
     desired.iter().map(plan).collect()
 }

@@ -103,25 +103,42 @@ fn arrives(
     fabric.send(states, *from, &frame(*mac, 0)).copies.contains_key(to)
 }
 
+/// From whom broadcasts arrive where.
+type Floods = BTreeSet<(Endpoint, Endpoint)>;
+
+fn floods(fabric: &Fabric, states: &BTreeMap<DatapathId, BridgeState>) -> Floods {
+    let arrive = |from| fabric.send(states, from, &frame(MacAddr::BROADCAST, 0)).copies.into_keys();
+    let ports = fabric.tenant_ports().into_iter();
+    ports.flat_map(|(from, _)| arrive(from).map(move |to| (from, to))).collect()
+}
+
 #[test]
 fn no_state_on_the_way_leaks_or_loops() {
+    let mut moved = 0;
     for seed in 0..seeds() {
         let mut draw = Draw::new(seed ^ 0x7a69_6e67);
         let mut fabric = Fabric::draw(&mut draw);
-        let mut states = fabric.desired().bridges;
+        let (mut states, trees) = fabric.wanted();
+        fabric.view.trees = trees;
         for step in 0..4 {
-            let trees = fabric.desired().trees;
+            let grown = fabric.desired().trees;
             // While the old goes, ports are still whose they were; when the new comes, they are whose they will be.
             let before: Owners = fabric.tenant_ports().into_iter().collect();
-            let change = fabric.change(&mut draw, &trees);
+            let change = fabric.change(&mut draw, &grown);
             let after: Owners = fabric.tenant_ports().into_iter().collect();
             let what = |stage: &str| format!("seed {seed}, step {step} ({change}), {stage}");
-            let desired = fabric.desired().bridges;
+            let (desired, trees) = fabric.wanted();
             let style = if before == after && !change.contains("policy") { Style::Gentle } else { Style::Strict };
-            let plans = plans(&states, &desired, style);
+            let plans = plans(&states, &desired, style, &trees);
             // What arrives before and after has to arrive all the time, as long as ways only move.
             let mut kept = if style == Style::Gentle { ways(&fabric, &states) } else { Ways::new() };
             kept.retain(|way| arrives(&fabric, &desired, way));
+            // Where links that work come out of use or into it, nothing is lost of floods either.
+            let planned = (change.contains("drained") || change.contains("used again")) && fabric.tells_trees();
+            let mut flooded = if planned { floods(&fabric, &states) } else { Floods::new() };
+            let arrive = floods(&fabric, &desired);
+            flooded.retain(|way| arrive.contains(way));
+            moved += usize::from(trees != fabric.view.trees) * flooded.len();
             let phases: BTreeSet<u16> = plans.values().flat_map(BTreeMap::keys).copied().collect();
             for phase in phases {
                 let owners = if phase == 0 { &before } else { &after };
@@ -130,15 +147,20 @@ fn no_state_on_the_way_leaks_or_loops() {
                     check_safety(&fabric, &halfway, owners, &mut draw, &what(&format!("phase {phase}")));
                     let lost = kept.iter().find(|way| !arrives(&fabric, &halfway, way));
                     assert_eq!(lost, None, "{}", what(&format!("phase {phase}: lost on its way")));
+                    let arrive = floods(&fabric, &halfway);
+                    let lost = flooded.iter().find(|way| !arrive.contains(way));
+                    assert_eq!(lost, None, "{}", what(&format!("phase {phase}: a broadcast is lost")));
                 }
                 states = advance(&states, &plans, phase, |all| all);
             }
+            fabric.view.trees = trees;
             for (dpid, wanted) in &desired {
                 assert!(reconcile::same(&states[dpid], wanted), "{}", what("done"));
             }
             check_safety(&fabric, &states, &after, &mut draw, &what("done"));
         }
     }
+    assert!(moved > 100, "only {moved} floods passed from one tree to another");
 }
 
 /// Ports die, and no controller does anything about it: who has another way at hand takes it.
@@ -195,7 +217,9 @@ fn a_tenant_of_thousands_of_ports_is_served_in_messages_that_fit() {
     let (mut groups, mut out) = (0, BytesMut::new());
     for (dpid, wanted) in &states {
         let owners = wanted.keys().copied().collect();
-        for change in reconcile::plan(&BridgeState::new(), wanted, &owners, Style::Gentle).values().flatten() {
+        for change in
+            reconcile::plan(&BridgeState::new(), wanted, &owners, Style::Gentle, &BTreeMap::new()).values().flatten()
+        {
             let message = change.message();
             groups += usize::from(matches!(message, Message::GroupMod(_)));
             assert_eq!(message.encode(Xid(1), &mut out), Ok(()), "at {dpid}");
@@ -218,7 +242,7 @@ fn equal_views_give_equal_tables_and_nothing_to_change() {
         assert_eq!(one, two);
         for state in one.bridges.values() {
             let owners = state.keys().copied().collect();
-            assert_eq!(reconcile::plan(state, state, &owners, Style::Gentle), Plan::default());
+            assert_eq!(reconcile::plan(state, state, &owners, Style::Gentle, &BTreeMap::new()), Plan::default());
         }
     }
 }

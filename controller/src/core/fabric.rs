@@ -24,6 +24,7 @@ use openflow::wire::Nothing;
 use super::bridge::{Bridge, Connection, PortRecord, is_port};
 use super::damping::HOLD;
 use super::probe::Probe;
+use super::rounds::ACKNOWLEDGE;
 use super::{Core, Effect, Level, SessionId};
 
 /// Ports that nobody gets, as far as the log tells; the status tells of all.
@@ -335,15 +336,24 @@ impl Core {
         let links = self.view.links.iter().chain(self.view.withheld.keys());
         let linked: BTreeSet<_> = links.flat_map(|link| [link.a.bridge, link.b.bridge]).collect();
         let expected = |dpid: &DatapathId, bridge: &Bridge| bridge.is_responsive() && linked.contains(dpid);
-        for (dpid, bridge) in self.bridges.iter_mut().filter(|(dpid, bridge)| expected(dpid, bridge)) {
+        let mut mute = Vec::new();
+        for (dpid, bridge) in &mut self.bridges {
+            let expected = expected(dpid, bridge);
             let Some(connection) = &mut bridge.connection else { continue };
             connection.heard = (connection.heard + slept).min(now);
             let quiet = now.duration_since(connection.heard);
-            if quiet > interval.mul_f64(2.75).max(SILENT) && connection.asked.is_some() {
+            if !expected {
+                // Its channel lives, or it would have been closed, but what it was asked it never answers.
+                let is_mute = connection.silent && connection.asked.is_some() && quiet >= ACKNOWLEDGE;
+                mute.extend(is_mute.then_some(*dpid));
+            } else if quiet > interval.mul_f64(2.75).max(SILENT) && connection.asked.is_some() {
                 silent.push(*dpid);
             } else if quiet > interval.mul_f64(1.5) {
                 ask.push(*dpid);
             }
+        }
+        for dpid in mute {
+            self.give_up(now, dpid, format!("it hasn't answered a barrier for {} s", ACKNOWLEDGE.as_secs()));
         }
         for dpid in ask {
             self.ask(now, dpid);
@@ -446,6 +456,7 @@ impl Core {
 
         let hosts = self.policy.tenants.iter().map(|tenant| (tenant.name.clone(), self.hosts.places(&tenant.name)));
         let hosts = hosts.collect();
+        self.recall_trees(&self.rounds.keys.keys().map(|key| Owner(*key)).collect());
         self.desired = compile::compile(&self.policy, &self.memory.allocations, &self.view, &hosts);
         // A key that another tenant had is first emptied everywhere; the next round gives it to the new one.
         let renewed = self.rounds.renewed();
@@ -455,6 +466,8 @@ impl Core {
         for owner in self.refused_owners().into_iter().filter(|owner| !renewed.contains(owner)) {
             self.compile_owner(owner);
         }
+        self.view.trees = self.desired.grown(&self.memory.allocations);
+        renewed.iter().for_each(|owner| drop(self.view.trees.remove(&owner.0)));
     }
 
     pub(super) fn compile_owner(&mut self, owner: Owner) {
@@ -463,6 +476,7 @@ impl Core {
         let (allocations, hosts) = (&self.memory.allocations, self.hosts.places(&name));
         let network = tenants::compile(tenant, allocations, &self.attachments, &self.view_of(owner), &hosts);
         self.desired.set(owner, network.sections);
+        self.view.trees.insert(owner.0, network.tree.grown());
         self.desired.trees.insert(name, network.tree);
     }
 }

@@ -23,6 +23,7 @@ mod rounds;
 mod services;
 mod situation;
 mod topology;
+mod trees;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};

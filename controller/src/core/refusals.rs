@@ -9,7 +9,7 @@ use apps::desired::BridgeState;
 use apps::limits::{self, Metered};
 use apps::marks::Owner;
 use apps::reconcile::{self, Change, Edit, Plan, Style};
-use apps::view::{Held, View};
+use apps::view::{Grown, Held, View};
 use openflow::error::{
     BadRequest, ErrorCode, ErrorMsg, FlowModFailed, GroupModFailed, MeterModFailed, RoleRequestFailed,
 };
@@ -67,14 +67,20 @@ impl Bridge {
     /// The changes that turn what it holds into what is desired, for those of `owners` that it doesn't refuse. These keep
     /// what they have there, unless somebody else gets something of it: then they lose all, as nothing is desired for them
     /// here.
-    pub(crate) fn plan(&mut self, desired: &BridgeState, owners: &BTreeSet<Owner>, style: Style) -> Plan {
+    pub(crate) fn plan(
+        &mut self,
+        desired: &BridgeState,
+        owners: &BTreeSet<Owner>,
+        style: Style,
+        trees: &BTreeMap<u32, Grown>,
+    ) -> Plan {
         reconcile::adopt(&mut self.installed, desired);
         let refused: BTreeSet<Owner> = self.refused().collect();
         if refused.is_empty() {
-            return reconcile::plan(&self.installed, desired, owners, style);
+            return reconcile::plan(&self.installed, desired, owners, style, trees);
         }
         let planned = if style == Style::Strict { owners.clone() } else { owners - &refused };
-        let mut plan = reconcile::plan(&self.installed, desired, &planned, style);
+        let mut plan = reconcile::plan(&self.installed, desired, &planned, style, trees);
         // With a meter, a bridge would remove the entries that use it, also of those who keep what they have.
         let kept = if style == Style::Strict { BTreeSet::new() } else { self.meters_of(&refused) };
         let refusals = || self.refusals.values().filter(|refusal| refusal.until.is_some());

@@ -15,7 +15,7 @@ use super::refusals::pause;
 use super::{Core, Effect};
 
 /// A bridge that doesn't acknowledge changes for this long is given up until it connects again.
-const ACKNOWLEDGE: Duration = Duration::from_secs(5);
+pub(super) const ACKNOWLEDGE: Duration = Duration::from_secs(5);
 
 /// What a bridge has acknowledged, its tables hold; its datapath's caches follow a little later (ovs-vswitchd(8), on
 /// revalidation). The next phase waits so long, lest it meet frames that still go the old way.
@@ -118,6 +118,7 @@ impl Core {
         for owner in self.rounds.dirty.clone() {
             if !self.rounds.busy(owner) {
                 self.rounds.dirty.remove(&owner);
+                self.recall_trees(&BTreeSet::from([owner]));
                 self.compile_owner(owner);
                 self.start_round(now, BTreeSet::from([owner]), false);
             }
@@ -135,7 +136,8 @@ impl Core {
         let style = if self.rounds.handover { Style::Strict } else { Style::Gentle };
         let mut plans = BTreeMap::new();
         for (dpid, bridge) in self.bridges.iter_mut().filter(|(_, bridge)| bridge.is_responsive()) {
-            let plan = bridge.plan(self.desired.bridges.get(dpid).unwrap_or(&nothing), &owners, style);
+            let plan =
+                bridge.plan(self.desired.bridges.get(dpid).unwrap_or(&nothing), &owners, style, &self.view.trees);
             if !plan.is_empty() {
                 plans.insert(*dpid, plan);
             }

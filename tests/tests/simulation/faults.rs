@@ -1,9 +1,10 @@
 //! A network that is drawn from a seed, and what goes wrong in it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use apps::desired::BridgeState;
-use apps::policy::FunctionKind;
+use apps::policy::{FunctionKind, Glob, LinkSelector, Origin};
 use apps::reconcile::same;
 use apps::view::Endpoint;
 use openflow::types::{DatapathId, MacAddr};
@@ -117,8 +118,8 @@ impl Network {
     pub(crate) fn disturb(&mut self) -> String {
         let dpids = self.dpids();
         let dpid = dpids[self.draw.below(dpids.len())];
-        let fault = self.draw.below(23);
-        if !matches!(fault, 0..=3 | 6 | 9 | 12 | 17..=19) {
+        let fault = self.draw.below(25);
+        if !matches!(fault, 0..=3 | 6 | 9 | 12 | 17..=19 | 23 | 24) {
             // Frames may be lost by it.
             self.judge.known = None;
         }
@@ -203,6 +204,7 @@ impl Network {
                 let what = self.world.by_itself(dpid, |tables| tables.meddle(&mut self.draw));
                 format!("somebody meddles with {dpid}: {what}")
             }
+            23 | 24 => self.drain(),
             13 => self.hand_over(),
             14..=16 => self.change_services(),
             _ => self.host_sends(),
@@ -218,6 +220,22 @@ impl Network {
             self.run(pause);
             self.world.connect(dpid);
         }
+    }
+
+    /// A link is to carry nothing, or all may be used again.
+    fn drain(&mut self) -> String {
+        let Some(end) = self.some_wire() else { return "nothing".to_owned() };
+        let name = &self.fabric.view.bridges[&end.bridge].ports[&end.port].name;
+        let (bridge, port) = (Glob::new(&end.bridge.to_string()), Glob::new(name));
+        let origin = Origin { file: Arc::from("drawn"), line: 1 };
+        let drain = &mut self.fabric.policy.fabric.drain;
+        if self.draw.below(3) == 0 {
+            drain.clear();
+        } else {
+            drain.push(LinkSelector { bridge, port, origin });
+        }
+        self.wants();
+        format!("{end} is to be drained, or nothing any more")
     }
 
     /// A port goes to another tenant. Where its bridge doesn't answer, nobody could enforce that.
@@ -293,8 +311,8 @@ impl Network {
     /// What is broken is put right; then all has to come right within a bound.
     pub(crate) fn heal(&mut self) {
         self.fabric = self.fabric.working();
-        self.judge.wanted(&self.fabric);
-        self.follow_fabric();
+        self.fabric.policy.fabric.drain.clear();
+        self.wants();
         self.world.muted.clear();
         for end in self.world.wires.keys().copied().collect::<Vec<_>>() {
             self.world.set_port_up(end, true);

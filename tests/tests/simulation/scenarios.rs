@@ -1,6 +1,7 @@
 //! Goal: what is promised for certain cases that seeds meet too seldom. Method: small fabrics, built by hand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use apps::desired::{Flow, FlowKey};
@@ -121,6 +122,58 @@ fn a_monitor_outlives_a_silence() {
     let asked = world.bridges[&dpid].told_flows;
     world.run(Duration::from_secs(5));
     assert_eq!(world.bridges[&dpid].told_flows, asked, "what the monitor tells needn't be asked for");
+}
+
+/// It lives, as the channel's own questions show, but says nothing more. It is closed, so that it connects again.
+#[test]
+fn a_bridge_that_never_answers_a_barrier_is_given_up() {
+    let mut world = world(&["green-1", "green-1"], &[(1, 2)]);
+    let dpid = DatapathId(1);
+    converge(&mut world);
+    world.by_itself(dpid, |tables| tables.section = Arc::default());
+    world.bridges.get_mut(&dpid).unwrap().loses_barriers = 1;
+    world.muted.insert(dpid);
+    world.run(Duration::from_millis(1500));
+    world.muted.clear();
+    let connected = |world: &World| world.snapshot().status.bridges.connected;
+    assert_eq!(connected(&world), 2, "{}", world.tail());
+    world.run(Duration::from_secs(6));
+    assert_eq!(connected(&world), 1, "{}", world.tail());
+    converge(&mut world);
+}
+
+/// While a link is drained, and when it is back, each broadcast arrives once, at whatever moment it is sent.
+#[test]
+fn a_drained_link_costs_no_broadcast() {
+    for carrier in [Carrier::Tunnel, Carrier::Dedicated(100)] {
+        let mut world = World::new(1, crate::policy(GREEN));
+        (1..=4).for_each(|dpid| world.add_bridge(dpid, &["green-1"]));
+        for (a, b) in [(1, 2), (2, 3), (3, 4), (1, 4), (1, 3)] {
+            world.add_wire(a, b, carrier);
+        }
+        converge(&mut world);
+        let ports = tenants_ports(&world);
+        let drain = |bridge, port| {
+            let drain = format!("probe_interval = \"200ms\"\ndrain = [{{ bridge = \"{bridge}\", port = \"{port}\" }}]");
+            crate::policy(&GREEN.replace("probe_interval = \"200ms\"", &drain))
+        };
+        let (mut seen, mut trees) = (0, BTreeSet::new());
+        for policy in [drain("b1", "link*"), crate::policy(GREEN), drain("b3", "link2"), drain("*", "link3")] {
+            world.set_policy(policy);
+            for _ in 0..400 {
+                world.step();
+                for from in &ports {
+                    let told = world.follow(*from, &frame(mac(*from), MacAddr::BROADCAST));
+                    let all = ports.iter().filter(|to| *to != from).map(|to| (*to, 1)).collect();
+                    assert_eq!(told.copies, all, "{carrier}, from {from}\n{}", world.tail());
+                    seen += 1;
+                }
+            }
+            world.run(Duration::from_secs(1));
+            trees.insert(format!("{:?}", world.core.situation().view.trees));
+        }
+        assert!(seen > 6000 && trees.len() > 2, "{seen} {trees:?}");
+    }
 }
 
 #[test]

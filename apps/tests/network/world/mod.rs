@@ -18,7 +18,8 @@ use apps::policy::{
     Function, Glob, Instance, Origin, Policy, PortSelector, RateLimit, RateUnit, Tenant, UnknownUnicast, Verdict,
 };
 use apps::trees::Tree;
-use apps::view::{Bridge, Carrier, Endpoint, Held, Host, Hosts, Link, PortView, View};
+use apps::view::{Bridge, Carrier, Endpoint, Grown, Held, Host, Hosts, Link, PortView, View};
+use apps::withhold::Reluctance;
 use openflow::types::{DatapathId, MacAddr, PortNo};
 
 /// Nobody has it.
@@ -143,10 +144,23 @@ impl Fabric {
         compile(&self.policy, &self.allocations, &self.view, &self.hosts)
     }
 
+    /// What bridges should hold, and the trees that floods are to follow by that.
+    pub(crate) fn wanted(&self) -> (BTreeMap<DatapathId, BridgeState>, BTreeMap<u32, Grown>) {
+        let desired = self.desired();
+        let trees = desired.grown(&self.allocations);
+        (desired.bridges, trees)
+    }
+
     /// What the checker says of these tables.
     pub(crate) fn checked(&self, states: &BTreeMap<DatapathId, BridgeState>) -> Vec<Violation> {
         let attachments = attach(&self.policy, &self.view);
         Checker::new(&self.policy, &self.allocations, &attachments, &self.view).all(states)
+    }
+
+    /// Do all bridges answer, and all links say which version of the tree a frame follows?
+    pub(crate) fn tells_trees(&self) -> bool {
+        let tells = |link: &Link| link.carrier != Carrier::Vlan;
+        !self.has_silent() && self.view.links.iter().chain(self.view.withheld.keys()).all(tells)
     }
 
     /// Does some bridge not answer?
@@ -280,8 +294,20 @@ impl Fabric {
         format!("{place} goes to t{tenant}")
     }
 
-    /// A link dies, or one more comes.
+    /// A link dies, isn't used any more or is again, or one more comes.
     pub(crate) fn change_link(&mut self, draw: &mut Draw) -> String {
+        if draw.chance(30) {
+            if let Some((link, _)) = self.view.withheld.pop_first() {
+                self.view.links.push(link);
+                self.view.links.sort();
+                return format!("{} – {} is used again", link.a, link.b);
+            }
+            if !self.view.links.is_empty() {
+                let link = self.view.links.remove(draw.below(self.view.links.len()));
+                self.view.withheld.insert(link, Reluctance::Drained);
+                return format!("{} – {} is drained", link.a, link.b);
+            }
+        }
         if draw.chance(50) && !self.view.links.is_empty() {
             let link = self.view.links.remove(draw.below(self.view.links.len()));
             return format!("{} – {} dies", link.a, link.b);
