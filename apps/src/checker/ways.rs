@@ -20,8 +20,8 @@ impl Ways {
 
     /// Destinations whose frames some bridges would send around in a circle.
     pub(super) fn circles(&mut self, name: impl Fn(u32) -> String) -> Vec<String> {
-        // Each bridge told them in order: a stable sort merges.
-        self.0.sort();
+        // What is told comes bridge by bridge: a stable sort leaves each destination's in order of `from`.
+        self.0.sort_by_key(|(destination, ..)| *destination);
         let most = self.0.iter().map(|(_, from, to)| from.max(to) + 1).max().unwrap_or(0);
         let mut state = vec![0u32; most as usize];
         let (mut texts, mut turn) = (Vec::new(), 0);
@@ -98,8 +98,8 @@ pub(super) struct Floods {
     last: Option<Vec<Action>>,
     sets: Vec<(u32, Vec<PortNo>)>,
     rules: Vec<Rule>,
-    /// Where flooded frames are taken in from a link.
-    admitted: BTreeSet<(u32, PortNo)>,
+    /// Where flooded frames are taken in from a link, in order.
+    admitted: Vec<(u32, PortNo)>,
 }
 
 impl Floods {
@@ -109,7 +109,13 @@ impl Floods {
     }
 
     pub(super) fn admit(&mut self, here: u32, port: PortNo) {
-        self.admitted.insert((here, port));
+        let place = (here, port);
+        // Entries come in order of bridges and ports, or almost.
+        if self.admitted.last().is_none_or(|last| *last < place) {
+            self.admitted.push(place);
+        } else if let Err(at) = self.admitted.binary_search(&place) {
+            self.admitted.insert(at, place);
+        }
     }
 
     /// If these actions are those of the entry before, they are counted, and needn't be looked at.
@@ -192,7 +198,7 @@ impl Floods {
                 for link in self.links(places, set).filter(|link| Some(link.here.port) != came_by) {
                     let Some(to) = link.to else { continue };
                     let arrival = (to, link.there.port);
-                    if !self.admitted.contains(&arrival) {
+                    if self.admitted.binary_search(&arrival).is_err() {
                         continue;
                     }
                     if !seen.insert(arrival) {
