@@ -343,24 +343,25 @@ impl Compiler<'_> {
         true
     }
 
-    /// The ways to hosts, on every bridge from which the tenant's frames can come. Bridge by bridge, so that what goes
-    /// through a bridge's entries finds them side by side in memory.
+    /// The ways to hosts, on every bridge from which the tenant's frames can come. Bridge by bridge, and in the order of
+    /// their tables, so that what goes through a bridge's entries finds them side by side in memory.
     fn ways(&mut self, hosts: &[(MacAddr, Endpoint)]) {
+        let mut ways: BTreeMap<DatapathId, Vec<(MacAddr, DatapathId, Link, u16)>> = BTreeMap::new();
+        for &(mac, Endpoint { bridge, .. }) in hosts {
+            for (at, (link, hops)) in self.hops.get(&bridge).into_iter().flatten() {
+                ways.entry(*at).or_default().push((mac, bridge, *link, *hops));
+            }
+        }
         let numbers = self.numbers;
-        let bridges: BTreeSet<DatapathId> = self.hops.values().flat_map(BTreeMap::keys).copied().collect();
-        for at in bridges {
-            let first = |network: &Self, target| network.hops.get(&target).and_then(|hops| hops.get(&at)).copied();
-            for &(mac, Endpoint { bridge, .. }) in hosts {
-                let Some((link, hops)) = first(self, bridge) else { continue };
+        for (at, ways) in ways {
+            for &(mac, _, link, hops) in &ways {
                 if let (Some(builder), Some((here, _))) = (self.at(at), link.at(at)) {
                     let onward = apply(links::send(here.port, link.carrier, numbers, Mode::Normal));
                     builder.flow(FORWARD, 10, to(numbers, mac), onward).hops = hops;
                 }
             }
-            for &(mac, Endpoint { bridge, .. }) in hosts {
-                if let Some((link, hops)) = first(self, bridge) {
-                    self.entered(mac, bridge, at, link, hops);
-                }
+            for (mac, target, link, hops) in ways {
+                self.entered(mac, target, at, link, hops);
             }
         }
     }
