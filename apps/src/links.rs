@@ -67,11 +67,13 @@ pub(crate) fn send_first_live(
 }
 
 fn mark(carrier: Carrier, numbers: Numbers, mode: Mode) -> Vec<Action> {
-    let mut actions = Vec::with_capacity(3);
-    if carrier == Carrier::Tunnel {
+    let (tunnel, tag) = (carrier == Carrier::Tunnel, tag(carrier, numbers, mode));
+    // These and the output, and no more: tables hold them by the ten thousands.
+    let mut actions = Vec::with_capacity(1 + usize::from(tunnel) + 2 * usize::from(tag.is_some()));
+    if tunnel {
         actions.push(Action::SetField(Oxm::TunnelId(tunnel_key(numbers.key, mode).into(), None)));
     }
-    if let Some(vlan) = tag(carrier, numbers, mode) {
+    if let Some(vlan) = tag {
         actions.push(Action::PushVlan { ethertype: TAG });
         actions.push(Action::SetField(Oxm::VlanVid(tagged(vlan), None)));
     }

@@ -84,9 +84,12 @@ pub fn compile(
     network.flood(&tree);
     network.waypoints();
     let unpinned = learnt.iter().filter(|(mac, _)| !fixed.contains_key(mac));
-    for (mac, host) in unpinned.chain(&fixed) {
-        network.host(*mac, *host, fixed.contains_key(mac));
-    }
+    let hosts: Vec<(MacAddr, Endpoint)> = unpinned
+        .chain(&fixed)
+        .filter(|(mac, host)| network.host(**mac, **host, fixed.contains_key(mac)))
+        .map(|(mac, host)| (*mac, host.place))
+        .collect();
+    network.ways(&hosts);
     let sections = network.builders.into_iter().map(|(dpid, builder)| (dpid, builder.build())).collect();
     Network { tree, sections }
 }
@@ -312,23 +315,16 @@ impl Compiler<'_> {
         }
     }
 
-    /// The way to one host, on every bridge from which the tenant's frames can come, and at its own bridge that it is known.
-    fn host(&mut self, mac: MacAddr, host: Host, pinned: bool) {
+    /// The way to one host at its own bridge, and that it is known there. `false`: it isn't the tenant's.
+    fn host(&mut self, mac: MacAddr, host: Host, pinned: bool) -> bool {
         let Host { place: Endpoint { bridge, port }, fresh } = host;
         let numbers = self.numbers;
-        let to = || [Oxm::Metadata(metadata::link(numbers.key), Some(metadata::TENANT)), Oxm::EthDst(mac, None)];
+        let to = || to(numbers, mac);
         let own = self.ports.get(&bridge).and_then(|ports| ports.iter().find(|(mine, _)| *mine == port));
         let own = own.map(|(_, selector)| *selector);
         let out = |actions| limits::deliver(port, own, actions);
         if own.is_none() && !self.chains.stations().contains_key(&mac) {
-            return;
-        }
-        for (at, (link, hops)) in self.hops.get(&bridge).cloned().unwrap_or_default() {
-            if let (Some(builder), Some((here, _))) = (self.at(at), link.at(at)) {
-                let onward = apply(links::send(here.port, link.carrier, numbers, Mode::Normal));
-                builder.flow(FORWARD, 10, to(), onward).hops = hops;
-            }
-            self.entered(mac, bridge, at, link, hops);
+            return false;
         }
         let zone = numbers.vlan.filter(|_| self.tenant.tracks_connections());
         if let Some(builder) = self.at(bridge) {
@@ -345,6 +341,30 @@ impl Compiler<'_> {
                     known.idle_timeout = LEARN_IDLE;
                     known.flags = FlowModFlags::SEND_FLOW_REM;
                 }
+            }
+        }
+        true
+    }
+
+    /// The ways to hosts, on every bridge from which the tenant's frames can come. Bridge by bridge, and in the order of
+    /// their tables, so that what goes through a bridge's entries finds them side by side in memory.
+    fn ways(&mut self, hosts: &[(MacAddr, Endpoint)]) {
+        let mut ways: BTreeMap<DatapathId, Vec<(MacAddr, DatapathId, Link, u16)>> = BTreeMap::new();
+        for &(mac, Endpoint { bridge, .. }) in hosts {
+            for (at, (link, hops)) in self.hops.get(&bridge).into_iter().flatten() {
+                ways.entry(*at).or_default().push((mac, bridge, *link, *hops));
+            }
+        }
+        let numbers = self.numbers;
+        for (at, ways) in ways {
+            for &(mac, _, link, hops) in &ways {
+                if let (Some(builder), Some((here, _))) = (self.at(at), link.at(at)) {
+                    let onward = apply(links::send(here.port, link.carrier, numbers, Mode::Normal));
+                    builder.flow(FORWARD, 10, to(numbers, mac), onward).hops = hops;
+                }
+            }
+            for (mac, target, link, hops) in ways {
+                self.entered(mac, target, at, link, hops);
             }
         }
     }
@@ -365,6 +385,11 @@ impl Compiler<'_> {
             builder.flow(FORWARD, 12, fields, apply(onward)).hops = hops.max(distance);
         }
     }
+}
+
+/// Frames for a host.
+fn to(numbers: Numbers, mac: MacAddr) -> [Oxm; 2] {
+    [Oxm::Metadata(metadata::link(numbers.key), Some(metadata::TENANT)), Oxm::EthDst(mac, None)]
 }
 
 /// What becomes of a frame that comes over a link: its mark goes, and the metadata says what the mark said.

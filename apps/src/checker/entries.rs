@@ -34,6 +34,8 @@ pub(super) struct Scan<'s, 'a> {
     /// What frames of hosts are called where they enter at this bridge, and the ports that frames of functions come back from.
     pub(super) entered: Vec<u64>,
     pub(super) returning: Vec<PortNo>,
+    /// By which ports the entry that is looked at sends frames, so changed. Kept for the next, empty: most entries send.
+    pub(super) outs: Vec<(PortNo, Changed)>,
     /// What has been held against rules and chains.
     pub(super) held: Vec<Held<'s, 'a>>,
     pub(super) found: Vec<Violation>,
@@ -60,8 +62,23 @@ impl<'s, 'a> Scan<'s, 'a> {
         let (ways, floods, found) = (Ways::default(), Floods::default(), Vec::new());
         let working = tenant.zip(numbers).map(|(tenant, numbers)| Working::new(checker, tenant, numbers, steps));
         let working = working.unwrap_or_default();
-        let (entered, returning, held) = (Vec::new(), Vec::new(), Vec::new());
-        Self { checker, owner, tenant, numbers, steps, places, ways, floods, working, entered, returning, held, found }
+        let (entered, returning, outs, held) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self {
+            checker,
+            owner,
+            tenant,
+            numbers,
+            steps,
+            places,
+            ways,
+            floods,
+            working,
+            entered,
+            returning,
+            outs,
+            held,
+            found,
+        }
     }
 
     /// What an owner is called.

@@ -1,5 +1,7 @@
 //! Frames that leave a bridge: out of whose port, over which link, and with which mark.
 
+use std::mem::take;
+
 use openflow::types::{GroupId, MacAddr, PortNo};
 
 use super::Property;
@@ -12,7 +14,8 @@ use crate::desired::Group;
 use crate::marks::{Mode, metadata};
 
 impl Scan<'_, '_> {
-    /// Frames leave: by ports of the tenant's or its functions' that fit, or marked over links. Gives the ports.
+    /// Frames leave: by ports of the tenant's or its functions' that fit, or marked over links. Gives the ports
+    /// of floods.
     pub(super) fn leave(
         &mut self,
         entry: &Entry<'_>,
@@ -21,7 +24,7 @@ impl Scan<'_, '_> {
         own: impl Fn(PortNo, &Changed) -> bool,
         functions: impl Fn(&ServicePort, &str, &Changed) -> bool,
     ) -> Vec<PortNo> {
-        let (mut outs, mut wrong) = (Vec::new(), Vec::new());
+        let (mut outs, mut wrong) = (take(&mut self.outs), Vec::new());
         let flooded = matches!(mode, Mode::Flood(_));
         act(entry.does.actions, Changed::default(), |act| match act {
             Act::Out(port, changed) => outs.push((port, changed)),
@@ -70,7 +73,10 @@ impl Scan<'_, '_> {
                 }
             }
         }
-        outs.into_iter().map(|(port, _)| port).collect()
+        let ports = outs.iter().filter(|_| flooded).map(|(port, _)| *port).collect();
+        outs.clear();
+        self.outs = outs;
+        ports
     }
 
     /// Frames pass a link: they have to bear what stands for the tenant, and for the way they go.

@@ -22,8 +22,8 @@ impl Ways {
 
     /// Destinations whose frames some bridges would send around in a circle.
     pub(super) fn circles(&mut self, name: impl Fn(u32) -> String) -> Vec<String> {
-        // Each bridge told them in order: a stable sort merges.
-        self.0.sort();
+        // What is told comes bridge by bridge: a stable sort leaves each destination's in order of `from`.
+        self.0.sort_by_key(|(destination, ..)| *destination);
         let most = self.0.iter().map(|(_, from, to)| from.max(to) + 1).max().unwrap_or(0);
         let mut state = vec![0u32; most as usize];
         let (mut texts, mut turn) = (Vec::new(), 0);
@@ -118,7 +118,8 @@ pub(super) struct Floods {
     last: Option<Vec<Action>>,
     sets: Vec<Set>,
     rules: Vec<Rule>,
-    admitted: BTreeSet<Admitted>,
+    /// In order.
+    admitted: Vec<Admitted>,
 }
 
 /// Where flooded frames are taken in from a link: at which bridge and port, and which version of the tree they follow.
@@ -132,7 +133,13 @@ impl Floods {
 
     /// Frames that follow this version are taken in there.
     pub(super) fn admit(&mut self, here: u32, port: PortNo, version: TreeVersion) {
-        self.admitted.insert((here, port, version));
+        let place = (here, port, version);
+        // Entries come in order of bridges and ports, or almost.
+        if self.admitted.last().is_none_or(|last| *last < place) {
+            self.admitted.push(place);
+        } else if let Err(at) = self.admitted.binary_search(&place) {
+            self.admitted.insert(at, place);
+        }
     }
 
     /// If these actions are those of the entry before, they are counted, and needn't be looked at.
@@ -211,8 +218,9 @@ impl Floods {
                     let arrival = (to, link.there.port);
                     // Where a mark doesn't say which version of the tree a frame follows, the bridge that takes it in does.
                     let follows = |version: &TreeVersion| {
-                        let told = link.carrier != Carrier::Vlan;
-                        (*version == sent || !told) && self.admitted.contains(&(arrival.0, arrival.1, *version))
+                        let place = (arrival.0, arrival.1, *version);
+                        let fits = *version == sent || link.carrier == Carrier::Vlan;
+                        fits && self.admitted.binary_search(&place).is_ok()
                     };
                     let follows: Vec<TreeVersion> = TreeVersion::ALL.into_iter().filter(follows).collect();
                     if follows.is_empty() {
