@@ -10,6 +10,7 @@ use apps::compile::{Desired, compile};
 use apps::policy::{Policy, Source, load};
 use apps::reconcile::{Style, plan};
 use apps::tenants;
+use apps::trees::told;
 use apps::view::{Bridge, Carrier, Endpoint, Host, Hosts, Link, PortView, View};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use openflow::types::{DatapathId, MacAddr, PortNo};
@@ -134,7 +135,8 @@ fn compiling(criterion: &mut Criterion) {
         let (before, mut after) = (network.compile(), Network::new(bridges, tenants));
         after.view.links.remove(0);
         let after = after.compile();
-        let trees = after.grown(&network.allocations);
+        let owners = after.bridges.values().flat_map(BTreeMap::keys).copied().collect();
+        let trees = told(&after.grown(&network.allocations), &owners);
         group.bench_function(BenchmarkId::new("changes when a link dies", &size), |bencher| {
             let plans = || {
                 let plans = after.bridges.iter().map(|(dpid, wanted)| {

@@ -224,6 +224,11 @@ pub const fn group_version(group: GroupId) -> TreeVersion {
     if group.0 & GROUP_ODD == 0 { TreeVersion::Even } else { TreeVersion::Odd }
 }
 
+/// The group that copies to the same ports by the other version of the tree.
+pub const fn other_version(group: GroupId) -> GroupId {
+    GroupId(group.0 ^ GROUP_ODD)
+}
+
 /// Which owner a group id stands for.
 pub const fn group_owner(group: GroupId) -> Owner {
     Owner(group.0 & metadata::TENANT as u32)

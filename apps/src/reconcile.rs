@@ -20,21 +20,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use openflow::flow::{FlowMod, FlowModCommand};
-use openflow::group::{GroupMod, GroupModCommand};
+use openflow::group::{Bucket, GroupMod, GroupModCommand};
 use openflow::message::Message;
 use openflow::meter::{MeterFlags, MeterMod, MeterModCommand};
 use openflow::types::{GroupId, MeterId};
 
-pub use self::kinds::enters_tree;
 use self::kinds::{
-    begins, changed_returns, common_groups, enters, flips, floods, is_return, is_step, is_way, moves_on, replaces,
-    returns, same_exit, sender, senders,
+    begins, changed_returns, common_groups, enters, flips, is_return, is_step, is_way, moves_on, replaces, returns,
+    same_exit, sender, senders,
 };
+pub use self::kinds::{floods, followed};
 pub use self::told::{adopt, read_back, recognise_ways};
 use crate::desired::{BridgeState, Flow, FlowKey, Group, Meter, Section};
-use crate::marks::{Owner, TreeVersion};
+use crate::marks::{Owner, TreeVersion, group_version, other_version};
 use crate::pipeline::{FLOOD, FORWARD};
-use crate::view::Grown;
 
 /// One change to what a bridge holds for an owner.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,14 +89,14 @@ const CLEAN_UP: u16 = u16::MAX - 1;
 /// Groups and meters that nothing uses any more: with a meter, a bridge would remove the entries that use it.
 const RETIRE: u16 = u16::MAX;
 
-/// The changes that turn `installed` into `desired`, for these owners. `trees` are the trees that floods are to follow, by the
-/// owners' keys.
+/// The changes that turn `installed` into `desired`, for these owners. `trees`: owners whose floods may follow two trees at once,
+/// and by which version they are to go in the end. All others' trees change where they stand.
 pub fn plan(
     installed: &BridgeState,
     desired: &BridgeState,
     owners: &BTreeSet<Owner>,
     style: Style,
-    trees: &BTreeMap<u32, Grown>,
+    trees: &BTreeMap<Owner, TreeVersion>,
 ) -> Plan {
     let nothing = Arc::new(Section::default());
     let mut planner = Planner { style, ..Planner::default() };
@@ -105,8 +104,9 @@ pub fn plan(
         let old = installed.get(&owner).unwrap_or(&nothing);
         let new = desired.get(&owner).unwrap_or(&nothing);
         if !Arc::ptr_eq(old, new) {
-            planner.flows(owner, old, new, trees.get(&owner.0).map(|tree| tree.version));
-            planner.groups(owner, old, new);
+            let tree = trees.get(&owner).copied().filter(|_| style == Style::Gentle);
+            planner.flows(owner, old, new, tree);
+            planner.groups(owner, old, new, tree);
             planner.meters(owner, old, new);
         }
     }
@@ -166,14 +166,17 @@ impl Planner {
                 Some(wanted) if wanted == flow || replaces(key) => continue,
                 Some(wanted) if gentle && (flips(key, flow) || (is_way(key, flow) && wanted.hops > 0)) => continue,
                 Some(wanted) if gentle && key.table == FORWARD && same_exit(flow, wanted) => continue,
-                Some(wanted) if gentle && moves_on(flow, wanted) => continue,
+                Some(wanted) if tree.is_some() && moves_on(flow, wanted) => continue,
                 // What stops frames outlives what it is there for.
                 None if flow.instructions.is_empty() => CLEAN_UP,
                 None if gentle && enters(key) => FLIP,
+                // Floods that follow the old tree go on to its end; what no frame follows any more goes first.
+                None if gentle && floods(key, flow).is_some() => {
+                    let stays = |tree| floods(key, flow) != Some(tree) || key.table != FLOOD;
+                    if tree.is_some_and(stays) { CLEAN_UP } else { REMOVE }
+                }
                 None if gentle && (is_way(key, flow) || is_step(key)) => CLEAN_UP,
                 None if gentle && is_return(key, flow) => CLEAN_UP,
-                // Floods that follow the old tree go on to its end.
-                None if gentle && floods(key).is_some_and(|version| Some(version) != tree) => CLEAN_UP,
                 None if stays(key, flow) => CLEAN_UP,
                 _ => REMOVE,
             };
@@ -194,7 +197,7 @@ impl Planner {
                 _ if stays(key, flow) => STOP,
                 Style::Strict => ADD,
                 Style::Gentle if flips(key, flow) && old.flows.contains_key(key) => FLIP,
-                Style::Gentle if old.flows.get(key).is_some_and(|old| moves_on(old, flow)) => FLIP,
+                _ if tree.is_some() && old.flows.get(key).is_some_and(|old| moves_on(old, flow)) => FLIP,
                 Style::Gentle if changes(key) || (begins(key) && !old.flows.contains_key(key)) => GO_ON,
                 Style::Gentle => ADD.saturating_add(flow.hops).min(FLIP - 1),
             };
@@ -203,11 +206,22 @@ impl Planner {
         }
     }
 
-    fn groups(&mut self, owner: Owner, old: &Section, new: &Section) {
+    fn groups(&mut self, owner: Owner, old: &Section, new: &Section, tree: Option<TreeVersion>) {
         let change = |edit| Change { owner, edit };
         for (id, group) in &old.groups {
             match new.groups.get(id) {
-                None => self.retired.push(change(Edit::RemoveGroup(*id))),
+                None => {
+                    // Of an old tree, ports that aren't wanted any more go first all the same.
+                    let wanted = new.groups.get(&other_version(*id)).map(|group| group.buckets.as_slice());
+                    let stays =
+                        |bucket: &Bucket| bucket.actions.len() > 1 || wanted.unwrap_or_default().contains(bucket);
+                    if tree.is_some_and(|tree| group_version(*id) != tree) && !group.buckets.iter().all(stays) {
+                        let mut common = group.clone();
+                        common.buckets.retain(stays);
+                        self.trimmed.push(change(Edit::ModifyGroup(*id, common)));
+                    }
+                    self.retired.push(change(Edit::RemoveGroup(*id)));
+                }
                 Some(wanted) if wanted != group => {
                     let mut common = wanted.clone();
                     common.buckets.retain(|bucket| group.buckets.contains(bucket));
@@ -345,6 +359,7 @@ mod tests {
     use super::*;
     use crate::desired::SectionBuilder;
     use crate::links::tagged;
+    use crate::marks::{Mode, flood_group, metadata, tunnel_key};
     use crate::pipeline::{ADMIT, GUARD, STEER};
 
     /// What is read back doesn't say how far it leads, and still nothing is lost when the way changes or goes.
@@ -378,6 +393,58 @@ mod tests {
         let mut told = phases(&installed);
         told.sort();
         assert_eq!(told, expected);
+    }
+
+    /// Floods to local ports and over one link, by one version of the tree.
+    fn flooding(version: TreeVersion, ports: &[u32], link: u32) -> BridgeState {
+        let mut builder = SectionBuilder::new(Owner(100));
+        let (group, mask) = (flood_group(100, PortNo(1), version), metadata::TENANT | metadata::EDGE);
+        let copy = || vec![Instruction::ApplyActions(vec![Action::Group { group }])];
+        builder.flow(FLOOD, 10, [Oxm::Metadata(metadata::edge(100), Some(mask))], copy());
+        let came = Oxm::Metadata(metadata::flooded(100, version), Some(mask | metadata::TREE));
+        builder.flow(FLOOD, 10, [came, Oxm::InPort(PortNo(link), None)], copy());
+        let mark = Action::SetField(Oxm::TunnelId(tunnel_key(100, Mode::Flood(version)).into(), None));
+        let local = ports.iter().map(|port| Bucket::new(vec![Action::output(PortNo(*port))]));
+        builder.group(group, local.chain([Bucket::new(vec![mark, Action::output(PortNo(link))])]).collect());
+        BridgeState::from([(Owner(100), Arc::new(builder.build()))])
+    }
+
+    /// A port that the tenant loses goes first all the same, and everything at a bridge that took no part in what happened before.
+    #[test]
+    fn a_tree_moves_beside_the_old_one_where_all_bridges_take_part() {
+        let (old, new) = (flooding(TreeVersion::Even, &[1, 2], 7), flooding(TreeVersion::Odd, &[1], 8));
+        let told = |trees: &[(Owner, TreeVersion)]| {
+            let trees = trees.iter().copied().collect();
+            let plan = plan(&old, &new, &BTreeSet::from([Owner(100)]), Style::Gentle, &trees).into_iter();
+            let link = |key: &FlowKey| key.matching.in_port().map_or(0, |port| port.0);
+            let what = |change: Change| match change.edit {
+                Edit::SetFlow(key, _) => format!("set {}", link(&key)),
+                Edit::RemoveFlow(key) => format!("remove {}", link(&key)),
+                Edit::ModifyGroup(_, group) => format!("leave {} buckets", group.buckets.len()),
+                Edit::AddGroup(..) => "add group".to_owned(),
+                Edit::RemoveGroup(_) => "remove group".to_owned(),
+                other => format!("{other:?}"),
+            };
+            plan.map(|(phase, changes)| (phase, changes.into_iter().map(what).collect::<Vec<_>>().join(", ")))
+                .collect::<Vec<_>>()
+        };
+        let expected = |phases: &[(u16, &str)]| -> Vec<(u16, String)> {
+            phases.iter().map(|(phase, what)| (*phase, (*what).to_owned())).collect()
+        };
+        let moves = [
+            (REMOVE, "leave 2 buckets"),
+            (ADD, "add group, set 8"),
+            (FLIP, "set 0"),
+            (CLEAN_UP, "remove 7"),
+            (RETIRE, "remove group"),
+        ];
+        assert_eq!(told(&[(Owner(100), TreeVersion::Odd)]), expected(&moves));
+        let stands = [(REMOVE, "remove 7, remove 0"), (ADD, "add group, set 8, set 0"), (RETIRE, "remove group")];
+        let mut found = told(&[]);
+        // Which of two entries of a table and a priority goes first is no matter.
+        found.iter_mut().for_each(|(_, what)| *what = what.replace("remove 0, remove 7", "remove 7, remove 0"));
+        found.iter_mut().for_each(|(_, what)| *what = what.replace("set 0, set 8", "set 8, set 0"));
+        assert_eq!(found, expected(&stands));
     }
 
     /// A host's frames with a tag that becomes a mark are stopped everywhere before any bridge takes them for marked ones.

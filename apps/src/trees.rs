@@ -4,12 +4,13 @@
 //! while equal views give equal trees.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use openflow::types::DatapathId;
 use petgraph::algo::dijkstra;
 use petgraph::graphmap::DiGraphMap;
 
-use crate::marks::TreeVersion;
+use crate::marks::{Owner, TreeVersion};
 use crate::view::{Carrier, Endpoint, Grown, Link, View};
 
 /// The edges of a tenant's trees: one tree for each part of the fabric that its bridges are in.
@@ -33,8 +34,42 @@ impl Tree {
 
     /// What the next computation has to know of it.
     pub fn grown(&self) -> Grown {
-        Grown { version: self.version, edges: Some(self.edges.clone()) }
+        Grown { version: self.version, edges: Some(Arc::new(self.edges.clone())) }
     }
+}
+
+/// The versions of its tree that a tenant's frames follow by what bridges hold, as to where they enter.
+#[derive(Clone, Debug, Default)]
+pub struct Followed {
+    /// At all bridges.
+    pub all: BTreeSet<TreeVersion>,
+    /// At those that can't be changed now.
+    pub left: BTreeSet<TreeVersion>,
+    /// Does some bridge refuse changes?
+    pub refused: bool,
+}
+
+impl Followed {
+    /// What has to be known before another tree is computed. After a restart nothing is. A bridge that doesn't answer, or refuses
+    /// changes, may have stayed with the version before. While frames follow both versions there is none left for a third tree,
+    /// and both at once may be more than a bridge that refused something has room for.
+    pub fn recall(self, known: Option<&Grown>) -> Option<Grown> {
+        let Self { all, left, refused } = self;
+        match known {
+            Some(grown) if left.is_empty() || left.contains(&grown.version) => {
+                let alone = !refused && all.iter().all(|version| *version == grown.version);
+                Some(Grown { version: grown.version, edges: grown.edges.clone().filter(|_| alone) })
+            }
+            _ => left.into_iter().chain(all).next().map(|version| Grown { version, edges: None }),
+        }
+    }
+}
+
+/// Those of the owners whose frames may follow two trees at once, as all marks tell which, and by which version they are to go in
+/// the end.
+pub fn told(trees: &BTreeMap<u32, Grown>, owners: &BTreeSet<Owner>) -> BTreeMap<Owner, TreeVersion> {
+    let tree = |owner: &Owner| Some((*owner, trees.get(&owner.0).filter(|tree| tree.is_told())?.version));
+    owners.iter().filter_map(tree).collect()
 }
 
 /// The links that one tenant can use.
@@ -167,7 +202,7 @@ impl<'a> Paths<'a> {
         let Some(now) = self.view.trees.get(&self.key) else { return TreeVersion::default() };
         let Some(before) = &now.edges else { return now.version };
         let tells = |link: &Link| link.carrier != Carrier::Vlan;
-        let works = |link: &Link| self.view.links.contains(link) || self.view.withheld.contains_key(link);
+        let works = |link: &Link| self.view.links.binary_search(link).is_ok() || self.view.withheld.contains_key(link);
         let silent = || self.view.held.iter().any(|held| held.trees.contains(&self.key));
         // Where edges only come, or only go, one tree is a part of the other.
         let moves = !before.is_subset(edges) && !edges.is_subset(before);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use openflow::types::{DatapathId, MacAddr, PortNo};
 
@@ -19,19 +20,26 @@ pub struct View {
     pub withheld: BTreeMap<Link, Reluctance>,
     /// Links at bridges that no longer answer.
     pub held: Vec<Held>,
-    /// The trees that floods follow by now, by the tenants' keys.
+    /// The trees that were last computed, by the tenants' keys.
     pub trees: BTreeMap<u32, Grown>,
     /// Service functions that let nothing through, by their ingress ports.
     pub failed: BTreeSet<Endpoint>,
 }
 
-/// A tree as bridges have it.
+/// The tree that bridges have, or are about to have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grown {
     /// Its version.
     pub version: TreeVersion,
-    /// Its edges; `None`: they aren't known, or some bridge has no room for another tree beside it. It changes where it stands then.
-    pub edges: Option<BTreeSet<Link>>,
+    /// Its edges; `None`: they aren't known, or there can be no other tree beside it. It changes where it stands then.
+    pub edges: Option<Arc<BTreeSet<Link>>>,
+}
+
+impl Grown {
+    /// Do marks on all its edges say which version of the tree a frame follows? Those in VLAN tags don't.
+    pub fn is_told(&self) -> bool {
+        self.edges.as_ref().is_some_and(|edges| edges.iter().all(|link| link.carrier != Carrier::Vlan))
+    }
 }
 
 /// A link of a bridge that no longer answers. It may serve as that bridge's last hop, never for transit.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use openflow::action::Action;
 use openflow::instruction::Instruction;
+use openflow::matching::Match;
 use openflow::oxm::Oxm;
 use openflow::types::PortNo;
 
@@ -34,17 +35,35 @@ pub(super) fn enters(key: &FlowKey) -> bool {
         && has(|field| matches!(field, Oxm::EthDst(_, None)))
 }
 
-/// The version of the tree, if it is for frames that follow it.
-pub(super) fn floods(key: &FlowKey) -> Option<TreeVersion> {
+/// The version of the tree, if it is for frames that come over links and follow it.
+pub fn floods(key: &FlowKey, flow: &Flow) -> Option<TreeVersion> {
     let of = |value: u64| if value & metadata::TREE == 0 { TreeVersion::Even } else { TreeVersion::Odd };
-    key.matching.fields().iter().filter(|_| key.table == FLOOD).find_map(|field| match field {
+    let matched = |field: &Oxm| match field {
         Oxm::Metadata(value, Some(mask)) if mask & metadata::TREE != 0 => Some(of(*value)),
         _ => None,
-    })
+    };
+    let written = |instruction: &Instruction| match instruction {
+        Instruction::WriteMetadata { metadata, .. } => Some(of(*metadata)),
+        _ => None,
+    };
+    match key.table {
+        FLOOD => key.matching.fields().iter().find_map(matched),
+        ADMIT if flow.instructions.contains(&Instruction::GotoTable(FLOOD)) => {
+            flow.instructions.iter().find_map(written)
+        }
+        _ => None,
+    }
 }
 
-/// The version of the tree that an entry sends frames along which enter here.
-pub fn enters_tree(flow: &Flow) -> Option<TreeVersion> {
+/// The version of the tree that frames follow which enter here.
+pub fn followed(section: &Section) -> Option<TreeVersion> {
+    let lowest = FlowKey { table: FLOOD, priority: 0, matching: Match::default() };
+    let floods = section.flows.range(lowest..).take_while(|(key, _)| key.table == FLOOD);
+    floods.filter(|(key, _)| key.matching.in_port().is_none()).find_map(|(_, flow)| sent_along(flow))
+}
+
+/// The version of the tree that an entry sends frames along.
+fn sent_along(flow: &Flow) -> Option<TreeVersion> {
     let [Instruction::ApplyActions(actions)] = flow.instructions.as_slice() else { return None };
     match actions.first() {
         Some(Action::Group { group }) => Some(group_version(*group)),
@@ -65,7 +84,7 @@ pub(super) fn common_groups(old: &Flow, new: &Flow) -> Option<Flow> {
 
 /// Do frames that enter here follow another version of the tree, which all bridges have by then? One frame after the other does.
 pub(super) fn moves_on(old: &Flow, new: &Flow) -> bool {
-    enters_tree(old).zip(enters_tree(new)).is_some_and(|(old, new)| old != new)
+    sent_along(old).zip(sent_along(new)).is_some_and(|(old, new)| old != new)
 }
 
 /// Do both send frames out of the same port here, whatever they do before: a meter comes or goes, or connections are remembered?

@@ -218,6 +218,7 @@ fn while_changes_overtake_each_other_packets_pass_what_one_of_the_policies_says(
                 states = advance(&states, &plans, *phase, |all| all);
             }
             fabric.view.trees = trees;
+            fabric.recall(&states);
             if stop < phases.len() {
                 overtaken += 1;
                 log.push(format!("overtaken after {stop} of {phases:?}"));

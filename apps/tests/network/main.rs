@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use apps::desired::BridgeState;
 use apps::reconcile::{self, Plan, Style};
+use apps::trees::told;
 use apps::view::Grown;
 use openflow::types::DatapathId;
 
@@ -30,7 +31,7 @@ fn plans(
     let plan = |(dpid, wanted): (&DatapathId, &BridgeState)| {
         let installed = states.get(dpid).cloned().unwrap_or_default();
         let owners = installed.keys().chain(wanted.keys()).copied().collect();
-        (*dpid, reconcile::plan(&installed, wanted, &owners, style, trees))
+        (*dpid, reconcile::plan(&installed, wanted, &owners, style, &told(trees, &owners)))
     };
     desired.iter().map(plan).collect()
 }

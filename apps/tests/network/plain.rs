@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use apps::desired::BridgeState;
 use apps::policy::UnknownUnicast;
 use apps::reconcile::{self, Plan, Style};
-use apps::view::Endpoint;
+use apps::view::{Endpoint, Grown};
 use bytes::BytesMut;
 use openflow::message::Message;
 use openflow::types::{DatapathId, MacAddr, Xid};
@@ -138,7 +138,8 @@ fn no_state_on_the_way_leaks_or_loops() {
             let mut flooded = if planned { floods(&fabric, &states) } else { Floods::new() };
             let arrive = floods(&fabric, &desired);
             flooded.retain(|way| arrive.contains(way));
-            moved += usize::from(trees != fabric.view.trees) * flooded.len();
+            let version = |key, tree: &Grown| fabric.view.trees.get(key).is_some_and(|it| it.version != tree.version);
+            moved += usize::from(trees.iter().any(|(key, tree)| version(key, tree))) * flooded.len();
             let phases: BTreeSet<u16> = plans.values().flat_map(BTreeMap::keys).copied().collect();
             for phase in phases {
                 let owners = if phase == 0 { &before } else { &after };
@@ -160,7 +161,7 @@ fn no_state_on_the_way_leaks_or_loops() {
             check_safety(&fabric, &states, &after, &mut draw, &what("done"));
         }
     }
-    assert!(moved > 100, "only {moved} floods passed from one tree to another");
+    assert!(moved > 50, "only {moved} floods passed from one tree to another");
 }
 
 /// Ports die, and no controller does anything about it: who has another way at hand takes it.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use apps::desired::{BridgeState, FlowKey};
 use apps::limits::delivered;
-use apps::marks::Owner;
+use apps::marks::{Owner, TreeVersion, group_version};
 use apps::pipeline::{FLOOD, FORWARD, LEARN};
 use apps::reconcile::{self, Change, Edit};
 use apps::view::{Endpoint, Host};
@@ -116,6 +116,8 @@ pub(crate) struct Bridge {
     pub(crate) was_read: bool,
     /// It told of its tables, and that hasn't been held against anything yet.
     pub(crate) unjudged: bool,
+    /// Its tables were read, and no whole round has been finished since.
+    pub(crate) is_back: bool,
     /// Changes that it may or may not have made before it stopped answering.
     pub(crate) uncertain: Vec<Change>,
     /// Its tables aren't read before this, because it refused or delayed changes.
@@ -223,31 +225,42 @@ impl Bridge {
         reading.is_some_and(|reading| reading.waits_for(xid))
     }
 
-    /// For each port the keys of the tenants whose frames it may flood there, by what it holds and what it may hold.
+    /// For each port the keys of the tenants whose frames it may flood there, by what it holds and what it may hold. Where a
+    /// tenant's frames enter by one version of its tree, the other one is of no use.
     pub(crate) fn floods(&self) -> BTreeMap<PortNo, BTreeSet<u32>> {
-        let held = self
-            .installed
-            .iter()
-            .flat_map(|(owner, section)| section.groups.values().map(|group| (*owner, group)).collect::<Vec<_>>());
+        let doubtful = |owner: Owner| {
+            let floods = |change: &Change| {
+                change.owner == owner && matches!(&change.edit, Edit::SetFlow(key, _) if key.table == FLOOD)
+            };
+            self.uncertain.iter().any(floods)
+        };
+        let follows = self.installed.iter().filter(|(owner, _)| !doubtful(**owner));
+        let follows: BTreeMap<Owner, TreeVersion> =
+            follows.filter_map(|(owner, section)| Some((*owner, reconcile::followed(section)?))).collect();
+        let used = |owner: Owner, version| follows.get(&owner).is_none_or(|it| *it == version);
+        let held = self.installed.iter().flat_map(|(owner, section)| {
+            section.groups.iter().map(|(id, group)| (*owner, *id, group)).collect::<Vec<_>>()
+        });
         let maybe = self.uncertain.iter().filter_map(|change| match &change.edit {
-            Edit::AddGroup(_, group) | Edit::ModifyGroup(_, group) => Some((change.owner, group)),
+            Edit::AddGroup(id, group) | Edit::ModifyGroup(id, group) => Some((change.owner, *id, group)),
             _ => None,
         });
         let mut floods: BTreeMap<PortNo, BTreeSet<u32>> = BTreeMap::new();
-        for (owner, group) in held.chain(maybe) {
+        for (owner, _, group) in held.chain(maybe).filter(|(owner, id, _)| used(*owner, group_version(*id))) {
             for action in group.buckets.iter().flat_map(|bucket| &bucket.actions) {
                 if let Action::Output { port, .. } = action {
                     floods.entry(*port).or_default().insert(owner.0);
                 }
             }
         }
-        let taken = self.installed.iter().flat_map(|(owner, section)| section.flows.keys().map(|key| (*owner, key)));
+        let taken = self.installed.iter().flat_map(|(owner, section)| section.flows.iter().map(|it| (*owner, it)));
         let maybe = self.uncertain.iter().filter_map(|change| match &change.edit {
-            Edit::SetFlow(key, _) => Some((change.owner, key)),
+            Edit::SetFlow(key, flow) => Some((change.owner, (key, flow))),
             _ => None,
         });
-        for (owner, key) in taken.chain(maybe).filter(|(_, key)| key.table == FLOOD) {
-            if let Some(port) = key.matching.in_port() {
+        for (owner, (key, flow)) in taken.chain(maybe).filter(|(_, (key, _))| key.table == FLOOD) {
+            let version = reconcile::floods(key, flow);
+            if let Some(port) = key.matching.in_port().filter(|_| version.is_none_or(|it| used(owner, it))) {
                 floods.entry(port).or_default().insert(owner.0);
             }
         }

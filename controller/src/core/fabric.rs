@@ -102,7 +102,8 @@ impl Core {
         let attachments = &self.attachments;
         let is_link = |port| *attachments.of(Endpoint { bridge: dpid, port }) == PortUse::Candidate;
         reconcile::recognise_ways(&mut bridge.installed, is_link);
-        bridge.unjudged = true;
+        (bridge.unjudged, bridge.is_back) = (true, true);
+        self.rounds.two_trees.extend(bridge.installed.keys());
         let mut hosts = bridge.hosts(dpid);
         // Where there are more than there may be, those stay that sent something lately.
         hosts.sort_by_key(|(.., host)| !host.fresh);
@@ -342,10 +343,13 @@ impl Core {
             let Some(connection) = &mut bridge.connection else { continue };
             connection.heard = (connection.heard + slept).min(now);
             let quiet = now.duration_since(connection.heard);
-            if !expected {
-                // Its channel lives, or it would have been closed, but what it was asked it never answers.
-                let is_mute = connection.silent && connection.asked.is_some() && quiet >= ACKNOWLEDGE;
-                mute.extend(is_mute.then_some(*dpid));
+            // Its channel lives, or it would have been closed, but what it was asked it never answers. Right after a sleep the answer
+            // may be waiting.
+            let is_late = |(_, put): (Xid, Instant)| slept.is_zero() && now.duration_since(put) >= ACKNOWLEDGE;
+            if connection.asked.is_some_and(is_late) {
+                mute.push(*dpid);
+            } else if !expected {
+                continue;
             } else if quiet > interval.mul_f64(2.75).max(SILENT) && connection.asked.is_some() {
                 silent.push(*dpid);
             } else if quiet > interval.mul_f64(1.5) {
@@ -466,7 +470,11 @@ impl Core {
         for owner in self.refused_owners().into_iter().filter(|owner| !renewed.contains(owner)) {
             self.compile_owner(owner);
         }
-        self.view.trees = self.desired.grown(&self.memory.allocations);
+        let trees = self.desired.grown(&self.memory.allocations);
+        let moved =
+            trees.iter().filter(|(key, tree)| self.view.trees.get(key).is_none_or(|it| it.version != tree.version));
+        self.rounds.two_trees.extend(moved.map(|(key, _)| Owner(*key)));
+        self.view.trees = trees;
         renewed.iter().for_each(|owner| drop(self.view.trees.remove(&owner.0)));
     }
 
@@ -476,7 +484,10 @@ impl Core {
         let (allocations, hosts) = (&self.memory.allocations, self.hosts.places(&name));
         let network = tenants::compile(tenant, allocations, &self.attachments, &self.view_of(owner), &hosts);
         self.desired.set(owner, network.sections);
-        self.view.trees.insert(owner.0, network.tree.grown());
+        let before = self.view.trees.insert(owner.0, network.tree.grown());
+        if before.is_none_or(|before| before.version != network.tree.version) {
+            self.rounds.two_trees.insert(owner);
+        }
         self.desired.trees.insert(name, network.tree);
     }
 }

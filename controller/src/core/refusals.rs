@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use apps::desired::BridgeState;
 use apps::limits::{self, Metered};
-use apps::marks::Owner;
+use apps::marks::{Owner, TreeVersion};
 use apps::reconcile::{self, Change, Edit, Plan, Style};
-use apps::view::{Grown, Held, View};
+use apps::view::{Held, View};
 use openflow::error::{
     BadRequest, ErrorCode, ErrorMsg, FlowModFailed, GroupModFailed, MeterModFailed, RoleRequestFailed,
 };
@@ -72,7 +72,7 @@ impl Bridge {
         desired: &BridgeState,
         owners: &BTreeSet<Owner>,
         style: Style,
-        trees: &BTreeMap<u32, Grown>,
+        trees: &BTreeMap<Owner, TreeVersion>,
     ) -> Plan {
         reconcile::adopt(&mut self.installed, desired);
         let refused: BTreeSet<Owner> = self.refused().collect();

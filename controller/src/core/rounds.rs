@@ -50,6 +50,9 @@ pub(crate) struct Rounds {
     pub(crate) all_dirty: bool,
     /// Owners whose tables have to be computed anew.
     pub(crate) dirty: BTreeSet<Owner>,
+    /// Owners whose frames may follow two trees: their tree moved, or a bridge left or came back, and no round of theirs has been
+    /// finished since.
+    pub(crate) two_trees: BTreeSet<Owner>,
     /// Some port went from one to another, and no whole round has been finished since.
     pub(crate) handover: bool,
     /// Which tenant has which key, by the last computation of everything.
@@ -115,10 +118,11 @@ impl Core {
             self.rounds.all_dirty = true;
             return self.start_rounds(now);
         }
-        for owner in self.rounds.dirty.clone() {
+        let ready: BTreeSet<Owner> = self.rounds.dirty.iter().copied().filter(|it| !self.rounds.busy(*it)).collect();
+        self.recall_trees(&ready);
+        for owner in ready {
             if !self.rounds.busy(owner) {
                 self.rounds.dirty.remove(&owner);
-                self.recall_trees(&BTreeSet::from([owner]));
                 self.compile_owner(owner);
                 self.start_round(now, BTreeSet::from([owner]), false);
             }
@@ -132,12 +136,14 @@ impl Core {
         if owners.is_empty() && !self.faults.is_empty() {
             return;
         }
-        let nothing = BridgeState::new();
+        let (nothing, none) = (BridgeState::new(), BTreeMap::new());
+        let two_trees = self.two_trees(&owners);
         let style = if self.rounds.handover { Style::Strict } else { Style::Gentle };
         let mut plans = BTreeMap::new();
         for (dpid, bridge) in self.bridges.iter_mut().filter(|(_, bridge)| bridge.is_responsive()) {
-            let plan =
-                bridge.plan(self.desired.bridges.get(dpid).unwrap_or(&nothing), &owners, style, &self.view.trees);
+            // One that is back may have an older tree, and took no part in what happened since.
+            let two_trees = if bridge.is_back { &none } else { &two_trees };
+            let plan = bridge.plan(self.desired.bridges.get(dpid).unwrap_or(&nothing), &owners, style, two_trees);
             if !plan.is_empty() {
                 plans.insert(*dpid, plan);
             }
@@ -183,6 +189,7 @@ impl Core {
                     self.rounds.active.remove(&id);
                     if done {
                         self.forgive(&owners, whole);
+                        self.rounds.two_trees.retain(|owner| !owners.contains(owner));
                     }
                     if whole && !done {
                         self.rounds.all_dirty = true;
@@ -192,6 +199,7 @@ impl Core {
                             bridge.failures = 0;
                             bridge.trouble = None;
                             bridge.cautious = !bridge.refusals.is_empty();
+                            bridge.is_back = false;
                         }
                     }
                 }
@@ -254,6 +262,9 @@ impl Core {
     /// A bridge no longer answers: what was under way there may have been done or not.
     pub(super) fn lost(&mut self, now: Instant, dpid: DatapathId) {
         self.hold_links(dpid);
+        if let Some(bridge) = self.bridges.get(&dpid) {
+            self.rounds.two_trees.extend(bridge.installed.keys());
+        }
         if let Some(bridge) = self.bridges.get_mut(&dpid)
             && let Some(connection) = &mut bridge.connection
         {

@@ -1,68 +1,63 @@
-//! Which version of its tree a tenant's floods follow by now, as far as bridges tell.
+//! Which versions of its tree a tenant's floods follow by now, as far as bridges tell.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use apps::desired::FlowKey;
 use apps::marks::{Owner, TreeVersion};
-use apps::pipeline::FLOOD;
-use apps::reconcile::enters_tree;
-use apps::view::Grown;
-use openflow::matching::Match;
+use apps::reconcile;
+use apps::trees::{self, Followed};
+use openflow::types::DatapathId;
 
 use super::Core;
-use super::bridge::Bridge;
-
-impl Bridge {
-    /// The version that a tenant's frames follow which enter here.
-    fn tree_version(&self, owner: Owner) -> Option<TreeVersion> {
-        let lowest = FlowKey { table: FLOOD, priority: 0, matching: Match::default() };
-        let floods = self.installed.get(&owner)?.flows.range(lowest..).filter(|(key, _)| key.table == FLOOD);
-        floods.filter(|(key, _)| key.matching.in_port().is_none()).find_map(|(_, flow)| enters_tree(flow))
-    }
-}
 
 impl Core {
-    /// Looks what has to be known of these tenants' trees before others are computed. After a restart nothing of them is. A bridge
-    /// that doesn't answer, or refuses changes, may have stayed with the version before; and while frames enter by two versions,
-    /// there is none left for a third tree.
+    /// Looks what has to be known of these tenants' trees before others are computed.
     pub(super) fn recall_trees(&mut self, owners: &BTreeSet<Owner>) {
-        let mut versions: BTreeMap<Owner, Versions> = BTreeMap::new();
-        for bridge in self.bridges.values() {
-            for owner in bridge.installed.keys().filter(|owner| owners.contains(owner)) {
-                let refuses = bridge.refusals.contains_key(owner);
-                let of = versions.entry(*owner).or_default();
-                of.refused |= refuses;
-                if let Some(version) = bridge.tree_version(*owner) {
-                    of.all.insert(version);
-                    if refuses || !bridge.is_responsive() {
-                        of.left.insert(version);
-                    }
-                }
-            }
+        if self.rounds.handover {
+            // What goes and comes strictly has no two trees at once.
+            self.view.trees.values_mut().for_each(|grown| grown.edges = None);
         }
-        for (owner, Versions { all, left, refused }) in versions {
-            match self.view.trees.get_mut(&owner.0) {
-                // Both trees at once may also be more than some bridge has room for.
-                Some(grown) if left.is_empty() || left.contains(&grown.version) => {
-                    grown.edges.take_if(|_| refused || all.iter().any(|it| *it != grown.version));
-                }
-                _ => {
-                    if let Some(version) = left.into_iter().chain(all).next() {
-                        self.view.trees.insert(owner.0, Grown { version, edges: None });
-                    }
-                }
+        let refused = self.ever_refused();
+        for owner in owners {
+            let refused = refused.contains(owner);
+            if refused || self.rounds.two_trees.contains(owner) || !self.view.trees.contains_key(&owner.0) {
+                let followed = Followed { refused, ..self.followed(*owner) };
+                let grown = followed.recall(self.view.trees.get(&owner.0));
+                self.view.trees.extend(grown.map(|grown| (owner.0, grown)));
             }
         }
     }
-}
 
-/// The versions of its tree that a tenant's frames follow.
-#[derive(Default)]
-struct Versions {
-    /// At all bridges.
-    all: BTreeSet<TreeVersion>,
-    /// At those that can't be changed now.
-    left: BTreeSet<TreeVersion>,
-    /// Does some bridge refuse changes?
-    refused: bool,
+    /// By what bridges hold.
+    fn followed(&self, owner: Owner) -> Followed {
+        let mut followed = Followed::default();
+        for (dpid, bridge) in &self.bridges {
+            let section = bridge.installed.get(&owner);
+            let Some(version) = section.and_then(|section| reconcile::followed(section)) else { continue };
+            followed.all.insert(version);
+            let silent = || !bridge.is_responsive() && self.is_held(*dpid, owner);
+            if bridge.refusals.contains_key(&owner) || silent() {
+                followed.left.insert(version);
+            }
+        }
+        followed
+    }
+
+    /// May a bridge that doesn't answer still flood a tenant's frames?
+    fn is_held(&self, dpid: DatapathId, owner: Owner) -> bool {
+        self.view.held.iter().any(|held| held.link.at(dpid).is_some() && held.trees.contains(&owner.0))
+    }
+
+    /// Owners some of whose entries a bridge refused when they were last tried.
+    fn ever_refused(&self) -> BTreeSet<Owner> {
+        self.bridges.values().flat_map(|bridge| bridge.refusals.keys().copied()).collect()
+    }
+
+    /// The owners whose frames may follow two trees while their tables change, as all bridges have room for that, and by which
+    /// version they are to go in the end.
+    pub(super) fn two_trees(&self, owners: &BTreeSet<Owner>) -> BTreeMap<Owner, TreeVersion> {
+        let mut told = trees::told(&self.view.trees, owners);
+        let refused = self.ever_refused();
+        told.retain(|owner, _| !refused.contains(owner));
+        told
+    }
 }

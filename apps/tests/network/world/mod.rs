@@ -14,10 +14,12 @@ use apps::compile::{Desired, compile};
 use apps::desired::BridgeState;
 use apps::interpreter::{Frame, Journey, follow};
 use apps::links;
+use apps::marks::Owner;
 use apps::policy::{
     Function, Glob, Instance, Origin, Policy, PortSelector, RateLimit, RateUnit, Tenant, UnknownUnicast, Verdict,
 };
-use apps::trees::Tree;
+use apps::reconcile::followed;
+use apps::trees::{Followed, Tree};
 use apps::view::{Bridge, Carrier, Endpoint, Grown, Held, Host, Hosts, Link, PortView, View};
 use apps::withhold::Reluctance;
 use openflow::types::{DatapathId, MacAddr, PortNo};
@@ -149,6 +151,15 @@ impl Fabric {
         let desired = self.desired();
         let trees = desired.grown(&self.allocations);
         (desired.bridges, trees)
+    }
+
+    /// Looks which versions of trees bridges follow, before others are computed.
+    pub(crate) fn recall(&mut self, states: &BTreeMap<DatapathId, BridgeState>) {
+        for (key, grown) in &mut self.view.trees {
+            let of = |state: &BridgeState| state.get(&Owner(*key)).and_then(|section| followed(section));
+            let followed = Followed { all: states.values().filter_map(of).collect(), ..Followed::default() };
+            *grown = followed.recall(Some(grown)).unwrap();
+        }
     }
 
     /// What the checker says of these tables.
