@@ -45,19 +45,19 @@ pub struct Followed {
     pub all: BTreeSet<TreeVersion>,
     /// At those that can't be changed now.
     pub left: BTreeSet<TreeVersion>,
-    /// Does some bridge refuse changes?
-    pub refused: bool,
+    /// Does some bridge refuse changes, or has one just come back with what it had?
+    pub unready: bool,
 }
 
 impl Followed {
     /// What has to be known before another tree is computed. After a restart nothing is. A bridge that doesn't answer, or refuses
-    /// changes, may have stayed with the version before. While frames follow both versions there is none left for a third tree,
-    /// and both at once may be more than a bridge that refused something has room for.
+    /// changes, may have stayed with the version before. While frames follow both versions there is none left for a third tree.
+    /// A bridge that refused something may have no room for both at once, and one that is back may have an older tree.
     pub fn recall(self, known: Option<&Grown>) -> Option<Grown> {
-        let Self { all, left, refused } = self;
+        let Self { all, left, unready } = self;
         match known {
             Some(grown) if left.is_empty() || left.contains(&grown.version) => {
-                let alone = !refused && all.iter().all(|version| *version == grown.version);
+                let alone = !unready && all.iter().all(|version| *version == grown.version);
                 Some(Grown { version: grown.version, edges: grown.edges.clone().filter(|_| alone) })
             }
             _ => left.into_iter().chain(all).next().map(|version| Grown { version, edges: None }),

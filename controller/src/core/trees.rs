@@ -20,7 +20,8 @@ impl Core {
         for owner in owners {
             let refused = refused.contains(owner);
             if refused || self.rounds.two_trees.contains(owner) || !self.view.trees.contains_key(&owner.0) {
-                let followed = Followed { refused, ..self.followed(*owner) };
+                let mut followed = self.followed(*owner);
+                followed.unready |= refused;
                 let grown = followed.recall(self.view.trees.get(&owner.0));
                 self.view.trees.extend(grown.map(|grown| (owner.0, grown)));
             }
@@ -34,6 +35,7 @@ impl Core {
             let section = bridge.installed.get(&owner);
             let Some(version) = section.and_then(|section| reconcile::followed(section)) else { continue };
             followed.all.insert(version);
+            followed.unready |= bridge.is_back;
             let silent = || !bridge.is_responsive() && self.is_held(*dpid, owner);
             if bridge.refusals.contains_key(&owner) || silent() {
                 followed.left.insert(version);
