@@ -273,7 +273,9 @@ impl Network {
         let any = hosts.keys().nth(self.draw.below(hosts.len().max(1))).copied();
         let fresh = MacAddr([2, 0, 0, 7, place.bridge.0 as u8, place.port.0 as u8]);
         let mac = if self.draw.below(4) == 0 { any } else { own }.unwrap_or(fresh);
-        if own != Some(mac) && mac != fresh {
+        let known = self.judge.known.as_ref().and_then(|known| known.get(&tenant));
+        let elsewhere = known.is_some_and(|hosts| hosts.iter().any(|(known, at)| *known == mac && *at != place));
+        if elsewhere || (own != Some(mac) && mac != fresh) {
             self.judge.known = None;
         }
         self.world.host_sends(place, mac);

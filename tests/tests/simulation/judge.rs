@@ -66,7 +66,9 @@ impl Judge {
         let hosts = world.core.situation().hosts.into_iter().map(|(tenant, stations)| {
             (tenant, stations.into_iter().map(|(mac, station)| (mac, station.place)).collect())
         });
-        self.known = (!self.impaired && world.muted.is_empty()).then(|| hosts.collect());
+        // A full bridge can't take what a change of ways needs.
+        let roomy = world.bridges.values().all(|bridge| bridge.tables.room == usize::MAX);
+        self.known = (!self.impaired && roomy && world.muted.is_empty()).then(|| hosts.collect());
     }
 
     fn share(&self, one: Endpoint, other: Endpoint) -> bool {
