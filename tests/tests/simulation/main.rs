@@ -97,7 +97,7 @@ fn nothing_leaks_loops_or_goes_around_whatever_breaks_and_all_heals() {
         let told = ["fault of this program", "never gave it", "by what bridges had"];
         let told = if meddled { &told[..1] } else { &told };
         let fault = log.iter().find(|line| told.iter().any(|told| line.contains(told)));
-        assert!(fault.is_none(), "{}: {fault:?}", network.about);
+        assert!(fault.is_none(), "{}: {fault:?}\n{}", network.about, network.world.tail());
     });
 }
 
