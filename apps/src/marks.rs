@@ -170,6 +170,11 @@ pub mod metadata {
         key as u64 | if matches!(version, TreeVersion::Odd) { TREE } else { 0 }
     }
 
+    /// The version that a flooded frame follows.
+    pub const fn tree(value: u64) -> TreeVersion {
+        if value & TREE == 0 { TreeVersion::Even } else { TreeVersion::Odd }
+    }
+
     /// Of a frame that entered here, or left its chain here.
     pub const fn edge(key: u32) -> u64 {
         key as u64 | EDGE
@@ -334,6 +339,7 @@ mod tests {
         let highest = metadata::entered(Tenant::KEY_MAX, metadata::VERSION_MAX);
         assert_eq!(highest, metadata::VERSION | metadata::EDGE | u64::from(Tenant::KEY_MAX));
         assert_eq!(metadata::flooded(0, TreeVersion::Odd), metadata::TREE);
+        TreeVersion::ALL.iter().for_each(|it| assert_eq!(metadata::tree(metadata::flooded(7, *it)), *it));
         assert_eq!(metadata::step(0, STEP_MAX, Direction::Reverse), metadata::STEP);
         for port in [PortNo(1), PortNo(0x7ffe), PortNo::LOCAL] {
             let mut meters =

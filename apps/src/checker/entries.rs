@@ -386,8 +386,7 @@ impl<'s, 'a> Scan<'s, 'a> {
             self.tell(entry, Property::Form, "leads flooded frames on");
         }
         let edge = entry.seen.told(metadata::EDGE).map(|edge| edge != 0);
-        let version = |bit| if bit == 0 { TreeVersion::Even } else { TreeVersion::Odd };
-        let follows = entry.seen.told(metadata::TREE).map(version);
+        let follows = entry.seen.told(metadata::TREE).map(metadata::tree);
         let sends = entry.does.actions.iter().find_map(sent_by).unwrap_or_default();
         if edge != Some(true) && follows != Some(sends) {
             self.tell(entry, Property::Loop, "sends frames on along another version of the tree than they came by");

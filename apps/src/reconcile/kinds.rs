@@ -37,13 +37,12 @@ pub(super) fn enters(key: &FlowKey) -> bool {
 
 /// The version of the tree, if it is for frames that come over links and follow it.
 pub fn floods(key: &FlowKey, flow: &Flow) -> Option<TreeVersion> {
-    let of = |value: u64| if value & metadata::TREE == 0 { TreeVersion::Even } else { TreeVersion::Odd };
     let matched = |field: &Oxm| match field {
-        Oxm::Metadata(value, Some(mask)) if mask & metadata::TREE != 0 => Some(of(*value)),
+        Oxm::Metadata(value, Some(mask)) if mask & metadata::TREE != 0 => Some(metadata::tree(*value)),
         _ => None,
     };
     let written = |instruction: &Instruction| match instruction {
-        Instruction::WriteMetadata { metadata, .. } => Some(of(*metadata)),
+        Instruction::WriteMetadata { metadata: value, .. } => Some(metadata::tree(*value)),
         _ => None,
     };
     match key.table {

@@ -121,11 +121,9 @@ impl Core {
         let ready: BTreeSet<Owner> = self.rounds.dirty.iter().copied().filter(|it| !self.rounds.busy(*it)).collect();
         self.recall_trees(&ready);
         for owner in ready {
-            if !self.rounds.busy(owner) {
-                self.rounds.dirty.remove(&owner);
-                self.compile_owner(owner);
-                self.start_round(now, BTreeSet::from([owner]), false);
-            }
+            self.rounds.dirty.remove(&owner);
+            self.compile_owner(owner);
+            self.start_round(now, BTreeSet::from([owner]), false);
         }
     }
 
@@ -262,14 +260,12 @@ impl Core {
     /// A bridge no longer answers: what was under way there may have been done or not.
     pub(super) fn lost(&mut self, now: Instant, dpid: DatapathId) {
         self.hold_links(dpid);
-        if let Some(bridge) = self.bridges.get(&dpid) {
+        if let Some(bridge) = self.bridges.get_mut(&dpid) {
             self.rounds.two_trees.extend(bridge.installed.keys());
-        }
-        if let Some(bridge) = self.bridges.get_mut(&dpid)
-            && let Some(connection) = &mut bridge.connection
-        {
-            let flying = std::mem::take(&mut connection.in_flight);
-            bridge.uncertain.extend(flying.into_values().flat_map(|flight| flight.changes.into_values()));
+            if let Some(connection) = &mut bridge.connection {
+                let flying = std::mem::take(&mut connection.in_flight);
+                bridge.uncertain.extend(flying.into_values().flat_map(|flight| flight.changes.into_values()));
+            }
         }
         self.rounds.all_dirty = true;
         let rounds: Vec<u64> = self.rounds.active.keys().copied().collect();
