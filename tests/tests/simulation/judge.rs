@@ -62,8 +62,11 @@ impl Judge {
         (self.silent, self.redrawn) = (false, BTreeSet::new());
         // As long as bridges and links are still to be found, functions may seem to be out of reach.
         let all_found = world.snapshot().status.links.up * 2 == world.wires.len();
-        self.impaired = !(all_found && world.cut.is_empty() && world.hung.is_empty() && world.down().is_empty());
-        let hosts = world.core.situation().hosts.into_iter().map(|(tenant, stations)| {
+        // A function that hung isn't at once seen to work again.
+        let (situation, down) = (world.core.situation(), world.down());
+        let hang = !(world.hung.is_empty() && situation.view.failed.is_empty());
+        self.impaired = !all_found || hang || !world.cut.is_empty() || !down.is_empty();
+        let hosts = situation.hosts.into_iter().map(|(tenant, stations)| {
             (tenant, stations.into_iter().map(|(mac, station)| (mac, station.place)).collect())
         });
         // A full bridge can't take what a change of ways needs.
