@@ -27,8 +27,7 @@ impl<'a> Around<'a> {
         Self(around)
     }
 
-    /// The link that frames for `target` leave `at` by when the `first` one is dead, and how many links they have to pass that
-    /// way. `ways` are the ways that others have: the next link, and the distance.
+    /// The link that frames for `target` leave `at` by when the `first` one is dead. `ways` are the ways that others have: the next link, and the distance.
     ///
     /// It is marked as the first one is, because what a bridge does to a frame before it chooses is the same for both.
     pub(crate) fn backup(
@@ -38,10 +37,10 @@ impl<'a> Around<'a> {
         target: DatapathId,
         first: &Link,
         ways: &BTreeMap<DatapathId, (Link, u16)>,
-    ) -> Option<(Link, u16)> {
+    ) -> Option<Link> {
         let others = self.0.get(&at)?.iter().filter(|(link, _)| *link != first && link.carrier == first.carrier);
         let lead = others.filter_map(|(link, there)| Some((**link, 1 + distance(there.bridge, at, target, ways)?)));
-        lead.max_by_key(|(link, hops)| (Reverse(*hops), rank(key, link)))
+        lead.max_by_key(|(link, hops)| (Reverse(*hops), rank(key, link))).map(|(link, _)| link)
     }
 }
 

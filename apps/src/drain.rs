@@ -176,7 +176,7 @@ pub fn is_begun(key: &FlowKey, flow: &Flow) -> bool {
         [TcpSrc(_, None), TcpDst(_, None), Ipv6Src(_, None), Ipv6Dst(_, None)] => family == IPV6,
         _ => false,
     };
-    let owner = Owner((metadata & metadata::TENANT) as u32);
+    let owner = Owner(metadata::tenant(metadata));
     let known = Direction::ALL.into_iter().any(|side| {
         let step = (flow.cookie.0 >> 32) as u16 & STEP_MAX;
         metadata == metadata::step(owner.0, step, side) && flow.cookie == cookie::begun(owner, BEGUN, step)

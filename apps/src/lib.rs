@@ -18,6 +18,7 @@ pub mod fabric;
 pub mod failover;
 mod guard;
 pub mod interpreter;
+pub mod kept;
 pub mod limits;
 pub mod links;
 pub mod marks;

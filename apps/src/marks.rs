@@ -165,6 +165,11 @@ pub mod metadata {
         key as u64
     }
 
+    /// The key of the tenant that it is of.
+    pub const fn tenant(value: u64) -> u32 {
+        (value & TENANT) as u32
+    }
+
     /// Of a frame that came over a link and follows this version of the tree.
     pub const fn flooded(key: u32, version: TreeVersion) -> u64 {
         key as u64 | if matches!(version, TreeVersion::Odd) { TREE } else { 0 }

@@ -25,9 +25,10 @@ use openflow::message::Message;
 use openflow::meter::{MeterFlags, MeterMod, MeterModCommand};
 use openflow::types::{GroupId, MeterId};
 
+pub(crate) use self::kinds::is_way;
 use self::kinds::{
-    begins, changed_returns, common_groups, enters, flips, is_return, is_step, is_way, moves_on, replaces, returns,
-    same_exit, sender, senders,
+    begins, beneath, changed_returns, common_groups, flips, is_return, is_step, moves_on, replaces, returns, same_exit,
+    sender, senders,
 };
 pub use self::kinds::{floods, followed};
 pub use self::told::{adopt, read_back, recognise_ways};
@@ -169,7 +170,11 @@ impl Planner {
                 Some(wanted) if tree.is_some() && moves_on(flow, wanted) => continue,
                 // What stops frames outlives what it is there for.
                 None if flow.instructions.is_empty() => CLEAN_UP,
-                None if gentle && enters(key) => FLIP,
+                // Before what it leads to leads back here.
+                None if gentle && beneath(key).is_some() => {
+                    let below = beneath(key).and_then(|key| new.flows.get(&key));
+                    below.map_or(FLIP, |flow| ADD.saturating_add(flow.hops).min(FLIP - 1))
+                }
                 // Floods that follow the old tree go on to its end; what no frame follows any more goes first.
                 None if gentle && floods(key, flow).is_some() => {
                     let stays = |tree| floods(key, flow) != Some(tree) || key.table != FLOOD;
@@ -361,6 +366,7 @@ mod tests {
     use crate::links::tagged;
     use crate::marks::{Mode, flood_group, metadata, tunnel_key};
     use crate::pipeline::{ADMIT, GUARD, STEER};
+    use crate::tenants::onward;
 
     /// What is read back doesn't say how far it leads, and still nothing is lost when the way changes or goes.
     #[test]
@@ -393,6 +399,30 @@ mod tests {
         let mut told = phases(&installed);
         told.sort();
         assert_eq!(told, expected);
+    }
+
+    /// What enters at a bridge takes the way of all others when that is the new one, before what its own way led to leads back.
+    #[test]
+    fn a_way_for_what_enters_goes_when_the_one_beneath_it_is_there() {
+        let mac = MacAddr([2, 0, 0, 0, 0, 1]);
+        let section = |port, entering: bool| {
+            let mut builder = SectionBuilder::new(Owner(100));
+            let out = || vec![Instruction::ApplyActions(vec![Action::output(PortNo(port))])];
+            let way = onward(100, mac);
+            builder.flow(FORWARD, way.priority, way.matching.fields().iter().cloned(), out()).hops = 3;
+            if entering {
+                let edge = Oxm::Metadata(metadata::edge(100), Some(metadata::TENANT | metadata::EDGE));
+                builder.flow(FORWARD, 12, [edge, Oxm::EthDst(mac, None)], out()).hops = 3;
+            }
+            BridgeState::from([(Owner(100), Arc::new(builder.build()))])
+        };
+        let phases = |old: &BridgeState, new: &BridgeState| {
+            let plan = plan(old, new, &BTreeSet::from([Owner(100)]), Style::Gentle, &BTreeMap::new()).into_iter();
+            plan.map(|(phase, changes)| (phase, changes.len())).collect::<Vec<_>>()
+        };
+        assert_eq!(phases(&section(7, true), &section(8, false)), [(ADD + 3, 2)]);
+        assert_eq!(phases(&section(7, true), &section(8, true)), [(ADD + 3, 2)]);
+        assert_eq!(phases(&section(7, true), &BridgeState::new()), [(FLIP, 1), (CLEAN_UP, 1)], "the host is gone");
     }
 
     /// Floods to local ports and over one link, by one version of the tree.

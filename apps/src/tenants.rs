@@ -6,6 +6,7 @@ use openflow::action::{Action, Conntrack, ConntrackFlags};
 use openflow::flow::FlowModFlags;
 use openflow::group::Bucket;
 use openflow::instruction::Instruction;
+use openflow::matching::Match;
 use openflow::oxm::Oxm;
 use openflow::types::{DatapathId, GroupId, MacAddr, PortNo, TableId};
 
@@ -61,7 +62,12 @@ pub fn compile(
         ports.entry(place.bridge).or_default().push((place.port, selector));
     }
     let terminals: BTreeSet<DatapathId> = ports.keys().copied().chain(chains.bridges()).collect();
-    let paths = Paths::new(view, numbers.key, |link| links::usable(link.carrier, numbers));
+    let from_link = |link: &Link, end: Endpoint| {
+        let (fields, _) = links::receive(end.port, link.carrier, numbers, Mode::Normal);
+        FlowKey { table: ADMIT, priority: 10, matching: Match::new(fields) }
+    };
+    let takes_in = |link: &Link| view.takes_in(link, |end| from_link(link, end));
+    let paths = Paths::new(view, numbers.key, |link| links::usable(link.carrier, numbers), takes_in);
     let mut fixed = pinned(&tenant.name, attachments);
     fixed.extend(chains.stations().into_iter().map(|(mac, place)| (mac, Host { place, fresh: false })));
     let mut network = Compiler {
@@ -104,7 +110,7 @@ struct Compiler<'a> {
     /// bridge that they leave.
     hops: BTreeMap<DatapathId, BTreeMap<DatapathId, (Link, u16)>>,
     /// The link that frames which enter at a bridge take instead if the port of that one is dead, in the same order.
-    backups: BTreeMap<DatapathId, BTreeMap<DatapathId, (Link, u16)>>,
+    backups: BTreeMap<DatapathId, BTreeMap<DatapathId, Link>>,
     /// Links over which a bridge that doesn't answer may go on sending.
     held: BTreeSet<Link>,
     builders: BTreeMap<DatapathId, SectionBuilder>,
@@ -222,7 +228,11 @@ impl Compiler<'_> {
     /// The ways to the service functions' ports, and what comes along them.
     fn waypoints(&mut self) {
         let (key, numbers) = (self.numbers.key, self.numbers);
-        for (waypoint, place, instance) in self.chains.waypoints() {
+        let view = self.view;
+        let waypoints = self.chains.waypoints().into_iter();
+        for (waypoint, place, instance) in
+            waypoints.filter(|(to, place, _)| view.lets_out(*place, || steered(key, *to)))
+        {
             let step = metadata::step(key, step_of(waypoint.numbers.key), waypoint.direction);
             let FlowKey { table, priority, matching } = steered(key, waypoint);
             let mode = Mode::Waypoint(waypoint);
@@ -254,9 +264,9 @@ impl Compiler<'_> {
     /// Frames that come over links: those that a neighbour sends on its way to one of the tenant's bridges, and those
     /// that follow the tree. Both kinds are admitted at every link in use.
     fn admit_links(&mut self, tree: &Tree) {
-        let ways = self.hops.values().chain(self.backups.values());
-        let passed = ways.flat_map(BTreeMap::values).map(|(link, _)| link);
-        let in_use: BTreeSet<Link> = passed.chain(&tree.edges).chain(&self.held).copied().collect();
+        let passed = self.hops.values().flat_map(BTreeMap::values).map(|(link, _)| link);
+        let spare = self.backups.values().flat_map(BTreeMap::values);
+        let in_use: BTreeSet<Link> = passed.chain(spare).chain(&tree.edges).chain(&self.held).copied().collect();
         let numbers = self.numbers;
         let marks = self.chains.marks();
         for link in in_use {
@@ -315,15 +325,19 @@ impl Compiler<'_> {
         }
     }
 
-    /// The way to one host at its own bridge, and that it is known there. `false`: it isn't the tenant's.
+    /// The way to one host at its own bridge, and that it is known there. `false`: it isn't the tenant's, or its bridge can't be
+    /// told of it, and others take it for unknown.
     fn host(&mut self, mac: MacAddr, host: Host, pinned: bool) -> bool {
         let Host { place: Endpoint { bridge, port }, fresh } = host;
         let numbers = self.numbers;
-        let to = || to(numbers, mac);
+        let to = || to(numbers.key, mac);
         let own = self.ports.get(&bridge).and_then(|ports| ports.iter().find(|(mine, _)| *mine == port));
         let own = own.map(|(_, selector)| *selector);
         let out = |actions| limits::deliver(port, own, actions);
         if own.is_none() && !self.chains.stations().contains_key(&mac) {
+            return false;
+        }
+        if !self.view.lets_out(host.place, || onward(numbers.key, mac)) {
             return false;
         }
         let zone = numbers.vlan.filter(|_| self.tenant.tracks_connections());
@@ -360,7 +374,7 @@ impl Compiler<'_> {
             for &(mac, _, link, hops) in &ways {
                 if let (Some(builder), Some((here, _))) = (self.at(at), link.at(at)) {
                     let onward = apply(links::send(here.port, link.carrier, numbers, Mode::Normal));
-                    builder.flow(FORWARD, 10, to(numbers, mac), onward).hops = hops;
+                    builder.flow(FORWARD, 10, to(numbers.key, mac), onward).hops = hops;
                 }
             }
             for (mac, target, link, hops) in ways {
@@ -371,7 +385,7 @@ impl Compiler<'_> {
 
     /// Where frames for a host enter, they take another link if the first one's port is dead.
     fn entered(&mut self, mac: MacAddr, target: DatapathId, at: DatapathId, first: Link, hops: u16) {
-        let Some((second, distance)) = self.backups.get(&target).and_then(|backups| backups.get(&at)).copied() else {
+        let Some(second) = self.backups.get(&target).and_then(|backups| backups.get(&at)).copied() else {
             return;
         };
         let numbers = self.numbers;
@@ -381,15 +395,20 @@ impl Compiler<'_> {
         if let Some(onward) = links::send_first_live([here.port, spare.port], first.carrier, numbers, Mode::Normal) {
             let mask = Some(metadata::TENANT | metadata::EDGE);
             let fields = [Oxm::Metadata(metadata::edge(numbers.key), mask), Oxm::EthDst(mac, None)];
-            // When it comes, the ways that either link leads to are there.
-            builder.flow(FORWARD, 12, fields, apply(onward)).hops = hops.max(distance);
+            // It comes together with the one for frames on their way, whatever the second link leads to by then.
+            builder.flow(FORWARD, 12, fields, apply(onward)).hops = hops;
         }
     }
 }
 
 /// Frames for a host.
-fn to(numbers: Numbers, mac: MacAddr) -> [Oxm; 2] {
-    [Oxm::Metadata(metadata::link(numbers.key), Some(metadata::TENANT)), Oxm::EthDst(mac, None)]
+fn to(key: u32, mac: MacAddr) -> [Oxm; 2] {
+    [Oxm::Metadata(metadata::link(key), Some(metadata::TENANT)), Oxm::EthDst(mac, None)]
+}
+
+/// What tells frames for a host of the tenant with this key, wherever they come from, in the table that sends them on.
+pub(crate) fn onward(key: u32, mac: MacAddr) -> FlowKey {
+    FlowKey { table: FORWARD, priority: 10, matching: Match::new(to(key, mac)) }
 }
 
 /// What becomes of a frame that comes over a link: its mark goes, and the metadata says what the mark said.

@@ -77,18 +77,22 @@ pub fn told(trees: &BTreeMap<u32, Grown>, owners: &BTreeSet<Owner>) -> BTreeMap<
 pub struct Paths<'a> {
     view: &'a View,
     key: u32,
+    /// Links at bridges that don't answer, as far as these take in what comes over them.
+    held: BTreeSet<Link>,
     /// From a bridge to its neighbour, if frames may pass through the neighbour on their way; of parallel links one. The
     /// direction is that in which distances grow: away from the destination.
     graph: DiGraphMap<DatapathId, Link>,
 }
 
 impl<'a> Paths<'a> {
-    /// The tenant with `key` on those links that `usable` admits.
-    pub fn new(view: &'a View, key: u32, usable: impl Fn(&Link) -> bool) -> Self {
+    /// The tenant with `key` on those links that `usable` admits, and of the ones at bridges that don't answer those over which these
+    /// certainly take its frames in.
+    pub fn new(view: &'a View, key: u32, usable: impl Fn(&Link) -> bool, takes_in: impl Fn(&Link) -> bool) -> Self {
         let mut graph = DiGraphMap::new();
         let responsive = |dpid| view.bridges.get(&dpid).is_some_and(|bridge| bridge.responsive);
-        let held = view.held.iter().filter(|held| held.up).map(|held| &held.link);
-        for link in view.links.iter().chain(held).filter(|link| usable(link)) {
+        let held = view.held.iter().filter(|held| held.up).map(|held| held.link);
+        let held: BTreeSet<Link> = held.filter(|link| takes_in(link)).collect();
+        for link in view.links.iter().chain(&held).filter(|link| usable(link)) {
             for (from, to) in [(link.a.bridge, link.b.bridge), (link.b.bridge, link.a.bridge)] {
                 let better = graph.edge_weight(from, to).is_none_or(|other| rank(key, link) > rank(key, other));
                 if responsive(to) && from != to && better {
@@ -96,7 +100,7 @@ impl<'a> Paths<'a> {
                 }
             }
         }
-        Self { view, key, graph }
+        Self { view, key, held, graph }
     }
 
     fn responsive(&self, dpid: DatapathId) -> bool {
@@ -148,7 +152,9 @@ impl<'a> Paths<'a> {
             let best = outward
                 .filter(|(_, here, there)| group.contains(&here.bridge) && self.responsive(there.bridge))
                 // An end where the tenant has ports anyway spares a detour.
-                .max_by_key(|(link, _, there)| (terminals.contains(&there.bridge), rank(self.key, link)));
+                .max_by_key(|(link, _, there)| {
+                    (self.held.contains(link), terminals.contains(&there.bridge), rank(self.key, link))
+                });
             if let Some((link, _, there)) = best.filter(|_| !group.is_disjoint(terminals)) {
                 anchors.push((link, there));
             }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use openflow::types::{DatapathId, MacAddr, PortNo};
 
+use crate::desired::FlowKey;
+use crate::kept::Kept;
 use crate::marks::TreeVersion;
 use crate::withhold::Reluctance;
 
@@ -20,10 +22,28 @@ pub struct View {
     pub withheld: BTreeMap<Link, Reluctance>,
     /// Links at bridges that no longer answer.
     pub held: Vec<Held>,
+    /// What those bridges certainly do.
+    pub kept: BTreeMap<DatapathId, Arc<Kept>>,
     /// The trees that were last computed, by the tenants' keys.
     pub trees: BTreeMap<u32, Grown>,
     /// Service functions that let nothing through, by their ingress ports.
     pub failed: BTreeSet<Endpoint>,
+}
+
+impl View {
+    /// Will frames that this entry is for leave by this port, if others send them to its bridge? One that answers gets the
+    /// entry first.
+    pub(crate) fn lets_out(&self, place: Endpoint, entry: impl FnOnce() -> FlowKey) -> bool {
+        let responsive = self.bridges.get(&place.bridge).is_some_and(|bridge| bridge.responsive);
+        responsive || self.kept.get(&place.bridge).is_some_and(|kept| kept.lets_out(&entry(), place.port))
+    }
+
+    /// Are frames taken in that come over a link, at those of its ends whose bridges don't answer? `entry` is the one for them.
+    pub(crate) fn takes_in(&self, link: &Link, entry: impl Fn(Endpoint) -> FlowKey) -> bool {
+        let takes_in = |end: Endpoint| self.kept.get(&end.bridge).is_some_and(|kept| kept.takes_in(&entry(end)));
+        let responsive = |end: Endpoint| self.bridges.get(&end.bridge).is_some_and(|bridge| bridge.responsive);
+        [link.a, link.b].into_iter().all(|end| responsive(end) || takes_in(end))
+    }
 }
 
 /// The tree that bridges have, or are about to have.

@@ -39,7 +39,7 @@ fn fabric(bridges: u64, across: u64, draw: &mut Draw) -> View {
 }
 
 fn tree(view: &View, terminals: &BTreeSet<DatapathId>) -> Tree {
-    Paths::new(view, KEY, |_| true).tree(terminals)
+    Paths::new(view, KEY, |_| true, |_| true).tree(terminals)
 }
 
 /// The edges of all ways from terminals to the root that lead over one edge.

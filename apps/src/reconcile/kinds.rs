@@ -15,9 +15,10 @@ use crate::marks::{TreeVersion, group_version, metadata};
 use crate::pipeline::{
     self, ADMIT, BALANCE, BEGIN, CLASSIFY, DELIVER, DRAIN, FLOOD, FORWARD, GUARD, LIMIT_PORT, RULES, STEER,
 };
+use crate::tenants;
 
 /// Is it a way over links: an entry that sends frames for a destination on, or one that takes them in from a link?
-pub(super) fn is_way(key: &FlowKey, flow: &Flow) -> bool {
+pub(crate) fn is_way(key: &FlowKey, flow: &Flow) -> bool {
     let goes_on = |instruction: &Instruction| matches!(instruction, Instruction::GotoTable(STEER | FORWARD | FLOOD));
     match key.table {
         ADMIT => flow.instructions.iter().any(goes_on),
@@ -26,13 +27,18 @@ pub(super) fn is_way(key: &FlowKey, flow: &Flow) -> bool {
     }
 }
 
-/// Is it a way for those frames alone that entered here? When it goes, they take that of all others, so that has to be there, and
-/// what it led to must not have gone.
-pub(super) fn enters(key: &FlowKey) -> bool {
-    let has = |fits: fn(&Oxm) -> bool| key.matching.fields().iter().any(fits);
-    key.table == FORWARD
-        && has(|field| matches!(field, Oxm::Metadata(_, Some(mask)) if mask & metadata::EDGE != 0))
-        && has(|field| matches!(field, Oxm::EthDst(_, None)))
+/// What frames take when a way for those alone that entered here goes: that of all others for the same destination; `None`: it is
+/// no such way.
+pub(super) fn beneath(key: &FlowKey) -> Option<FlowKey> {
+    let (mut tenant, mut destination) = (None, None);
+    for field in key.matching.fields() {
+        match field {
+            Oxm::Metadata(value, Some(mask)) if mask & metadata::EDGE != 0 => tenant = Some(metadata::tenant(*value)),
+            Oxm::EthDst(mac, None) => destination = Some(*mac),
+            _ => {}
+        }
+    }
+    tenant.zip(destination).filter(|_| key.table == FORWARD).map(|(tenant, mac)| tenants::onward(tenant, mac))
 }
 
 /// The version of the tree, if it is for frames that come over links and follow it.

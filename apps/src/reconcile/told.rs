@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use openflow::types::{GroupId, MeterId, PortNo};
 
-use super::kinds::{enters, exit};
+use super::kinds::{beneath, exit};
 use crate::desired::{BridgeState, Flow, FlowKey, Group, Meter, Section};
 use crate::drain::is_begun;
 use crate::marks::Owner;
@@ -58,7 +58,7 @@ pub fn adopt(installed: &mut BridgeState, desired: &BridgeState) {
 pub fn recognise_ways(installed: &mut BridgeState, is_link: impl Fn(PortNo) -> bool) {
     let leads_on = |key: &FlowKey, flow: &Flow| {
         let by_link = || matches!(key.table, STEER | FORWARD) && exit(flow).is_some_and(&is_link);
-        flow.hops == 0 && (enters(key) || by_link())
+        flow.hops == 0 && (beneath(key).is_some() || by_link())
     };
     for section in installed.values_mut() {
         if section.flows.iter().any(|(key, flow)| leads_on(key, flow)) {

@@ -45,7 +45,7 @@ fn what_is_compiled_passes() {
             let services = fabric.tenants().iter().all(|tenant| fabric.has_functions(tenant));
             let change = match draw.below(2) {
                 0 if services => fabric.change_services(&mut draw),
-                _ => fabric.change(&mut draw, &trees),
+                _ => fabric.change(&mut draw, &trees, &states),
             };
             let (desired, trees) = fabric.wanted();
             fabric.view.trees = trees;
@@ -71,7 +71,7 @@ fn no_state_on_the_way_has_circles() {
         fabric.view.trees = trees;
         for step in 0..4 {
             let before = fabric.clone();
-            let change = fabric.change(&mut draw, &fabric.desired().trees);
+            let change = fabric.change(&mut draw, &fabric.desired().trees, &states);
             let (desired, trees) = fabric.wanted();
             let style =
                 if fabric.hands_over(&before) || change.contains("policy") { Style::Strict } else { Style::Gentle };

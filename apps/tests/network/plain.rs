@@ -87,7 +87,9 @@ fn ways(fabric: &Fabric, states: &BTreeMap<DatapathId, BridgeState>) -> Ways {
     let mut ways = Ways::new();
     for (from, tenant) in fabric.tenant_ports() {
         for (mac, host) in fabric.hosts(&tenant) {
-            if arrives(fabric, states, &(from, mac, host.place)) {
+            // What is flooded for want of an entry may be lost when trees change.
+            let known = fabric.is_known(&states[&from.bridge], &tenant, mac);
+            if known && arrives(fabric, states, &(from, mac, host.place)) {
                 ways.push((from, mac, host.place));
             }
         }
@@ -124,7 +126,7 @@ fn no_state_on_the_way_leaks_or_loops() {
             let grown = fabric.desired().trees;
             // While the old goes, ports are still whose they were; when the new comes, they are whose they will be.
             let before: Owners = fabric.tenant_ports().into_iter().collect();
-            let change = fabric.change(&mut draw, &grown);
+            let change = fabric.change(&mut draw, &grown, &states);
             let after: Owners = fabric.tenant_ports().into_iter().collect();
             let what = |stage: &str| format!("seed {seed}, step {step} ({change}), {stage}");
             let (desired, trees) = fabric.wanted();

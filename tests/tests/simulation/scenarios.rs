@@ -13,6 +13,7 @@ use openflow::matching::Match;
 use openflow::types::{Cookie, DatapathId, MacAddr, PortNo, TableId};
 
 use crate::bridge::Kind;
+use crate::fabric::services::packet;
 use crate::world::World;
 
 const GREEN: &str = r#"
@@ -235,4 +236,102 @@ fn a_silent_bridge_keeps_its_ways_through_transit() {
         let journey = world.follow(from, &frame(mac(from), mac(to)));
         assert_eq!(journey.copies, BTreeMap::from([(to, 1)]), "{from} to {to}\n{}", world.tail());
     }
+}
+
+/// Where there are several links between two bridges, each may send by another one.
+const PARALLEL: [(u64, u64); 6] = [(1, 2), (1, 2), (1, 2), (2, 3), (2, 3), (1, 3)];
+
+/// Frames for an address, sent from all ports of the tenant; where they arrive.
+fn sent_for(world: &World, address: MacAddr) -> BTreeMap<Endpoint, BTreeSet<Endpoint>> {
+    let send = |from: &Endpoint| {
+        let sent = frame(MacAddr([2, 0, 0, 0, 0xee, 0xee]), address);
+        assert_eq!(world.loops(*from, &sent), None, "from {from}\n{}", world.tail());
+        (*from, world.follow(*from, &sent).copies.into_keys().collect())
+    };
+    tenants_ports(world).iter().map(send).collect()
+}
+
+/// A host moves to a bridge that says nothing more at some moment from then on. It may have been told of the host or not:
+/// frames for it go in no circle, and reach it as soon as the controller knows where it is.
+#[test]
+fn a_host_that_moves_to_a_silent_bridge_is_reached_and_makes_no_circle() {
+    let (mut directly, mut flooded) = (0, 0);
+    for moment in 0..60 {
+        let mut world = world(&["green-1"; 3], &PARALLEL);
+        converge(&mut world);
+        let [from, to, _] = tenants_ports(&world)[..] else { panic!("three ports") };
+        world.host_sends(from, mac(from));
+        world.run(Duration::from_secs(2));
+        world.host_sends(to, mac(from));
+        (0..moment).for_each(|_| world.step());
+        world.muted.insert(to.bridge);
+        let known = |world: &World| world.core.situation().hosts["green"][&mac(from)].place == to;
+        for _ in 0..400 {
+            world.step();
+            sent_for(&world, mac(from));
+        }
+        world.run(Duration::from_secs(2));
+        if known(&world) {
+            let others = sent_for(&world, mac(from)).into_iter().filter(|(place, _)| place.bridge != to.bridge);
+            for (place, reached) in others {
+                assert!(reached.contains(&to), "{place}, {moment}\n{}", world.tail());
+                *(if reached.len() == 1 { &mut directly } else { &mut flooded }) += 1;
+            }
+        }
+        world.muted.clear();
+        converge(&mut world);
+        if known(&world) {
+            let reached = BTreeSet::from([to]);
+            let all = sent_for(&world, mac(from));
+            assert!(all.iter().all(|(place, there)| *place == to || *there == reached), "{all:?}\n{}", world.tail());
+        }
+    }
+    assert!(directly > 5 && flooded > 5, "{directly} {flooded}");
+}
+
+/// A policy pins an address to a port of a bridge that says nothing, and moves a function there.
+#[test]
+fn what_a_policy_moves_to_a_silent_bridge_makes_no_circle() {
+    const PINNED: MacAddr = MacAddr([2, 0, 0, 0, 0xaa, 0xaa]);
+    let policy = |bridge: &str| {
+        let pinned = format!("{{ bridge = \"{bridge}\", port = \"pinned\", mac = \"{PINNED}\" }}");
+        let text = GREEN.replace("ports = [", &format!("ports = [{pinned}, "));
+        let function = format!(
+            "[[tenant.function]]\nname = \"f\"\nkind = \"wire\"\non_failure = \"drop\"\ninstances = \
+             [{{ name = \"i\", bridge = \"{bridge}\", ingress = \"in\", egress = \"out\" }}]\n\
+             [[tenant.chain]]\nname = \"c\"\nthrough = [\"f\"]\nmatch = {{ protocol = \"tcp\" }}\n"
+        );
+        crate::policy(&(text + &function))
+    };
+    let mut world = world(&["green-1"; 3], &PARALLEL);
+    for (_, bridge) in world.bridges.iter_mut().filter(|(dpid, _)| dpid.0 < 3) {
+        (10..).zip(["pinned", "in", "out"]).for_each(|(port, name)| bridge.add_port(PortNo(port), name));
+    }
+    world.set_policy(policy("b1"));
+    converge(&mut world);
+    let ports = tenants_ports(&world);
+    ports.iter().for_each(|place| world.host_sends(*place, mac(*place)));
+    world.run(Duration::from_secs(1));
+    // Where frames for the address, and packets that have to pass the function, end.
+    let ends = |world: &World, bridge| {
+        let tcp = packet(mac(ports[0]), mac(ports[2]), 6, (1, 2));
+        assert_eq!(world.loops(ports[0], &tcp), None, "{}", world.tail());
+        let passes: BTreeSet<Endpoint> = world.follow(ports[0], &tcp).copies.into_keys().collect();
+        let pinned = Endpoint { bridge, port: PortNo(10) };
+        let reached = sent_for(world, PINNED).into_iter().all(|(_, places)| places.contains(&pinned));
+        (reached, passes == BTreeSet::from([Endpoint { bridge, port: PortNo(11) }]))
+    };
+    let (first, silent) = (DatapathId(1), DatapathId(2));
+    assert_eq!(ends(&world, first), (true, true), "{}", world.tail());
+    world.muted.insert(silent);
+    world.run(Duration::from_secs(2));
+    world.set_policy(policy("b2"));
+    for _ in 0..400 {
+        world.step();
+        ends(&world, silent);
+    }
+    assert!(!ends(&world, silent).1, "it isn't known to be there");
+    world.muted.clear();
+    converge(&mut world);
+    assert_eq!(ends(&world, silent), (true, true), "{}", world.tail());
 }

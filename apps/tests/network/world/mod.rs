@@ -13,8 +13,10 @@ use apps::checker::{Checker, Violation};
 use apps::compile::{Desired, compile};
 use apps::desired::BridgeState;
 use apps::interpreter::{Frame, Journey, follow};
+use apps::kept::Kept;
 use apps::links;
 use apps::marks::Owner;
+use apps::pipeline::FORWARD;
 use apps::policy::{
     Function, Glob, Instance, Origin, Policy, PortSelector, RateLimit, RateUnit, Tenant, UnknownUnicast, Verdict,
 };
@@ -22,6 +24,7 @@ use apps::reconcile::followed;
 use apps::trees::{Followed, Tree};
 use apps::view::{Bridge, Carrier, Endpoint, Grown, Held, Host, Hosts, Link, PortView, View};
 use apps::withhold::Reluctance;
+use openflow::oxm::Oxm;
 use openflow::types::{DatapathId, MacAddr, PortNo};
 
 /// Nobody has it.
@@ -200,6 +203,13 @@ impl Fabric {
         ends.filter(|end| !self.wires.contains_key(end)).collect()
     }
 
+    /// Does a bridge know where a host of a tenant is?
+    pub(crate) fn is_known(&self, state: &BridgeState, tenant: &str, mac: MacAddr) -> bool {
+        let section = self.allocations.of(tenant).and_then(|numbers| state.get(&Owner(numbers.key)));
+        let mut keys = section.into_iter().flat_map(|section| section.flows.keys());
+        keys.any(|key| key.table == FORWARD && key.matching.fields().contains(&Oxm::EthDst(mac, None)))
+    }
+
     /// Names of all tenants.
     pub(crate) fn tenants(&self) -> Vec<String> {
         self.policy.tenants.iter().map(|tenant| tenant.name.clone()).collect()
@@ -266,14 +276,23 @@ impl Fabric {
         self.wires.keys().filter(dies).copied().collect()
     }
 
-    /// Something changes: what it was is the answer. `trees` are those in force before.
-    pub(crate) fn change(&mut self, draw: &mut Draw, trees: &BTreeMap<String, Tree>) -> String {
+    /// Something changes: what it was is the answer. `trees` are those in force before, `states` what bridges hold.
+    pub(crate) fn change(
+        &mut self,
+        draw: &mut Draw,
+        trees: &BTreeMap<String, Tree>,
+        states: &BTreeMap<DatapathId, BridgeState>,
+    ) -> String {
         match draw.below(6) {
             0 | 1 => self.change_link(draw),
             2 => self.move_host(draw),
             3 => {
                 let dpid = DatapathId(1 + draw.below(self.view.bridges.len()) as u64);
-                if self.view.bridges[&dpid].responsive { self.silence(dpid, trees) } else { self.revive(dpid) }
+                if self.view.bridges[&dpid].responsive {
+                    self.silence(dpid, trees, &states[&dpid])
+                } else {
+                    self.revive(dpid)
+                }
             }
             4 => {
                 // A port goes to another tenant. Where its bridge doesn't answer, nobody could enforce that.
@@ -339,15 +358,13 @@ impl Fabric {
         let Some((place, tenant)) = ports.get(draw.below(ports.len().max(1))).cloned() else { return "nothing".into() };
         let hosts = self.hosts.entry(tenant.clone()).or_default();
         let Some(mac) = hosts.keys().nth(draw.below(hosts.len().max(1))).copied() else { return "nothing".into() };
-        if !self.view.bridges[&place.bridge].responsive {
-            return "nothing".into();
-        }
         hosts.insert(mac, Host { place, fresh: true });
         format!("{mac} of {tenant} moves to {place}")
     }
 
-    fn silence(&mut self, dpid: DatapathId, trees: &BTreeMap<String, Tree>) -> String {
+    fn silence(&mut self, dpid: DatapathId, trees: &BTreeMap<String, Tree>, state: &BridgeState) -> String {
         self.view.bridges.get_mut(&dpid).unwrap().responsive = false;
+        self.view.kept.insert(dpid, Arc::new(Kept::new(state, &[])));
         let keys = |link: &Link| -> BTreeSet<u32> {
             let using = trees.iter().filter(|(_, tree)| tree.edges.contains(link));
             using.filter_map(|(name, _)| Some(self.allocations.of(name)?.key)).collect()
@@ -365,6 +382,7 @@ impl Fabric {
 
     fn revive(&mut self, dpid: DatapathId) -> String {
         self.view.bridges.get_mut(&dpid).unwrap().responsive = true;
+        self.view.kept.remove(&dpid);
         let answers = |dpid: DatapathId| self.view.bridges[&dpid].responsive;
         let (back, held) = std::mem::take(&mut self.view.held)
             .into_iter()

@@ -245,7 +245,7 @@ impl Fabric {
         let all = self.policy.tenants[tenant].functions.clone();
         let function = &all[draw.below(all.len())];
         let instance = function.instances[draw.below(function.instances.len())].clone();
-        let what = match draw.below(8) {
+        let what = match draw.below(9) {
             0 | 1 => {
                 self.draw_chains(tenant, draw);
                 "gets other chains and rules".to_owned()
@@ -278,6 +278,16 @@ impl Fabric {
                 let it = it.instances.iter_mut().find(|it| it.name == instance.name).unwrap();
                 it.drain = !it.drain;
                 format!("{}/{} {}", function.name, instance.name, if it.drain { "drains" } else { "drains no more" })
+            }
+            7 => {
+                let (mut it, number) = (function.clone(), function.name[1..].parse().unwrap());
+                let moving = it.instances.iter_mut().find(|it| it.name == instance.name).unwrap();
+                let another = self.draw_instance(tenant, number, it.kind, 10 + draw.below(1000), draw);
+                *moving = Instance { name: instance.name.clone(), mac: instance.mac, drain: instance.drain, ..another };
+                self.cable(tenant, &it);
+                let functions = &mut self.policy.tenants[tenant].functions;
+                *functions.iter_mut().find(|it| it.name == function.name).unwrap() = it;
+                format!("{}/{} moves", function.name, instance.name)
             }
             5 => {
                 let (mut it, number) = (function.clone(), function.name[1..].parse().unwrap());
