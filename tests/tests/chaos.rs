@@ -8,7 +8,7 @@ use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lab::{Capture, ContinuousPing, Frame, Layout, Spec};
+use lab::{Capture, Container, ContinuousPing, Frame, Layout, Mac, Spec};
 
 use network::{MS, Network, green_and_orange, nothing_lost, rules, spec};
 
@@ -119,4 +119,49 @@ fn half_a_minute_without_a_channel_and_then_without_the_controller() -> Result<(
         nothing_lost(&ping.stop()?, "while the controller was away")?;
     }
     network.check_delivery()
+}
+
+/// A bridge can't be told that an address is at one of its ports by now, and sends frames for it the old way. Others must
+/// not send it any as if it knew; what they flood arrives.
+#[test]
+fn an_address_that_is_pinned_to_a_bridge_without_a_channel_is_reached() -> Result<()> {
+    let network = Network::with_policy(&spec(Layout::Shared), &green_and_orange("", ""))?;
+    network.meet("green")?;
+    let [one, two, three] = [1, 2, 3].map(|host| network.lab.container(host, "green-1"));
+    let (one, two, three) = (one?, two?, three?);
+    let moving = Mac([2, 0, 0, 0, 0xaa, 0xaa]);
+    let knows = || Ok(network.controller.get("/v1/hosts")?.to_string().contains(&moving.to_string()));
+    one.send(&Frame::broadcast(moving))?;
+    lab::wait_until("the address to be known", MS(2000), knows)?;
+    network.settle()?;
+    // Frames for it from two containers arrive at these.
+    let arrive = |froms: [&Container; 2], wanted: &dyn Fn(&Container) -> Vec<Container>, when: &str| {
+        let sent = froms.map(|from| Frame::new(from.mac, moving));
+        let seen = network.watch(|| sent.iter().zip(froms).try_for_each(|(frame, from)| from.send(frame)))?;
+        sent.iter().zip(froms).try_for_each(|(frame, from)| {
+            let wanted = wanted(from);
+            seen.expect(frame, &wanted.iter().collect::<Vec<_>>(), when)
+        })
+    };
+    arrive([&two, &three], &|_| vec![one.clone()], "while it is at the first host")?;
+
+    network.lab.cut_control(2)?;
+    let bridges = network.lab.bridges();
+    let left = bridges.iter().filter(|bridge| bridge.host != 2).count() as u64;
+    let lost = || Ok(network.controller.get("/v1/status")?["bridges"]["connected"] == left);
+    lab::wait_until("the channel to count as lost", MS(15_000), lost)?;
+    let bridge = &bridges.iter().find(|bridge| bridge.host == 2).context("a bridge")?.description;
+    let pinned = format!("  {{ bridge = \"{bridge}\", port = \"green-1\", mac = \"{moving}\" }},\n");
+    network.controller.apply_policy(&green_and_orange(&pinned, ""))?;
+    let holds = || Ok(network.controller.get("/v1/status")?["converged"] == true);
+    lab::wait_until("the others to have what they should", MS(5000), holds)?;
+    let others = |from: &Container| {
+        let green = network.lab.tenant("green").into_iter();
+        green.filter(|to| to.netns != from.netns).collect()
+    };
+    arrive([&one, &three], &others, "while nobody can tell the bridge")?;
+
+    network.lab.restore_control(2)?;
+    network.settle()?;
+    arrive([&one, &three], &|_| vec![two.clone()], "when the bridge has been told")
 }
