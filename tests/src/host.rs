@@ -181,6 +181,12 @@ impl Host {
         process::output(command.args(args)).with_context(|| format!("bridge {bridge} on h{}", self.number))
     }
 
+    /// A connection of its own to a bridge, for OpenFlow that `ovs-ofctl` doesn't speak, or not so fast.
+    pub fn openflow(&self, bridge: &str) -> Result<UnixStream> {
+        let path = self.path(&format!("{bridge}.mgmt"));
+        UnixStream::connect(&path).with_context(|| format!("h{}: no connection to {}", self.number, path.display()))
+    }
+
     /// What `ovs-appctl` does, without a process: a command to ovs-vswitchd itself.
     pub fn appctl(&self, command: &str, params: &[&str]) -> Result<String> {
         let mut stream = UnixStream::connect(self.path("vswitchd.ctl"))
