@@ -3,6 +3,8 @@
 //! looks like: functions may rewrite frames. Only where the port doesn't tell is the frame held against the classifiers
 //! again.
 
+mod informed;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,11 +35,19 @@ pub fn steered(key: u32, waypoint: Waypoint) -> FlowKey {
     FlowKey { table: STEER, priority: 10, matching }
 }
 
-/// What comes next for a frame: copies for taps, then a function, or the way to its destination.
-#[derive(PartialEq)]
-struct Next<'a> {
-    taps: Vec<&'a str>,
-    then: Option<&'a str>,
+/// What comes next for a frame: copies for taps, then something else.
+struct Next<'s, 'a> {
+    taps: Vec<&'s Service<'a>>,
+    then: Then<'s, 'a>,
+}
+
+enum Then<'s, 'a> {
+    /// A function.
+    To(&'s Service<'a>),
+    /// The way to its destination.
+    Leave,
+    /// Nothing: the function that would be next can't be told from others, or it is only at bridges that don't know what to do.
+    End,
 }
 
 /// The chains of a tenant, and where their functions are.
@@ -89,7 +99,7 @@ impl<'a> Chains<'a> {
         let mut waypoints = Vec::new();
         for (name, direction) in self.used() {
             let Some(service) = self.services.get(name) else { continue };
-            for placed in service.instances.iter().filter(|placed| placed.health != Health::Failed) {
+            for placed in service.instances.iter().filter(|placed| placed.health != Health::Failed && placed.informed) {
                 if let Some(place) = placed.ingress(direction) {
                     waypoints.push((placed.waypoint(direction), place, placed.instance));
                 }
@@ -145,7 +155,7 @@ impl<'a> Chains<'a> {
         after: Option<&str>,
         at: DatapathId,
         reach: &Reach<'_>,
-    ) -> Next<'a> {
+    ) -> Next<'_, 'a> {
         let mut names: Vec<&str> = chain.through.iter().map(String::as_str).collect();
         if direction == Direction::Reverse {
             names.reverse();
@@ -154,16 +164,19 @@ impl<'a> Chains<'a> {
         let mut taps = Vec::new();
         for name in names.into_iter().skip(passed) {
             // One that there was no number for can't be reached, nor told to be bypassed.
-            let Some(service) = self.services.get(name) else { return Next { taps, then: Some(name) } };
+            let Some(service) = self.services.get(name) else { return Next { taps, then: Then::End } };
             let none = service.candidates(at, reach).is_empty();
+            let uninformed = service.instances.iter().any(|placed| !placed.informed);
             match service.function.kind {
                 FunctionKind::Tap if none => {}
-                FunctionKind::Tap => taps.push(name),
+                FunctionKind::Tap => taps.push(service),
                 _ if none && service.function.on_failure == OnFailure::Bypass => {}
-                _ => return Next { taps, then: Some(name) },
+                // The way there goes only when this is in force.
+                _ if none && uninformed => return Next { taps, then: Then::End },
+                _ => return Next { taps, then: Then::To(service) },
             }
         }
-        Next { taps, then: None }
+        Next { taps, then: Then::Leave }
     }
 
     /// What sends a frame to a function: actions, metadata, and the table that goes on.
@@ -188,18 +201,18 @@ impl<'a> Chains<'a> {
         (vec![hash], metadata::step(self.key, step_of(service.numbers.key), side), BALANCE)
     }
 
-    fn instructions(&self, next: &Next<'a>, direction: Direction) -> Vec<Instruction> {
+    fn instructions(&self, next: &Next<'_, 'a>, direction: Direction) -> Vec<Instruction> {
         let mut actions = Vec::new();
-        for tap in next.taps.iter().filter_map(|name| self.services.get(name)) {
+        for tap in &next.taps {
             let (mut copy, metadata, table) = self.enter(tap, direction);
             copy.push(Action::SetField(Oxm::Metadata(metadata, None)));
             copy.push(Action::resubmit(table));
             actions.push(Action::Clone(Nested(copy)));
         }
-        let mut instructions = match next.then.map(|name| self.services.get(name)) {
-            None => self.leave(),
-            Some(None) => drop(),
-            Some(Some(service)) => {
+        let mut instructions = match next.then {
+            Then::Leave => self.leave(),
+            Then::End => drop(),
+            Then::To(service) => {
                 let (more, metadata, table) = self.enter(service, direction);
                 actions.extend(more);
                 vec![Instruction::WriteMetadata { metadata, mask: u64::MAX }, Instruction::GotoTable(table)]
@@ -256,20 +269,16 @@ impl<'a> Chains<'a> {
         let mut ports = Vec::new();
         for (port, service, instance, came) in self.returns(at) {
             let name = service.function.name.as_str();
-            let passing = self.ranked.iter().filter(|(chain, direction)| {
-                came.contains(direction) && chain.through.iter().any(|function| function == name)
-            });
-            let ways: Vec<_> = passing
+            let ways: Vec<_> = self
+                .passing(name, &came)
                 .map(|(chain, direction)| {
-                    let next = self.next(chain, *direction, Some(name), at, reach);
-                    (*chain, *direction, self.instructions(&next, *direction))
+                    let next = self.next(chain, direction, Some(name), at, reach);
+                    (chain, direction, self.instructions(&next, direction))
                 })
                 .collect();
             let Some((.., first)) = ways.first() else { continue };
             ports.push(port);
-            // Where the port goes to somebody else, or back to the tenant's own hosts, these are no entries for what those send.
-            let back = Oxm::Metadata(metadata::link(self.key), Some(metadata::TENANT | metadata::EDGE));
-            let here = || [Oxm::InPort(port, None), back.clone()];
+            let here = || self.back(port);
             if service.function.kind == FunctionKind::Routed {
                 // What was for a router that is down isn't what a router asks and answers.
                 let own = metadata::TENANT | metadata::EDGE | metadata::DIVERTED;
@@ -280,10 +289,7 @@ impl<'a> Chains<'a> {
                 }
             }
             if ways.iter().all(|(.., instructions)| instructions == first) {
-                let mut fields = here().to_vec();
-                if !ways.iter().any(|(chain, ..)| chain.broadcast) {
-                    fields.push(Oxm::EthDst(MacAddr::default(), Some(GROUP_BIT)));
-                }
+                let fields = self.all_back(port, ways.iter().any(|(chain, ..)| chain.broadcast));
                 builder.about(&instance.origin).flow(CLASSIFY, FIRST, fields, first.clone());
                 continue;
             }
@@ -295,6 +301,32 @@ impl<'a> Chains<'a> {
             }
         }
         ports
+    }
+
+    /// The chains through a function in which frames have come there by one of these ways, in the order in which they are held
+    /// against a frame.
+    fn passing<'s>(
+        &'s self,
+        function: &'s str,
+        came: &'s [Direction],
+    ) -> impl Iterator<Item = (&'a Chain, Direction)> + use<'s, 'a> {
+        let passes = move |(chain, direction): &&(&Chain, Direction)| {
+            came.contains(direction) && chain.through.iter().any(|name| name == function)
+        };
+        self.ranked.iter().filter(passes).map(|(chain, direction)| (*chain, *direction))
+    }
+
+    /// Frames that come back from a function by this port. Where the port goes to somebody else, or back to the tenant's own
+    /// hosts, what those send is none.
+    fn back(&self, port: PortNo) -> [Oxm; 2] {
+        let back = Oxm::Metadata(metadata::link(self.key), Some(metadata::TENANT | metadata::EDGE));
+        [Oxm::InPort(port, None), back]
+    }
+
+    /// All of them that a chain may be for.
+    fn all_back(&self, port: PortNo, broadcast: bool) -> Vec<Oxm> {
+        let to_one = Oxm::EthDst(MacAddr::default(), Some(GROUP_BIT));
+        self.back(port).into_iter().chain((!broadcast).then_some(to_one)).collect()
     }
 
     /// The entries that choose among instances at a bridge, for all functions that have several.

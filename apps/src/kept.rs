@@ -2,63 +2,75 @@
 //! and goes on by what it was told before.
 //!
 //! If a host or a service function is there by now and it doesn't know, it sends their frames the old way, and others would send
-//! them back. Frames that come over a link that it doesn't know end there. So others send it frames only as far as this says
-//! that it takes them in, and for its own hosts and functions only as far as it lets them out there.
+//! them back. If the chains of a function there have changed, it sends what comes out of it the old way, too. Frames that come
+//! over a link that it doesn't know end there. So others send it frames only as far as this says that it takes them in and
+//! does with them what it is to do by now.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use openflow::types::PortNo;
 
 use crate::desired::{BridgeState, Flow, FlowKey};
-use crate::failover;
 use crate::limits;
-use crate::pipeline::{ADMIT, FORWARD, STEER};
+use crate::marks::Owner;
+use crate::pipeline::CLASSIFY;
 use crate::reconcile::{Change, Edit, is_way};
 
-/// Its entries for links, hosts and functions, with the ports by which they let frames out; those for links: by none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kept(BTreeMap<FlowKey, BTreeSet<PortNo>>);
+/// What it holds, and what it may hold instead.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Kept {
+    installed: BridgeState,
+    /// What entries may have become; `None`: they may have gone.
+    uncertain: BTreeMap<FlowKey, Vec<Option<Flow>>>,
+}
 
 impl Kept {
-    /// By what it holds, and what it may or may not have changed.
+    /// By what it has acknowledged, and changes that it may or may not have made.
     pub fn new(installed: &BridgeState, uncertain: &[Change]) -> Self {
-        let flows = installed.values().flat_map(|section| &section.flows);
-        let mut kept: BTreeMap<FlowKey, BTreeSet<PortNo>> =
-            flows.filter_map(|(key, flow)| Some((key.clone(), exits(key, flow)?))).collect();
+        let mut kept = Self { installed: installed.clone(), uncertain: BTreeMap::new() };
         for change in uncertain {
             let (key, then) = match &change.edit {
-                Edit::SetFlow(key, flow) => (key, exits(key, flow)),
+                Edit::SetFlow(key, flow) => (key, Some(flow.clone())),
                 Edit::RemoveFlow(key) => (key, None),
                 _ => continue,
             };
-            if kept.get(key) != then.as_ref() {
-                kept.remove(key);
-            }
+            kept.uncertain.entry(key.clone()).or_default().push(then);
         }
-        Self(kept)
+        kept
     }
 
-    /// Does it certainly take in what this entry is for, which comes over a link?
-    pub(crate) fn takes_in(&self, key: &FlowKey) -> bool {
-        self.0.contains_key(key)
+    /// Has it certainly this entry of this owner, and one for which `holds` holds?
+    fn has(&self, owner: Owner, key: &FlowKey, holds: impl Fn(&Flow) -> bool) -> bool {
+        let now = self.installed.get(&owner).and_then(|section| section.flows.get(key));
+        let then = self.uncertain.get(key).into_iter().flatten();
+        now.is_some_and(&holds) && then.into_iter().all(|flow| flow.as_ref().is_some_and(&holds))
     }
 
-    /// Does it certainly let out by this port what this entry is for?
-    pub(crate) fn lets_out(&self, key: &FlowKey, port: PortNo) -> bool {
-        self.0.get(key).is_some_and(|ports| ports.contains(&port))
+    /// Does it take in what this entry is for, which comes over a link?
+    pub(crate) fn takes_in(&self, owner: Owner, key: &FlowKey) -> bool {
+        self.has(owner, key, |flow| is_way(key, flow))
     }
-}
 
-/// The ports by which an entry lets frames out: for a host one, for a function both of its ports, for a link none. `None`: it is for
-/// something else, or lets frames out nowhere.
-fn exits(key: &FlowKey, flow: &Flow) -> Option<BTreeSet<PortNo>> {
-    let ports: BTreeSet<PortNo> = match key.table {
-        ADMIT => return is_way(key, flow).then(BTreeSet::new),
-        FORWARD => limits::delivered(&flow.instructions).into_iter().collect(),
-        STEER => failover::asked(flow),
-        _ => return None,
-    };
-    (!ports.is_empty()).then_some(ports)
+    /// Does it let out by this port what this entry is for?
+    pub(crate) fn lets_out(&self, owner: Owner, key: &FlowKey, port: PortNo) -> bool {
+        self.has(owner, key, |flow| limits::delivered(&flow.instructions) == Some(port))
+    }
+
+    /// Has it this entry as it is wanted?
+    pub(crate) fn agrees(&self, owner: Owner, key: &FlowKey, wanted: &Flow) -> bool {
+        self.has(owner, key, |flow| flow == wanted)
+    }
+
+    /// The entries for frames that come back from a function by this port; `None`: they may be others by now.
+    pub(crate) fn back(&self, owner: Owner, port: PortNo) -> Option<Vec<(&FlowKey, &Flow)>> {
+        let back = |key: &FlowKey| key.table == CLASSIFY && key.matching.in_port() == Some(port);
+        let section = self.installed.get(&owner);
+        let now = |key: &FlowKey| section.and_then(|section| section.flows.get(key));
+        let mut maybe = self.uncertain.iter().filter(|(key, _)| back(key));
+        let same = maybe.all(|(key, then)| then.iter().all(|flow| flow.as_ref() == now(key)));
+        let flows = section.into_iter().flat_map(|section| &section.flows);
+        same.then(|| flows.filter(|(key, _)| back(key)).collect())
+    }
 }
 
 #[cfg(test)]
@@ -66,11 +78,14 @@ mod tests {
     use std::sync::Arc;
 
     use openflow::action::Action;
-    use openflow::types::MacAddr;
+    use openflow::instruction::Instruction;
+    use openflow::matching::Match;
+    use openflow::oxm::Oxm;
+    use openflow::types::{MacAddr, TableId};
 
     use super::*;
-    use crate::desired::{Section, SectionBuilder, apply};
-    use crate::marks::Owner;
+    use crate::desired::{Section, SectionBuilder, apply, go};
+    use crate::pipeline::{ADMIT, FORWARD, GUARD};
     use crate::tenants::onward;
 
     const GREEN: Owner = Owner(100);
@@ -84,26 +99,70 @@ mod tests {
         let mut builder = SectionBuilder::new(GREEN);
         for (last, port) in hosts {
             let FlowKey { table, priority, matching } = host(*last);
-            builder.flow(
-                table,
-                priority,
-                matching.fields().iter().cloned(),
-                apply(vec![Action::output(PortNo(*port))]),
-            );
+            let out = apply(vec![Action::output(PortNo(*port))]);
+            builder.flow(table, priority, matching.fields().iter().cloned(), out);
         }
         builder.build()
+    }
+
+    fn set(section: &Section) -> impl Iterator<Item = Change> {
+        let edits = section.flows.iter().map(|(key, flow)| Edit::SetFlow(key.clone(), flow.clone()));
+        edits.map(|edit| Change { owner: GREEN, edit })
     }
 
     #[test]
     fn what_may_have_changed_is_no_longer_certain() {
         let installed = BridgeState::from([(GREEN, Arc::new(section(&[(1, 7), (2, 7), (3, 7), (4, 7)])))]);
-        let then = section(&[(2, 7), (3, 8), (5, 7)]);
-        let set = |(key, flow): (&FlowKey, &Flow)| Edit::SetFlow(key.clone(), flow.clone());
-        let edits = then.flows.iter().map(set).chain([Edit::RemoveFlow(host(4))]);
-        let uncertain: Vec<Change> = edits.map(|edit| Change { owner: GREEN, edit }).collect();
-        let certain = |kept: &Kept| (1..=5).filter(|last| kept.lets_out(&host(*last), PortNo(7))).collect::<Vec<u8>>();
+        let gone = Change { owner: GREEN, edit: Edit::RemoveFlow(host(4)) };
+        let uncertain: Vec<Change> = set(&section(&[(2, 7), (3, 8), (5, 7)])).chain([gone]).collect();
+        let certain =
+            |kept: &Kept| (1..=5).filter(|last| kept.lets_out(GREEN, &host(*last), PortNo(7))).collect::<Vec<u8>>();
         assert_eq!(certain(&Kept::new(&installed, &[])), [1, 2, 3, 4]);
         assert_eq!(certain(&Kept::new(&installed, &uncertain)), [1, 2], "untouched, or the same afterwards");
-        assert!(!Kept::new(&installed, &[]).lets_out(&host(1), PortNo(8)), "elsewhere");
+        assert!(!Kept::new(&installed, &[]).lets_out(GREEN, &host(1), PortNo(8)), "elsewhere");
+        assert!(!Kept::new(&installed, &[]).lets_out(Owner(200), &host(1), PortNo(7)), "another tenant's");
+    }
+
+    #[test]
+    fn only_what_comes_over_a_link_is_taken_in() {
+        let from =
+            |port: u32| FlowKey { table: ADMIT, priority: 10, matching: Match::new([Oxm::InPort(PortNo(port), None)]) };
+        let mut builder = SectionBuilder::new(GREEN);
+        let mut admit = |port, table: TableId| {
+            let key = from(port);
+            let told = Instruction::WriteMetadata { metadata: 100, mask: u64::MAX };
+            builder.flow(
+                ADMIT,
+                key.priority,
+                key.matching.fields().iter().cloned(),
+                vec![told, Instruction::GotoTable(table)],
+            );
+        };
+        admit(1, FORWARD);
+        admit(2, GUARD);
+        let installed = BridgeState::from([(GREEN, Arc::new(builder.build()))]);
+        let taken = |kept: &Kept| (1..=3).filter(|port| kept.takes_in(GREEN, &from(*port))).collect::<Vec<u32>>();
+        assert_eq!(taken(&Kept::new(&installed, &[])), [1]);
+        let gone = Change { owner: GREEN, edit: Edit::RemoveFlow(from(1)) };
+        assert_eq!(taken(&Kept::new(&installed, &[gone])), [0; 0]);
+    }
+
+    #[test]
+    fn what_comes_back_from_a_function_goes_on_by_entries_that_are_certain() {
+        let back = |ports: &[(u32, u16)]| {
+            let mut builder = SectionBuilder::new(GREEN);
+            for (port, priority) in ports {
+                builder.flow(CLASSIFY, *priority, [Oxm::InPort(PortNo(*port), None)], go(FORWARD));
+            }
+            builder.build()
+        };
+        let installed = BridgeState::from([(GREEN, Arc::new(back(&[(1, 5), (1, 6), (2, 9)])))]);
+        let entries = |uncertain: &[(u32, u16)]| {
+            let kept = Kept::new(&installed, &set(&back(uncertain)).collect::<Vec<_>>());
+            kept.back(GREEN, PortNo(1)).map(|entries| entries.len())
+        };
+        assert_eq!(entries(&[]), Some(2));
+        assert_eq!(entries(&[(1, 5), (2, 8)]), Some(2), "the same, and another port's");
+        assert_eq!(entries(&[(1, 7)]), None);
     }
 }

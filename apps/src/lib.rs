@@ -26,6 +26,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod policy;
 pub mod reconcile;
+mod routes;
 mod rules;
 pub mod services;
 pub mod tenants;

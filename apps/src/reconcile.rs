@@ -13,16 +13,14 @@
 //!
 //! docs/architecture.md has the whole argument.
 
+mod edits;
 mod kinds;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use openflow::flow::{FlowMod, FlowModCommand};
-use openflow::group::{Bucket, GroupMod, GroupModCommand};
-use openflow::message::Message;
-use openflow::meter::{MeterFlags, MeterMod, MeterModCommand};
+use openflow::group::Bucket;
 use openflow::types::{GroupId, MeterId};
 
 pub(crate) use self::kinds::is_way;
@@ -127,6 +125,8 @@ struct Planner {
     /// Flow entries by phase; what goes in one has to go before what comes.
     removed: BTreeMap<u16, Vec<Change>>,
     added: BTreeMap<u16, Vec<Change>>,
+    /// What goes when that which takes its place has come.
+    uncovered: BTreeMap<u16, Vec<Change>>,
     trimmed: Vec<Change>,
     retired: Vec<Change>,
     prepared: Vec<Change>,
@@ -138,6 +138,7 @@ impl Default for Planner {
             style: Style::Strict,
             removed: BTreeMap::new(),
             added: BTreeMap::new(),
+            uncovered: BTreeMap::new(),
             trimmed: Vec::new(),
             retired: Vec::new(),
             prepared: Vec::new(),
@@ -162,6 +163,15 @@ impl Planner {
                 }
                 continue;
             }
+            let change = Change { owner, edit: Edit::RemoveFlow(key.clone()) };
+            if !new.flows.contains_key(key)
+                && let Some(below) = beneath(key).filter(|_| gentle)
+            {
+                // Before what it leads to leads back here.
+                let phase = new.flows.get(&below).map_or(FLIP, |flow| ADD.saturating_add(flow.hops).min(FLIP - 1));
+                self.uncovered.entry(phase).or_default().push(change);
+                continue;
+            }
             let phase = match new.flows.get(key) {
                 _ if changes(key) => REMOVE,
                 Some(wanted) if wanted == flow || replaces(key) => continue,
@@ -170,11 +180,6 @@ impl Planner {
                 Some(wanted) if tree.is_some() && moves_on(flow, wanted) => continue,
                 // What stops frames outlives what it is there for.
                 None if flow.instructions.is_empty() => CLEAN_UP,
-                // Before what it leads to leads back here.
-                None if gentle && beneath(key).is_some() => {
-                    let below = beneath(key).and_then(|key| new.flows.get(&key));
-                    below.map_or(FLIP, |flow| ADD.saturating_add(flow.hops).min(FLIP - 1))
-                }
                 // Floods that follow the old tree go on to its end; what no frame follows any more goes first.
                 None if gentle && floods(key, flow).is_some() => {
                     let stays = |tree| floods(key, flow) != Some(tree) || key.table != FLOOD;
@@ -185,7 +190,6 @@ impl Planner {
                 None if stays(key, flow) => CLEAN_UP,
                 _ => REMOVE,
             };
-            let change = Change { owner, edit: Edit::RemoveFlow(key.clone()) };
             self.removed.entry(phase).or_default().push(change);
         }
         for (key, flow) in new.flows.iter().filter(|(key, flow)| old.flows.get(key) != Some(flow) || changes(key)) {
@@ -277,75 +281,12 @@ impl Planner {
         plan.entry(REMOVE).or_default().extend(self.trimmed);
         plan.entry(RETIRE).or_default().extend(self.retired);
         plan.entry(ADD).or_default().extend(self.prepared);
-        for (phase, changes) in self.added {
+        for (phase, changes) in self.added.into_iter().chain(self.uncovered) {
             plan.entry(phase).or_default().extend(changes);
         }
         plan.retain(|_, changes| !changes.is_empty());
         plan
     }
-}
-
-impl Edit {
-    /// The flow entry that it is about, if it is about one.
-    fn flow_key(&self) -> Option<&FlowKey> {
-        match self {
-            Self::SetFlow(key, _) | Self::RemoveFlow(key) => Some(key),
-            _ => None,
-        }
-    }
-}
-
-impl Change {
-    /// Makes the change in a state that stands for the bridge's own.
-    pub fn apply(&self, state: &mut BridgeState) {
-        let section = Arc::make_mut(state.entry(self.owner).or_default());
-        match self.edit.clone() {
-            Edit::SetFlow(key, flow) => drop(section.flows.insert(key, flow)),
-            Edit::RemoveFlow(key) => drop(section.flows.remove(&key)),
-            Edit::AddGroup(id, group) | Edit::ModifyGroup(id, group) => drop(section.groups.insert(id, group)),
-            Edit::RemoveGroup(id) => drop(section.groups.remove(&id)),
-            Edit::AddMeter(id, meter) | Edit::ModifyMeter(id, meter) => drop(section.meters.insert(id, meter)),
-            Edit::RemoveMeter(id) => drop(section.meters.remove(&id)),
-        }
-        if section.is_empty() {
-            state.remove(&self.owner);
-        }
-    }
-
-    /// The message that makes the bridge do it.
-    pub fn message(&self) -> Message {
-        let group = |command, id: GroupId, group: Option<&Group>| {
-            let kind = group.map_or(openflow::group::GroupType::All, |group| group.kind);
-            let buckets = group.map(|group| group.buckets.clone()).unwrap_or_default();
-            Message::GroupMod(GroupMod { command, kind, group: id, buckets })
-        };
-        let meter = |command, id: MeterId, meter: Option<&Meter>| {
-            let flags = meter.map_or(MeterFlags::empty(), |meter| meter.flags);
-            let bands = meter.map(|meter| meter.bands.clone()).unwrap_or_default();
-            Message::MeterMod(MeterMod { command, flags, meter: id, bands })
-        };
-        match &self.edit {
-            Edit::SetFlow(key, flow) => flow_mod(FlowModCommand::Add, key, Some(flow)),
-            Edit::RemoveFlow(key) => flow_mod(FlowModCommand::DeleteStrict, key, None),
-            Edit::AddGroup(id, wanted) => group(GroupModCommand::Add, *id, Some(wanted)),
-            Edit::ModifyGroup(id, wanted) => group(GroupModCommand::Modify, *id, Some(wanted)),
-            Edit::RemoveGroup(id) => group(GroupModCommand::Delete, *id, None),
-            Edit::AddMeter(id, wanted) => meter(MeterModCommand::Add, *id, Some(wanted)),
-            Edit::ModifyMeter(id, wanted) => meter(MeterModCommand::Modify, *id, Some(wanted)),
-            Edit::RemoveMeter(id) => meter(MeterModCommand::Delete, *id, None),
-        }
-    }
-}
-
-fn flow_mod(command: FlowModCommand, key: &FlowKey, flow: Option<&Flow>) -> Message {
-    let mut change = FlowMod::new(command, key.table, key.priority, key.matching.clone());
-    if let Some(flow) = flow {
-        change.cookie = flow.cookie;
-        change.idle_timeout = flow.idle_timeout;
-        change.flags = flow.flags;
-        change.instructions.clone_from(&flow.instructions);
-    }
-    Message::FlowMod(change)
 }
 
 /// Does the bridge hold exactly this for the owners that the two know? Meters and groups included.
@@ -417,12 +358,14 @@ mod tests {
             BridgeState::from([(Owner(100), Arc::new(builder.build()))])
         };
         let phases = |old: &BridgeState, new: &BridgeState| {
+            let goes = |change: &Change| matches!(change.edit, Edit::RemoveFlow(_));
             let plan = plan(old, new, &BTreeSet::from([Owner(100)]), Style::Gentle, &BTreeMap::new()).into_iter();
-            plan.map(|(phase, changes)| (phase, changes.len())).collect::<Vec<_>>()
+            plan.map(|(phase, changes)| (phase, changes.iter().map(goes).collect::<Vec<_>>())).collect::<Vec<_>>()
         };
-        assert_eq!(phases(&section(7, true), &section(8, false)), [(ADD + 3, 2)]);
-        assert_eq!(phases(&section(7, true), &section(8, true)), [(ADD + 3, 2)]);
-        assert_eq!(phases(&section(7, true), &BridgeState::new()), [(FLIP, 1), (CLEAN_UP, 1)], "the host is gone");
+        assert_eq!(phases(&section(7, true), &section(8, false)), [(ADD + 3, vec![false, true])]);
+        assert_eq!(phases(&section(7, true), &section(8, true)), [(ADD + 3, vec![false, false])]);
+        let gone = [(FLIP, vec![true]), (CLEAN_UP, vec![true])];
+        assert_eq!(phases(&section(7, true), &BridgeState::new()), gone, "the host is gone");
     }
 
     /// Floods to local ports and over one link, by one version of the tree.

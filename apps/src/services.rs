@@ -30,6 +30,8 @@ pub struct Placed<'a> {
     pub health: Health,
     /// Its ports may be up, but it is known to let nothing through.
     pub(crate) hangs: bool,
+    /// Does its bridge do with frames for it, and from it, what it is to do by now? One that doesn't answer may not.
+    pub(crate) informed: bool,
     /// Its number as a waypoint.
     pub(crate) numbers: Numbers,
     /// The ports that exist, by the direction in which frames go in there.
@@ -74,7 +76,9 @@ impl Service<'_> {
         let of = |health: Health| {
             let fits = |(_, placed): &(usize, &Placed<'_>)| {
                 let there = placed.ingress(Direction::Forward);
-                placed.health == health && there.is_some_and(|it| it.bridge == from || reach(from, it.bridge))
+                placed.health == health
+                    && placed.informed
+                    && there.is_some_and(|it| it.bridge == from || reach(from, it.bridge))
             };
             self.instances.iter().enumerate().filter(fits).map(|(index, _)| index).collect::<Vec<_>>()
         };
@@ -114,7 +118,7 @@ pub(crate) fn place<'a>(
             let hangs =
                 function.kind != FunctionKind::Tap && ingress.is_some_and(|ingress| view.failed.contains(ingress));
             let health = if hangs { Health::Failed } else { health(&ports, view) };
-            Some(Placed { instance, health, hangs, numbers, ports })
+            Some(Placed { instance, health, hangs, informed: true, numbers, ports })
         });
         Some((function.name.as_str(), Service { function, instances: instances.collect(), numbers }))
     });

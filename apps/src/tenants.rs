@@ -12,7 +12,6 @@ use openflow::types::{DatapathId, GroupId, MacAddr, PortNo, TableId};
 
 use crate::allocation::{Allocations, Numbers};
 use crate::attachment::Attachments;
-use crate::backups::Around;
 use crate::chains::{Chains, steered, unchained};
 use crate::desired::{FlowKey, Section, SectionBuilder, apply, drop, go, version};
 use crate::fabric::{report_health, report_probes};
@@ -23,6 +22,7 @@ use crate::links;
 use crate::marks::{DEDICATED_FLOOD_VLANS, Mode, Owner, flood_group, metadata, port_meter, step_of};
 use crate::pipeline::{ADMIT, CLASSIFY, FLOOD, FORWARD, GUARD, LEARN, RULES, STEER};
 use crate::policy::{PortSelector, Tenant, UnknownUnicast};
+use crate::routes::Routes;
 use crate::rules;
 use crate::trees::{Paths, Tree};
 use crate::view::{Carrier, Endpoint, Host, Hosts, Link, View};
@@ -56,34 +56,22 @@ pub fn compile(
     learnt: &Hosts,
 ) -> Network {
     let Some(numbers) = allocations.of(&tenant.name) else { return Network::default() };
-    let chains = Chains::new(tenant, numbers.key, allocations, attachments, view);
+    let mut chains = Chains::new(tenant, numbers.key, allocations, attachments, view);
     let mut ports: BTreeMap<DatapathId, Vec<(PortNo, &PortSelector)>> = BTreeMap::new();
     for (place, selector) in attachments.of_tenant(&tenant.name) {
         ports.entry(place.bridge).or_default().push((place.port, selector));
     }
     let terminals: BTreeSet<DatapathId> = ports.keys().copied().chain(chains.bridges()).collect();
-    let from_link = |link: &Link, end: Endpoint| {
-        let (fields, _) = links::receive(end.port, link.carrier, numbers, Mode::Normal);
-        FlowKey { table: ADMIT, priority: 10, matching: Match::new(fields) }
-    };
-    let takes_in = |link: &Link| view.takes_in(link, |end| from_link(link, end));
+    let takes_in = |link: &Link| takes_in(view, link, numbers, Mode::Normal);
     let paths = Paths::new(view, numbers.key, |link| links::usable(link.carrier, numbers), takes_in);
+    let routes = Routes::new(view, numbers, &paths, &terminals);
+    chains.leave_out_uninformed(view);
     let mut fixed = pinned(&tenant.name, attachments);
     fixed.extend(chains.stations().into_iter().map(|(mac, place)| (mac, Host { place, fresh: false })));
-    let mut network = Compiler {
-        tenant,
-        numbers,
-        view,
-        chains: &chains,
-        ports,
-        hops: BTreeMap::new(),
-        backups: BTreeMap::new(),
-        held: BTreeSet::new(),
-        builders: BTreeMap::new(),
-    };
+    let mut network =
+        Compiler { tenant, numbers, view, chains: &chains, ports, routes: &routes, builders: BTreeMap::new() };
     let tree = paths.tree(&terminals);
 
-    network.routes(&paths, &terminals);
     network.admit_ports(&fixed);
     network.admit_services();
     network.admit_links(&tree);
@@ -106,66 +94,25 @@ struct Compiler<'a> {
     view: &'a View,
     chains: &'a Chains<'a>,
     ports: BTreeMap<DatapathId, Vec<(PortNo, &'a PortSelector)>>,
-    /// Towards each bridge of the tenant: the link that frames for it leave on and how many they have to pass, by the
-    /// bridge that they leave.
-    hops: BTreeMap<DatapathId, BTreeMap<DatapathId, (Link, u16)>>,
-    /// The link that frames which enter at a bridge take instead if the port of that one is dead, in the same order.
-    backups: BTreeMap<DatapathId, BTreeMap<DatapathId, Link>>,
-    /// Links over which a bridge that doesn't answer may go on sending.
-    held: BTreeSet<Link>,
+    routes: &'a Routes,
     builders: BTreeMap<DatapathId, SectionBuilder>,
 }
 
 impl Compiler<'_> {
     /// The tenant's entries at a bridge; `None`: the bridge doesn't answer and keeps what it has.
     fn at(&mut self, dpid: DatapathId) -> Option<&mut SectionBuilder> {
-        let responsive = self.view.bridges.get(&dpid).is_some_and(|bridge| bridge.responsive);
+        let responsive = self.view.is_responsive(dpid);
         let owner = Owner(self.numbers.key);
         let origin = &self.tenant.origin;
         responsive.then(|| self.builders.entry(dpid).or_insert_with(|| SectionBuilder::new(owner)).about(origin))
-    }
-
-    /// Finds the ways between all bridges of the tenant, and only those.
-    fn routes(&mut self, paths: &Paths<'_>, terminals: &BTreeSet<DatapathId>) {
-        let mut starts = terminals.clone();
-        // A bridge that doesn't answer sends as it did: from its neighbours on there has to be a way.
-        for held in self.view.held.iter().filter(|held| held.up && links::usable(held.link.carrier, self.numbers)) {
-            for (here, there) in [(held.link.a, held.link.b), (held.link.b, held.link.a)] {
-                let responsive = self.view.bridges.get(&here.bridge).is_some_and(|it| it.responsive);
-                if terminals.contains(&here.bridge) && !responsive {
-                    self.held.insert(held.link);
-                    starts.insert(there.bridge);
-                }
-            }
-        }
-        let around = Around::new(self.view, |link| links::usable(link.carrier, self.numbers));
-        for &target in terminals {
-            let towards = paths.towards(target);
-            let mut used = BTreeMap::new();
-            for start in starts.iter().filter(|start| **start != target).copied() {
-                let mut at = start;
-                while let Some(next) = towards.get(&at) {
-                    if used.insert(at, *next).is_some() {
-                        break;
-                    }
-                    at = next.0.at(at).map_or(target, |(_, there)| there.bridge);
-                }
-            }
-            let backup = |at: &DatapathId| {
-                let (first, _) = used.get(at)?;
-                Some((*at, around.backup(self.numbers.key, *at, target, first, &used)?))
-            };
-            self.backups.insert(target, terminals.iter().filter_map(backup).collect());
-            self.hops.insert(target, used);
-        }
     }
 
     /// Frames of the tenant's own ports: checked, their sources learnt, held against rules and chains, and on.
     fn admit_ports(&mut self, fixed: &Hosts) {
         let key = self.numbers.key;
         let (tenant, chains, zone) = (self.tenant, self.chains, self.numbers.vlan);
-        let hops = std::mem::take(&mut self.hops);
-        let reach = |from, to| hops.get(&to).is_some_and(|hops| hops.contains_key(&from));
+        let routes = self.routes;
+        let reach = |from, to| routes.reach(from, to);
         for (dpid, ports) in self.ports.clone() {
             let Some(builder) = self.at(dpid) else { continue };
             limits::compile(builder, tenant, key, &ports);
@@ -187,15 +134,14 @@ impl Compiler<'_> {
             builder.about(&tenant.origin);
             guard::foreign(builder, key, fixed.keys().copied());
         }
-        self.hops = hops;
     }
 
     /// What frames meet at every bridge where they enter or come back from service functions.
     fn admit_services(&mut self) {
         let key = self.numbers.key;
         let (tenant, chains) = (self.tenant, self.chains);
-        let hops = std::mem::take(&mut self.hops);
-        let reach = |from, to| hops.get(&to).is_some_and(|hops| hops.contains_key(&from));
+        let routes = self.routes;
+        let reach = |from, to| routes.reach(from, to);
         let local: BTreeSet<DatapathId> = self.ports.keys().copied().chain(chains.bridges()).collect();
         let marks = chains.marks();
         for dpid in local {
@@ -222,23 +168,20 @@ impl Compiler<'_> {
             }
             builder.flow(FORWARD, 1, flooded, go(FLOOD));
         }
-        self.hops = hops;
     }
 
     /// The ways to the service functions' ports, and what comes along them.
     fn waypoints(&mut self) {
         let (key, numbers) = (self.numbers.key, self.numbers);
-        let view = self.view;
-        let waypoints = self.chains.waypoints().into_iter();
-        for (waypoint, place, instance) in
-            waypoints.filter(|(to, place, _)| view.lets_out(*place, || steered(key, *to)))
-        {
+        let (view, routes) = (self.view, self.routes);
+        for (waypoint, place, instance) in self.chains.waypoints() {
             let step = metadata::step(key, step_of(waypoint.numbers.key), waypoint.direction);
             let FlowKey { table, priority, matching } = steered(key, waypoint);
             let mode = Mode::Waypoint(waypoint);
-            let hops = self.hops.get(&place.bridge).cloned().unwrap_or_default();
-            let links: BTreeSet<Link> = hops.values().map(|(link, _)| *link).chain(self.held.clone()).collect();
-            for (at, (link, distance)) in hops.into_iter().filter(|(_, (link, _))| links::carries(link.carrier, mode)) {
+            let hops = routes.hops.get(&place.bridge).cloned().unwrap_or_default();
+            let links: BTreeSet<Link> = hops.values().map(|(link, _)| *link).chain(routes.held.clone()).collect();
+            let carries = |link: &Link| links::carries(link.carrier, mode) && takes_in(view, link, numbers, mode);
+            for (at, (link, distance)) in hops.into_iter().filter(|(_, (link, _))| carries(link)) {
                 if let (Some(builder), Some((here, _))) = (self.at(at), link.at(at)) {
                     let onward = apply(links::send(here.port, link.carrier, numbers, mode));
                     let fields = matching.fields().iter().cloned();
@@ -264,9 +207,9 @@ impl Compiler<'_> {
     /// Frames that come over links: those that a neighbour sends on its way to one of the tenant's bridges, and those
     /// that follow the tree. Both kinds are admitted at every link in use.
     fn admit_links(&mut self, tree: &Tree) {
-        let passed = self.hops.values().flat_map(BTreeMap::values).map(|(link, _)| link);
-        let spare = self.backups.values().flat_map(BTreeMap::values);
-        let in_use: BTreeSet<Link> = passed.chain(spare).chain(&tree.edges).chain(&self.held).copied().collect();
+        let passed = self.routes.hops.values().flat_map(BTreeMap::values).map(|(link, _)| link);
+        let spare = self.routes.backups.values().flat_map(BTreeMap::values);
+        let in_use: BTreeSet<Link> = passed.chain(spare).chain(&tree.edges).chain(&self.routes.held).copied().collect();
         let numbers = self.numbers;
         let marks = self.chains.marks();
         for link in in_use {
@@ -337,7 +280,7 @@ impl Compiler<'_> {
         if own.is_none() && !self.chains.stations().contains_key(&mac) {
             return false;
         }
-        if !self.view.lets_out(host.place, || onward(numbers.key, mac)) {
+        if !self.view.lets_out(host.place, Owner(numbers.key), || onward(numbers.key, mac)) {
             return false;
         }
         let zone = numbers.vlan.filter(|_| self.tenant.tracks_connections());
@@ -365,7 +308,7 @@ impl Compiler<'_> {
     fn ways(&mut self, hosts: &[(MacAddr, Endpoint)]) {
         let mut ways: BTreeMap<DatapathId, Vec<(MacAddr, DatapathId, Link, u16)>> = BTreeMap::new();
         for &(mac, Endpoint { bridge, .. }) in hosts {
-            for (at, (link, hops)) in self.hops.get(&bridge).into_iter().flatten() {
+            for (at, (link, hops)) in self.routes.hops.get(&bridge).into_iter().flatten() {
                 ways.entry(*at).or_default().push((mac, bridge, *link, *hops));
             }
         }
@@ -385,7 +328,7 @@ impl Compiler<'_> {
 
     /// Where frames for a host enter, they take another link if the first one's port is dead.
     fn entered(&mut self, mac: MacAddr, target: DatapathId, at: DatapathId, first: Link, hops: u16) {
-        let Some(second) = self.backups.get(&target).and_then(|backups| backups.get(&at)).copied() else {
+        let Some(second) = self.routes.backups.get(&target).and_then(|backups| backups.get(&at)).copied() else {
             return;
         };
         let numbers = self.numbers;
@@ -409,6 +352,15 @@ fn to(key: u32, mac: MacAddr) -> [Oxm; 2] {
 /// What tells frames for a host of the tenant with this key, wherever they come from, in the table that sends them on.
 pub(crate) fn onward(key: u32, mac: MacAddr) -> FlowKey {
     FlowKey { table: FORWARD, priority: 10, matching: Match::new(to(key, mac)) }
+}
+
+/// Are a tenant's frames taken in at both ends of a link? At bridges that answer they will be.
+fn takes_in(view: &View, link: &Link, numbers: Numbers, mode: Mode) -> bool {
+    view.takes_in(link, Owner(numbers.key), |end| {
+        let (fields, _) = links::receive(end.port, link.carrier, numbers, mode);
+        let priority = if mode == Mode::Normal { 10 } else { 12 };
+        FlowKey { table: ADMIT, priority, matching: Match::new(fields) }
+    })
 }
 
 /// What becomes of a frame that comes over a link: its mark goes, and the metadata says what the mark said.

@@ -89,22 +89,17 @@ impl<'a> Paths<'a> {
     /// certainly take its frames in.
     pub fn new(view: &'a View, key: u32, usable: impl Fn(&Link) -> bool, takes_in: impl Fn(&Link) -> bool) -> Self {
         let mut graph = DiGraphMap::new();
-        let responsive = |dpid| view.bridges.get(&dpid).is_some_and(|bridge| bridge.responsive);
         let held = view.held.iter().filter(|held| held.up).map(|held| held.link);
         let held: BTreeSet<Link> = held.filter(|link| takes_in(link)).collect();
         for link in view.links.iter().chain(&held).filter(|link| usable(link)) {
             for (from, to) in [(link.a.bridge, link.b.bridge), (link.b.bridge, link.a.bridge)] {
                 let better = graph.edge_weight(from, to).is_none_or(|other| rank(key, link) > rank(key, other));
-                if responsive(to) && from != to && better {
+                if view.is_responsive(to) && from != to && better {
                     graph.add_edge(from, to, *link);
                 }
             }
         }
         Self { view, key, held, graph }
-    }
-
-    fn responsive(&self, dpid: DatapathId) -> bool {
-        self.view.bridges.get(&dpid).is_some_and(|bridge| bridge.responsive)
     }
 
     /// For each bridge that has a way to `target`: the link on which a frame for it leaves, and how many links it has to
@@ -134,8 +129,10 @@ impl<'a> Paths<'a> {
     fn anchors(&self, terminals: &BTreeSet<DatapathId>) -> Vec<(Link, Endpoint)> {
         let held = || self.view.held.iter().filter(|held| held.trees.contains(&self.key));
         let flooded = || held().map(|held| held.link);
-        let mut left: BTreeSet<DatapathId> =
-            flooded().flat_map(|link| [link.a.bridge, link.b.bridge]).filter(|&dpid| !self.responsive(dpid)).collect();
+        let mut left: BTreeSet<DatapathId> = flooded()
+            .flat_map(|link| [link.a.bridge, link.b.bridge])
+            .filter(|&dpid| !self.view.is_responsive(dpid))
+            .collect();
         let mut anchors = Vec::new();
         while let Some(first) = left.pop_first() {
             let (mut group, mut queue) = (BTreeSet::from([first]), vec![first]);
@@ -150,7 +147,7 @@ impl<'a> Paths<'a> {
             let up = held().filter(|held| held.up).map(|held| held.link);
             let outward = up.flat_map(|link| [(link, link.a, link.b), (link, link.b, link.a)]);
             let best = outward
-                .filter(|(_, here, there)| group.contains(&here.bridge) && self.responsive(there.bridge))
+                .filter(|(_, here, there)| group.contains(&here.bridge) && self.view.is_responsive(there.bridge))
                 // An end where the tenant has ports anyway spares a detour.
                 .max_by_key(|(link, _, there)| {
                     (self.held.contains(link), terminals.contains(&there.bridge), rank(self.key, link))
@@ -167,7 +164,8 @@ impl<'a> Paths<'a> {
         let mut tree = Tree::default();
         let mut parts = Vec::new();
         let anchors = self.anchors(terminals);
-        let mut wanted: BTreeSet<DatapathId> = terminals.iter().copied().filter(|&t| self.responsive(t)).collect();
+        let mut wanted: BTreeSet<DatapathId> =
+            terminals.iter().copied().filter(|&t| self.view.is_responsive(t)).collect();
         wanted.extend(anchors.iter().map(|(_, there)| there.bridge));
         while let Some(root) =
             wanted.iter().copied().max_by_key(|&dpid| (terminals.contains(&dpid), spread(self.key, &[dpid.0])))

@@ -8,7 +8,7 @@ use openflow::types::{DatapathId, MacAddr, PortNo};
 
 use crate::desired::FlowKey;
 use crate::kept::Kept;
-use crate::marks::TreeVersion;
+use crate::marks::{Owner, TreeVersion};
 use crate::withhold::Reluctance;
 
 /// The fabric at one moment.
@@ -31,18 +31,22 @@ pub struct View {
 }
 
 impl View {
+    /// Does a bridge answer?
+    pub(crate) fn is_responsive(&self, dpid: DatapathId) -> bool {
+        self.bridges.get(&dpid).is_some_and(|bridge| bridge.responsive)
+    }
+
     /// Will frames that this entry is for leave by this port, if others send them to its bridge? One that answers gets the
     /// entry first.
-    pub(crate) fn lets_out(&self, place: Endpoint, entry: impl FnOnce() -> FlowKey) -> bool {
-        let responsive = self.bridges.get(&place.bridge).is_some_and(|bridge| bridge.responsive);
-        responsive || self.kept.get(&place.bridge).is_some_and(|kept| kept.lets_out(&entry(), place.port))
+    pub(crate) fn lets_out(&self, place: Endpoint, owner: Owner, entry: impl FnOnce() -> FlowKey) -> bool {
+        let kept = || self.kept.get(&place.bridge);
+        self.is_responsive(place.bridge) || kept().is_some_and(|kept| kept.lets_out(owner, &entry(), place.port))
     }
 
     /// Are frames taken in that come over a link, at those of its ends whose bridges don't answer? `entry` is the one for them.
-    pub(crate) fn takes_in(&self, link: &Link, entry: impl Fn(Endpoint) -> FlowKey) -> bool {
-        let takes_in = |end: Endpoint| self.kept.get(&end.bridge).is_some_and(|kept| kept.takes_in(&entry(end)));
-        let responsive = |end: Endpoint| self.bridges.get(&end.bridge).is_some_and(|bridge| bridge.responsive);
-        [link.a, link.b].into_iter().all(|end| responsive(end) || takes_in(end))
+    pub(crate) fn takes_in(&self, link: &Link, owner: Owner, entry: impl Fn(Endpoint) -> FlowKey) -> bool {
+        let takes_in = |end: Endpoint| self.kept.get(&end.bridge).is_some_and(|kept| kept.takes_in(owner, &entry(end)));
+        [link.a, link.b].into_iter().all(|end| self.is_responsive(end.bridge) || takes_in(end))
     }
 }
 

@@ -172,6 +172,8 @@ impl Core {
                 if matching.fields().is_empty() { "any frame".to_owned() } else { matching.to_string() },
             ));
             bridge.unjudged = true;
+            // Others rely on what one keeps that can't be changed.
+            self.refresh_due |= !bridge.is_responsive();
             // What is desired of both stands; the round finds what differs.
             self.rounds.dirty.extend([owner, Owner::FABRIC]);
         }

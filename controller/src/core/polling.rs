@@ -199,6 +199,7 @@ impl Core {
         }
         bridge.installed.retain(|_, section| !section.is_empty());
         bridge.unjudged = true;
+        self.refresh_due |= !bridge.is_responsive();
         for (owner, text) in told {
             self.rounds.dirty.insert(owner);
             let Some(text) = text else { continue };

@@ -200,7 +200,7 @@ impl Network {
             }
             21 | 22 => {
                 // Probes may end there as well.
-                self.judge.impaired = true;
+                (self.judge.impaired, self.judge.meddled) = (true, Some(self.world.now));
                 let what = self.world.by_itself(dpid, |tables| tables.meddle(&mut self.draw));
                 format!("somebody meddles with {dpid}: {what}")
             }

@@ -1,6 +1,7 @@
 //! What is promised, held against where frames go: the words of the policy, read by themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use apps::assigned::protocol;
 use apps::interpreter::Frame;
@@ -18,6 +19,8 @@ pub(crate) struct Judge {
     words: Vec<Fabric>,
     /// Did something break that functions may depend on?
     pub(crate) impaired: bool,
+    /// When somebody last meddled with tables. Probes that ended there are missed a little later.
+    pub(crate) meddled: Option<Instant>,
     /// Did a bridge not answer, or refuse something?
     pub(crate) silent: bool,
     /// Tenants whose chains were drawn anew.
@@ -26,6 +29,9 @@ pub(crate) struct Judge {
     /// frames to them may be lost.
     pub(crate) known: Option<BTreeMap<String, Vec<(MacAddr, Endpoint)>>>,
 }
+
+/// How long it takes until a probe that is lost counts as lost.
+const MISSED: Duration = Duration::from_secs(2);
 
 /// How much is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +54,7 @@ fn owner(fabric: &Fabric, place: Endpoint) -> Option<&str> {
 impl Judge {
     pub(crate) fn new(fabric: &Fabric) -> Self {
         let words = vec![fabric.clone()];
-        Self { words, impaired: true, silent: false, redrawn: BTreeSet::new(), known: None }
+        Self { words, impaired: true, meddled: None, silent: false, redrawn: BTreeSet::new(), known: None }
     }
 
     /// Something else is wanted.
@@ -65,7 +71,8 @@ impl Judge {
         // A function that hung isn't at once seen to work again.
         let (situation, down) = (world.core.situation(), world.down());
         let hang = !(world.hung.is_empty() && situation.view.failed.is_empty());
-        self.impaired = !all_found || hang || !world.cut.is_empty() || !down.is_empty();
+        let missed = self.meddled.is_some_and(|at| world.now.duration_since(at) < MISSED);
+        self.impaired = !all_found || hang || missed || !world.cut.is_empty() || !down.is_empty();
         let hosts = situation.hosts.into_iter().map(|(tenant, stations)| {
             (tenant, stations.into_iter().map(|(mac, station)| (mac, station.place)).collect())
         });

@@ -289,6 +289,34 @@ fn a_host_that_moves_to_a_silent_bridge_is_reached_and_makes_no_circle() {
     assert!(directly > 5 && flooded > 5, "{directly} {flooded}");
 }
 
+/// The same where the bridge answers, but has no room for the host's entries.
+#[test]
+fn a_host_that_moves_to_a_full_bridge_is_reached_and_makes_no_circle() {
+    let mut world = world(&["green-1"; 3], &PARALLEL);
+    converge(&mut world);
+    let [from, to, _] = tenants_ports(&world)[..] else { panic!("three ports") };
+    world.host_sends(from, mac(from));
+    world.run(Duration::from_secs(2));
+    let tables = &mut world.bridges.get_mut(&to.bridge).unwrap().tables;
+    // The way to the host is replaced where it stands; that it is known takes room.
+    tables.room = tables.flows().len();
+    world.host_sends(to, mac(from));
+    for _ in 0..1000 {
+        world.step();
+        sent_for(&world, mac(from));
+    }
+    assert!(
+        world.log.iter().any(|line| line.contains("tenant green gets along without this bridge")),
+        "{}",
+        world.tail()
+    );
+    let reached = |world: &World| sent_for(world, mac(from)).into_iter().filter(|(place, _)| place.bridge != to.bridge);
+    assert!(reached(&world).all(|(_, places)| places.contains(&to)), "{}", world.tail());
+    world.bridges.get_mut(&to.bridge).unwrap().tables.room = usize::MAX;
+    world.run(Duration::from_secs(65));
+    assert!(reached(&world).all(|(_, places)| places == BTreeSet::from([to])), "{}", world.tail());
+}
+
 /// A policy pins an address to a port of a bridge that says nothing, and moves a function there.
 #[test]
 fn what_a_policy_moves_to_a_silent_bridge_makes_no_circle() {
@@ -330,8 +358,80 @@ fn what_a_policy_moves_to_a_silent_bridge_makes_no_circle() {
         world.step();
         ends(&world, silent);
     }
-    assert!(!ends(&world, silent).1, "it isn't known to be there");
+    let tcp = packet(mac(ports[0]), mac(ports[2]), 6, (1, 2));
+    assert_eq!(
+        world.follow(ports[0], &tcp).passes,
+        BTreeMap::new(),
+        "nobody sends to a function that isn't known there"
+    );
     world.muted.clear();
     converge(&mut world);
     assert_eq!(ends(&world, silent), (true, true), "{}", world.tail());
+}
+
+/// Ports of functions that a packet goes in by, and where it arrives, if it does.
+fn passed(world: &World, from: Endpoint, sent: &Frame) -> Vec<Endpoint> {
+    let (mut at, mut passed) = (from, Vec::new());
+    while let Some((place, _)) = world.follow(at, sent).copies.pop_first() {
+        assert!(!passed.contains(&place), "a circle through {place}: {passed:?}\n{}", world.tail());
+        passed.push(place);
+        let Some(out) = world.cables.get(&place) else { break };
+        at = *out;
+    }
+    passed
+}
+
+/// A function at a bridge that can't be told anything is used as long as what comes out of it goes on as it should.
+#[test]
+fn a_function_at_a_silent_bridge_is_used_as_long_as_it_leads_on() {
+    let policy = |chains: &[(&str, &str)]| {
+        let functions = (1..=2).map(|number| {
+            format!(
+                "[[tenant.function]]\nname = \"f{number}\"\nkind = \"wire\"\non_failure = \"drop\"\ninstances = \
+                 [{{ name = \"i\", bridge = \"b{number}\", ingress = \"in\", egress = \"out\" }}]\n"
+            )
+        });
+        let chains = chains.iter().map(|(protocol, through)| {
+            format!(
+                "[[tenant.chain]]\nname = \"{protocol}\"\nthrough = [{through}]\nmatch = {{ protocol = \"{protocol}\" }}\n"
+            )
+        });
+        crate::policy(&(GREEN.to_owned() + &functions.chain(chains).collect::<String>()))
+    };
+    let mut world = world(&["green-1"; 3], &[(1, 2), (2, 3), (1, 3)]);
+    let at = |bridge, port| Endpoint { bridge: DatapathId(bridge), port: PortNo(port) };
+    for number in 1..=2 {
+        let bridge = world.bridges.get_mut(&DatapathId(number)).unwrap();
+        (10..).zip(["in", "out"]).for_each(|(port, name)| bridge.add_port(PortNo(port), name));
+        world.cables.extend([(at(number, 10), at(number, 11)), (at(number, 11), at(number, 10))]);
+    }
+    let (then, back) = ("\"f2\", \"f1\"", "\"f1\", \"f2\"");
+    world.set_policy(policy(&[("tcp", then)]));
+    converge(&mut world);
+    let ports = tenants_ports(&world);
+    ports.iter().for_each(|place| world.host_sends(*place, mac(*place)));
+    world.run(Duration::from_secs(2));
+    let tcp = packet(mac(ports[0]), mac(ports[2]), 6, (1, 2));
+    let way = |world: &World| passed(world, ports[0], &tcp);
+    assert_eq!(way(&world), [at(2, 10), at(1, 10), ports[2]]);
+    world.muted.insert(DatapathId(2));
+    world.run(Duration::from_secs(2));
+    assert_eq!(way(&world), [at(2, 10), at(1, 10), ports[2]], "as before\n{}", world.tail());
+    for (chains, expected) in [
+        (&[("tcp", then), ("udp", then)][..], &[at(2, 10), at(1, 10), ports[2]][..]),
+        (&[("tcp", back)], &[at(1, 10)]),
+        (&[("tcp", then)], &[at(2, 10), at(1, 10), ports[2]]),
+        (&[("tcp", "\"f2\"")], &[]),
+    ] {
+        world.set_policy(policy(chains));
+        for _ in 0..400 {
+            world.step();
+            way(&world);
+        }
+        assert_eq!(way(&world), expected, "{chains:?}\n{}", world.tail());
+    }
+    world.set_policy(policy(&[("tcp", back)]));
+    world.muted.clear();
+    converge(&mut world);
+    assert_eq!(way(&world), [at(1, 10), at(2, 10), ports[2]], "{}", world.tail());
 }

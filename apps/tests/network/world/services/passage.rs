@@ -17,8 +17,10 @@ impl Fabric {
         let (mut passage, down) = (Passage::default(), self.down());
         let mut seen = BTreeSet::new();
         let mut queue = VecDeque::from([(from, sent.clone(), Vec::new())]);
-        for _ in 0..500 {
-            let Some((at, frame, passed)) = queue.pop_front() else { break };
+        let mut steps = 0;
+        while let Some((at, frame, passed)) = queue.pop_front() {
+            steps += 1;
+            assert!(steps < 2000, "a packet from {from} goes on for ever: {sent:?}, {passed:?}");
             let Some(state) = states.get(&at.bridge).filter(|_| !down.contains(&at)) else { continue };
             for output in walk(state, at, &down, frame) {
                 let Output::Port(port, frame) = output else { continue };
@@ -40,7 +42,12 @@ impl Fabric {
                         continue;
                     }
                     let mut passed = passed.clone();
-                    passed.push((function.name.clone(), instance.name.clone()));
+                    let step = (function.name.clone(), instance.name.clone());
+                    if function.kind != FunctionKind::Tap && passed.contains(&step) {
+                        passage.looped.push(here);
+                        continue;
+                    }
+                    passed.push(step);
                     match function.kind {
                         _ if *tenant != owner => passage.strayed.push(here),
                         FunctionKind::Tap => passage.tapped.push(function.name.clone()),
