@@ -27,7 +27,8 @@ impl<'a> Around<'a> {
         Self(around)
     }
 
-    /// The link that frames for `target` leave `at` by when the `first` one is dead. `ways` are the ways that others have: the next link, and the distance.
+    /// The link that frames for `target` leave `at` by when the `first` one is dead. `ways` are the ways that others have: the
+    /// next link, and the distance.
     ///
     /// It is marked as the first one is, because what a bridge does to a frame before it chooses is the same for both.
     pub(crate) fn backup(

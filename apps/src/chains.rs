@@ -76,7 +76,9 @@ impl<'a> Chains<'a> {
         });
         let mut ranked: Vec<_> = both.collect();
         ranked.sort_by_key(|(chain, direction)| (Reverse(chain.priority), *direction));
-        Self { tenant, key, allocations, services, ranked }
+        let mut chains = Self { tenant, key, allocations, services, ranked };
+        chains.leave_out_uninformed(view);
+        chains
     }
 
     /// The tenant's functions, by name.

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use openflow::matching::Match;
 use openflow::types::PortNo;
 
 use crate::desired::{BridgeState, Flow, FlowKey};
@@ -68,7 +69,9 @@ impl Kept {
         let now = |key: &FlowKey| section.and_then(|section| section.flows.get(key));
         let mut maybe = self.uncertain.iter().filter(|(key, _)| back(key));
         let same = maybe.all(|(key, then)| then.iter().all(|flow| flow.as_ref() == now(key)));
-        let flows = section.into_iter().flat_map(|section| &section.flows);
+        let first = FlowKey { table: CLASSIFY, priority: 0, matching: Match::default() };
+        let flows = section.into_iter().flat_map(|section| section.flows.range(first.clone()..));
+        let flows = flows.take_while(|(key, _)| key.table == CLASSIFY);
         same.then(|| flows.filter(|(key, _)| back(key)).collect())
     }
 }
@@ -79,7 +82,6 @@ mod tests {
 
     use openflow::action::Action;
     use openflow::instruction::Instruction;
-    use openflow::matching::Match;
     use openflow::oxm::Oxm;
     use openflow::types::{MacAddr, TableId};
 

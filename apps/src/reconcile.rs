@@ -155,7 +155,8 @@ impl Planner {
         let stays =
             |key: &FlowKey, flow: &Flow| sender(key, flow).is_some_and(|port| gentle && staying.contains(&port));
         for (key, flow) in &old.flows {
-            let flooded = new.flows.get(key).filter(|_| gentle && key.table == FLOOD);
+            let wanted = new.flows.get(key);
+            let flooded = wanted.filter(|_| gentle && key.table == FLOOD);
             if let Some(common) = flooded.and_then(|wanted| common_groups(flow, wanted)) {
                 if common != *flow {
                     let change = Change { owner, edit: Edit::SetFlow(key.clone(), common) };
@@ -163,16 +164,16 @@ impl Planner {
                 }
                 continue;
             }
-            let change = Change { owner, edit: Edit::RemoveFlow(key.clone()) };
-            if !new.flows.contains_key(key)
+            let change = || Change { owner, edit: Edit::RemoveFlow(key.clone()) };
+            if wanted.is_none()
                 && let Some(below) = beneath(key).filter(|_| gentle)
             {
                 // Before what it leads to leads back here.
                 let phase = new.flows.get(&below).map_or(FLIP, |flow| ADD.saturating_add(flow.hops).min(FLIP - 1));
-                self.uncovered.entry(phase).or_default().push(change);
+                self.uncovered.entry(phase).or_default().push(change());
                 continue;
             }
-            let phase = match new.flows.get(key) {
+            let phase = match wanted {
                 _ if changes(key) => REMOVE,
                 Some(wanted) if wanted == flow || replaces(key) => continue,
                 Some(wanted) if gentle && (flips(key, flow) || (is_way(key, flow) && wanted.hops > 0)) => continue,
@@ -190,7 +191,7 @@ impl Planner {
                 None if stays(key, flow) => CLEAN_UP,
                 _ => REMOVE,
             };
-            self.removed.entry(phase).or_default().push(change);
+            self.removed.entry(phase).or_default().push(change());
         }
         for (key, flow) in new.flows.iter().filter(|(key, flow)| old.flows.get(key) != Some(flow) || changes(key)) {
             let flooded = old.flows.get(key).filter(|_| gentle && key.table == FLOOD);

@@ -31,7 +31,7 @@ pub struct Placed<'a> {
     /// Its ports may be up, but it is known to let nothing through.
     pub(crate) hangs: bool,
     /// Does its bridge do with frames for it, and from it, what it is to do by now? One that doesn't answer may not.
-    pub(crate) informed: bool,
+    pub informed: bool,
     /// Its number as a waypoint.
     pub(crate) numbers: Numbers,
     /// The ports that exist, by the direction in which frames go in there.

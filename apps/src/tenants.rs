@@ -56,7 +56,7 @@ pub fn compile(
     learnt: &Hosts,
 ) -> Network {
     let Some(numbers) = allocations.of(&tenant.name) else { return Network::default() };
-    let mut chains = Chains::new(tenant, numbers.key, allocations, attachments, view);
+    let chains = Chains::new(tenant, numbers.key, allocations, attachments, view);
     let mut ports: BTreeMap<DatapathId, Vec<(PortNo, &PortSelector)>> = BTreeMap::new();
     for (place, selector) in attachments.of_tenant(&tenant.name) {
         ports.entry(place.bridge).or_default().push((place.port, selector));
@@ -65,7 +65,6 @@ pub fn compile(
     let takes_in = |link: &Link| takes_in(view, link, numbers, Mode::Normal);
     let paths = Paths::new(view, numbers.key, |link| links::usable(link.carrier, numbers), takes_in);
     let routes = Routes::new(view, numbers, &paths, &terminals);
-    chains.leave_out_uninformed(view);
     let mut fixed = pinned(&tenant.name, attachments);
     fixed.extend(chains.stations().into_iter().map(|(mac, place)| (mac, Host { place, fresh: false })));
     let mut network =

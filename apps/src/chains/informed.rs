@@ -19,7 +19,7 @@ use crate::view::View;
 impl<'a> Chains<'a> {
     /// Leaves out the instances at bridges that can't be changed, as far as these would do something else with their frames by
     /// now: let them out elsewhere, or send on what comes back by former chains, past functions or in a circle.
-    pub(crate) fn leave_out_uninformed(&mut self, view: &View) {
+    pub(super) fn leave_out_uninformed(&mut self, view: &View) {
         for dpid in self.bridges().into_iter().filter(|dpid| !view.is_responsive(*dpid)) {
             let informed = view.kept.get(&dpid).map(|kept| self.informed(dpid, kept)).unwrap_or_default();
             for (name, service) in &mut self.services {

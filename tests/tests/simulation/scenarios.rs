@@ -429,6 +429,9 @@ fn a_function_at_a_silent_bridge_is_used_as_long_as_it_leads_on() {
             way(&world);
         }
         assert_eq!(way(&world), expected, "{chains:?}\n{}", world.tail());
+        let problems = world.snapshot().status.problems;
+        let unused = problems.iter().any(|text| text.contains("i of function f2") && text.contains("isn't used"));
+        assert_eq!(unused, !expected.contains(&at(2, 10)), "{problems:?}");
     }
     world.set_policy(policy(&[("tcp", back)]));
     world.muted.clear();
