@@ -291,3 +291,47 @@ fn nothing_gets_around_a_function_that_there_are_no_numbers_for() {
     }
     assert!(ended > 1000, "{ended}");
 }
+
+/// Bridges that don't answer keep what they have, whatever becomes of functions, chains and links meanwhile. Neither they nor
+/// those that change send packets round in circles, through functions or not.
+#[test]
+fn what_silent_bridges_keep_leads_around_in_no_circle() {
+    let (mut silent, mut passed) = (0, 0);
+    for seed in 0..seeds() / 4 {
+        let mut draw = Draw::new(seed ^ 0x51e7);
+        let mut fabric = Fabric::draw(&mut draw);
+        fabric.draw_services(&mut draw);
+        let (mut states, trees) = fabric.wanted();
+        fabric.view.trees = trees;
+        for step in 0..5 {
+            let before = fabric.clone();
+            let serviced = fabric.tenants().iter().all(|tenant| fabric.has_functions(tenant));
+            let trees = fabric.desired().trees;
+            let change = match draw.below(3) {
+                1.. if serviced => fabric.change_services(&mut draw),
+                _ => fabric.change(&mut draw, &trees, &states),
+            };
+            let (desired, trees) = fabric.wanted();
+            let strict = fabric.hands_over(&before) || change.contains("policy");
+            let style = if strict { Style::Strict } else { Style::Gentle };
+            let plans = plans(&states, &desired, style, &trees);
+            fabric.view.trees = trees;
+            let phases: BTreeSet<u16> = plans.values().flat_map(BTreeMap::keys).copied().collect();
+            for phase in phases.into_iter().chain([u16::MAX]) {
+                let halfway = advance(&states, &plans, phase, |all| draw.below(all + 1));
+                for tenant in fabric.tenants() {
+                    for (from, _, sent) in packets(&fabric, &tenant, &mut draw) {
+                        let told = fabric.pass(&halfway, from, &sent);
+                        let what =
+                            || format!("seed {seed}, step {step} ({change}), phase {phase}: {sent:?} from {from}");
+                        assert!(told.looped.is_empty(), "{}: {told:?}", what());
+                        passed += usize::from(told.delivered.iter().any(|(_, functions)| !functions.is_empty()));
+                    }
+                }
+                states = advance(&states, &plans, phase, |all| all);
+            }
+            silent += usize::from(fabric.has_silent());
+        }
+    }
+    assert!(silent > 20 && passed > 200, "too little was drawn: {silent} {passed}");
+}
