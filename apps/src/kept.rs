@@ -18,7 +18,7 @@ use crate::pipeline::CLASSIFY;
 use crate::reconcile::{Change, Edit, is_way};
 
 /// What it holds, and what it may hold instead.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Kept {
     installed: BridgeState,
     /// What entries may have become; `None`: they may have gone.

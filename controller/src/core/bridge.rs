@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use apps::desired::{BridgeState, FlowKey};
+use apps::kept::Kept;
 use apps::limits::delivered;
 use apps::marks::{Owner, TreeVersion, group_version};
 use apps::pipeline::{FLOOD, FORWARD, LEARN};
@@ -223,6 +225,11 @@ impl Bridge {
     pub(crate) fn reads(&self, xid: Xid) -> bool {
         let reading = self.connection.as_ref().and_then(|connection| connection.reading.as_ref());
         reading.is_some_and(|reading| reading.waits_for(xid))
+    }
+
+    /// What it certainly does as long as it can't be changed.
+    pub(crate) fn kept(&self) -> Arc<Kept> {
+        Arc::new(Kept::new(&self.installed, &self.uncertain))
     }
 
     /// For each port the keys of the tenants whose frames it may flood there, by what it holds and what it may hold. Where a

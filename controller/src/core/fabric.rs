@@ -2,12 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use apps::attachment::{PortUse, attach, bridge_names};
 use apps::compile;
-use apps::kept::Kept;
 use apps::marks::{Owner, PROBE_KEY};
 use apps::reconcile;
 use apps::tenants;
@@ -206,8 +204,7 @@ impl Core {
             })
             .collect();
         let keeps = self.bridges.iter().filter(|(_, bridge)| bridge.was_read && !bridge.is_responsive());
-        let kept = |bridge: &Bridge| Arc::new(Kept::new(&bridge.installed, &bridge.uncertain));
-        self.view.kept = keeps.map(|(dpid, bridge)| (*dpid, kept(bridge))).collect();
+        self.view.kept = keeps.map(|(dpid, bridge)| (*dpid, bridge.kept())).collect();
         self.attachments = attach(&self.policy, &self.view);
         for problem in self.attachments.problems.iter().take(PROBLEMS_TOLD).cloned().collect::<Vec<_>>() {
             self.notice(now, Level::Warning, &problem);

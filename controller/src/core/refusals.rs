@@ -3,11 +3,9 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use apps::desired::BridgeState;
-use apps::kept::Kept;
 use apps::limits::{self, Metered};
 use apps::marks::{Owner, TreeVersion};
 use apps::reconcile::{self, Change, Edit, Plan, Style};
@@ -247,10 +245,7 @@ impl Core {
             if let Some(seen) = view.bridges.get_mut(dpid) {
                 seen.responsive = false;
             }
-            let own = bridge.installed.get(&owner).map(|section| (owner, section.clone()));
-            view.kept
-                .entry(*dpid)
-                .or_insert_with(|| Arc::new(Kept::new(&own.into_iter().collect(), &bridge.uncertain)));
+            view.kept.entry(*dpid).or_insert_with(|| bridge.kept());
             let floods = bridge.floods();
             let (gone, left) = view.links.iter().partition(|link| link.at(*dpid).is_some());
             view.links = left;
