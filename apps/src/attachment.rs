@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use openflow::types::{DatapathId, PortNo};
 
 use crate::policy::{FunctionKind, Origin, Policy, PortSelector, Tenant};
+use crate::problems::Problem;
 use crate::view::{Endpoint, View};
 
 /// A port of a tenant.
@@ -66,7 +67,7 @@ pub struct Attachments {
     /// By place.
     pub ports: BTreeMap<Endpoint, PortUse>,
     /// Ports that can't be used, and why.
-    pub problems: Vec<String>,
+    pub problems: Vec<Problem>,
 }
 
 impl Attachments {
@@ -120,10 +121,12 @@ pub fn attach(policy: &Policy, view: &View) -> Attachments {
             let used = match (claimed.next(), claimed.next()) {
                 (Some((_, (_, used))), None) => used,
                 (Some((one, (first, _))), Some((other, (second, _)))) => {
-                    attachments.problems.push(format!(
+                    let text = format!(
                         "port `{}` of bridge `{}` is claimed by tenant `{}` ({first}) and tenant `{}` ({second}): nobody gets it; narrow one of the two patterns",
                         port.name, bridge.name, one.name, other.name,
-                    ));
+                    );
+                    let place = Endpoint { bridge: *dpid, port: *number };
+                    attachments.problems.push(Problem::new("claimed twice", place, text));
                     PortUse::Unused
                 }
                 (None, _) if *number != PortNo::LOCAL && may_link(policy, &port.name) => PortUse::Candidate,

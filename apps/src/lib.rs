@@ -25,6 +25,7 @@ pub mod marks;
 pub mod pipeline;
 pub mod plan;
 pub mod policy;
+pub mod problems;
 pub mod reconcile;
 mod routes;
 mod rules;

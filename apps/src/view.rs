@@ -20,6 +20,8 @@ pub struct View {
     pub links: Vec<Link>,
     /// Those that do, too, but aren't used, and why.
     pub withheld: BTreeMap<Link, Reluctance>,
+    /// Those that did, and don't any more.
+    pub down: Vec<Link>,
     /// Links at bridges that no longer answer.
     pub held: Vec<Held>,
     /// What those bridges certainly do.

@@ -257,6 +257,46 @@ fn what_cannot_be_known_is_said() {
     }
 }
 
+/// The problems that come, and those that end.
+fn problems(plan: &Plan) -> [Vec<String>; 2] {
+    [&plan.problems.new, &plan.problems.ended]
+        .map(|list| list.iter().map(|it| it.replace("p.toml:", "line ")).collect())
+}
+
+#[test]
+fn problems_that_come_and_end_are_told_and_no_others() {
+    let [green, drain] = ["{ bridge = \"*\", port = \"green-*\" }", "[fabric]\nlinks = [\"vx*\"]"];
+    let one = |that: &str, this: &str| {
+        let mut before = situation();
+        before.policy = Arc::new(read(&POLICY.replace(that, this)));
+        // Somewhere else in the file, but the same.
+        let moved = before.plan(&read(&format!("\n\n# moved\n{}", POLICY.replace(that, this))), false);
+        assert_eq!(problems(&moved), [[""; 0]; 2], "{this}");
+        let [new, ended] = [
+            problems(&situation().plan(&read(&POLICY.replace(that, this)), false)),
+            problems(&before.plan(&read(POLICY), false)),
+        ];
+        let [[new, none], [nothing, ended]] = [new, ended];
+        assert_eq!((&new, none, nothing), (&ended, vec![], vec![]), "{this}");
+        new
+    };
+    // A port that two tenants claim; functions whose ports aren't there.
+    let told = one(green, "{ bridge = \"h2\", port = \"*-1\" }");
+    assert!(matches!(told.as_slice(), [text] if text.contains("`orange-1` of bridge `h2` is claimed")), "{told:?}");
+    let told = one("egress = \"fw-out\"", "egress = \"fw-gone\"");
+    assert!(matches!(told.as_slice(), [text] if text.contains("fw-1 of function firewall")), "{told:?}");
+    // A link that becomes a port, so that a tenant falls apart, and one that can't be drained, or isn't there.
+    let told = one(green, "{ bridge = \"*\", port = \"green-*\" }, { bridge = \"h1\", port = \"vx*\" }");
+    assert!(told.contains(&"tenant orange is in 2 parts: no link joins them".into()), "{told:?}");
+    let with = |port| format!("{drain}\ndrain = [{{ bridge = \"h1\", port = \"{port}\" }}]");
+    assert!(one(drain, &with("vx2"))[0].ends_with("being the only way"));
+    assert!(one(drain, &with("vy*"))[0].starts_with("no link is drained by `h1`, `vy*`"));
+    let mut down = situation();
+    down.view.down = std::mem::take(&mut down.view.links);
+    let plan = down.plan(&read(&POLICY.replace(drain, &with("vx2"))), false);
+    assert_eq!(problems(&plan), [[""; 0]; 2], "a link that is down is there all the same: {plan:?}");
+}
+
 #[test]
 fn bridges_go_by_the_names_of_the_policy_that_they_are_compiled_for() {
     let plan = situation().plan(&read(&POLICY.replace("h1", "x1")), true);

@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::allocation::Allocations;
 use crate::attachment::{PortUse, attach, bridge_names};
-use crate::compile::compile;
+use crate::compile::{Desired, compile};
 use crate::desired::{BridgeState, Flow, FlowKey, Group, Meter};
 use crate::pipeline;
 use crate::policy::Policy;
+use crate::problems::{self, Changes, Facts, Problem};
 use crate::trace::Situation;
 use crate::view::{Endpoint, Host, Link, View};
 use crate::withhold::{self, Needs, Reluctance, withhold};
@@ -27,6 +28,8 @@ pub struct Plan {
     pub objects: Vec<Object>,
     /// Bridges, in order of their datapath ids; only those with a difference.
     pub bridges: Vec<Bridge>,
+    /// Problems that would come, and such that would end.
+    pub problems: Changes,
     /// What couldn't be taken into account.
     pub notes: Vec<String>,
     /// What looks odd about the policy, as told by whoever read it.
@@ -109,13 +112,21 @@ pub struct Entry {
     pub text: String,
 }
 
+/// What a policy comes to.
+struct Outcome {
+    desired: Desired,
+    problems: Vec<Problem>,
+}
+
 impl Situation {
     /// What another policy would change; `entries`: also which flow entries, groups and meters, one by one. Numbers are
     /// given as they would be, and not kept.
     pub fn plan(&self, policy: &Policy, entries: bool) -> Plan {
         let allocations = self.allocations.updated(policy);
-        let old = self.tables_by(&self.policy, &self.allocations);
-        let new = self.tables_by(policy, &allocations);
+        let old = self.outcome_of(&self.policy, &self.allocations);
+        let new = self.outcome_of(policy, &allocations);
+        let problems = Changes::between(&old.problems, &new.problems);
+        let (old, new) = (old.desired.bridges, new.desired.bridges);
         let names = bridge_names(policy, &self.told);
         let nothing = BridgeState::new();
         let dpids: BTreeSet<DatapathId> = old.keys().chain(new.keys()).copied().collect();
@@ -127,11 +138,11 @@ impl Situation {
         let bridges: Vec<Bridge> = bridges.collect();
         let objects = objects::changes((&self.policy, &self.allocations), (policy, &allocations));
         let same = objects.is_empty() && bridges.is_empty();
-        Plan { same, objects, bridges, notes: self.unknown(policy), warnings: Vec::new() }
+        Plan { same, objects, bridges, problems, notes: self.unknown(policy), warnings: Vec::new() }
     }
 
-    /// What bridges should hold by a policy, in the fabric as it is seen now.
-    fn tables_by(&self, policy: &Policy, allocations: &Allocations) -> BTreeMap<DatapathId, BridgeState> {
+    /// What a policy comes to in the fabric as it is seen now.
+    fn outcome_of(&self, policy: &Policy, allocations: &Allocations) -> Outcome {
         let mut view = View { bridges: self.view.bridges.clone(), trees: self.view.trees.clone(), ..View::default() };
         for (dpid, name) in bridge_names(policy, &self.told) {
             if let Some(bridge) = view.bridges.get_mut(&dpid) {
@@ -151,6 +162,7 @@ impl Situation {
         let (used, withheld) = withhold(up, why, &Needs::new(policy, allocations, &attachments, &view));
         view.links = used.into_iter().collect();
         view.withheld = withheld;
+        view.down = self.view.down.iter().copied().filter(|link| candidate(link.a) && candidate(link.b)).collect();
         view.failed.clone_from(&self.view.failed);
         let hosts = policy.tenants.iter().map(|tenant| {
             let known = self.hosts.get(&tenant.name).into_iter().flatten();
@@ -160,7 +172,10 @@ impl Situation {
             let host = |station: &crate::trace::Station| Host { place: station.place, fresh: station.fresh };
             (tenant.name.clone(), stay.map(|(mac, station)| (*mac, host(station))).collect())
         });
-        compile(policy, allocations, &view, &hosts.collect()).bridges
+        let desired = compile(policy, allocations, &view, &hosts.collect());
+        let facts = Facts { policy, allocations, attachments: &attachments, view: &view, trees: &desired.trees };
+        let problems = problems::problems(&facts);
+        Outcome { desired, problems }
     }
 
     /// What the plan can't know.

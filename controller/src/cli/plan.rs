@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use apps::plan::{Change, Counts, Plan as Planned};
+use apps::problems::Changes;
 use clap::Args;
 use serde_json::Value;
 use ureq::http::Method;
@@ -69,6 +70,7 @@ fn show(planned: &Planned) -> String {
     if planned.same {
         return text + "nothing would change\n";
     }
+    let problems = problems(&planned.problems);
     for object in &planned.objects {
         let of = object.tenant.as_ref().filter(|tenant| object.kind != "tenant" || **tenant != object.name);
         let of = of.map(|tenant| format!(" of {tenant}")).unwrap_or_default();
@@ -97,7 +99,14 @@ fn show(planned: &Planned) -> String {
             let _ = writeln!(text, "  {} {}", sign(entry.change), entry.text);
         }
     }
-    text
+    // Last, where it is seen.
+    if problems.is_empty() { text } else { text + "\n" + &problems }
+}
+
+/// Problems that come and end with a policy, one a line.
+pub(super) fn problems(Changes { new, ended }: &Changes) -> String {
+    let lines = new.iter().map(|text| ("new problem:", text)).chain(ended.iter().map(|text| ("problem ends:", text)));
+    lines.map(|(what, text)| format!("{what} {text}\n")).collect()
 }
 
 fn sign(change: Change) -> char {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use apps::attachment::PortUse;
 use apps::desired::{BridgeState, counts};
+use apps::problems::{self, Facts};
 use apps::tenants;
 use apps::trees::Tree;
 use apps::view::Endpoint;
@@ -45,24 +46,26 @@ impl Core {
 
     fn problems(&self, now: Instant) -> Vec<String> {
         let mut problems: Vec<String> = self.faults.values().cloned().collect();
-        problems.extend(self.attachments.problems.iter().cloned());
+        problems.extend(self.policy_problems());
         problems.extend(self.bridges.values().flat_map(Bridge::problems));
         let silent = self.bridges.values().filter(|bridge| bridge.connection.is_none());
         problems.extend(silent.map(|bridge| format!("bridge {} isn't connected", bridge.name)));
         problems.extend(self.topology.refused(now, |place| self.port_name(place)));
         problems.extend(self.link_problems(now));
-        for tenant in &self.policy.tenants {
-            let parts = self.desired.trees.get(&tenant.name).map_or(0, |tree| tree.roots.len());
-            if parts > 1 {
-                problems.push(format!("tenant {} is in {parts} parts: no link joins them", tenant.name));
-            }
-            if self.memory.allocations.of(&tenant.name).is_some_and(|numbers| numbers.vlan.is_none()) {
-                problems.push(format!("tenant {} has no VLAN id left for links without tunnel", tenant.name));
-            }
-        }
-        problems.extend(self.service_problems());
         problems.extend(self.notices.problems(now).map(str::to_owned));
         problems
+    }
+
+    /// What follows from the policy, as plans have it, too.
+    fn policy_problems(&self) -> impl Iterator<Item = String> {
+        let facts = Facts {
+            policy: &self.policy,
+            allocations: &self.memory.allocations,
+            attachments: &self.attachments,
+            view: &self.view,
+            trees: &self.desired.trees,
+        };
+        problems::problems(&facts).into_iter().map(|problem| problem.text)
     }
 
     fn bridge(&self, dpid: DatapathId, bridge: &Bridge, linked: &BTreeSet<Endpoint>) -> snapshot::Bridge {

@@ -25,6 +25,7 @@ use super::bridge::{Bridge, Connection, PortRecord, is_port};
 use super::damping::HOLD;
 use super::probe::Probe;
 use super::rounds::ACKNOWLEDGE;
+use super::topology::State;
 use super::{Core, Effect, Level, SessionId};
 
 /// Ports that nobody gets, as far as the log tells; the status tells of all.
@@ -207,7 +208,7 @@ impl Core {
         self.view.kept = keeps.map(|(dpid, bridge)| (*dpid, bridge.kept())).collect();
         self.attachments = attach(&self.policy, &self.view);
         for problem in self.attachments.problems.iter().take(PROBLEMS_TOLD).cloned().collect::<Vec<_>>() {
-            self.notice(now, Level::Warning, &problem);
+            self.notice(now, Level::Warning, &problem.text);
         }
         let candidates = self.attachments.ports.iter().filter(|(place, used)| {
             let bridge = self.view.bridges.get(&place.bridge);
@@ -276,6 +277,8 @@ impl Core {
         let (used, withheld) = self.withhold(now, &links.up);
         self.topology.withhold(&withheld);
         self.view.withheld = withheld;
+        let down = self.topology.known().iter().filter(|(_, known)| known.state == State::Down);
+        self.view.down = down.map(|(&(a, b), known)| Link { a, b, carrier: known.carrier }).collect();
         let name = |link: &Link| format!("link {} – {}", self.port_name(link.a), self.port_name(link.b));
         let mut notices = Vec::new();
         for (link, damped) in &links.came {

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use apps::policy::LinkSelector;
+use apps::problems::not_drained;
 use apps::trees::Tree;
 use apps::view::Link;
 use apps::withhold;
@@ -30,33 +31,14 @@ impl Core {
         links.collect()
     }
 
-    /// What an operator should look at.
+    /// Links that an operator should look at, whatever the policy says.
     pub(super) fn link_problems(&self, now: Instant) -> Vec<String> {
-        let name = |link: &Link| format!("{} – {}", self.port_name(link.a), self.port_name(link.b));
-        let mut problems = Vec::new();
-        for (link, known) in self.known_links() {
-            let drained = self.drain_of(&link).is_some();
-            // That all is as the policy wants it is no problem, and bridges that don't answer are told of by themselves.
-            let is_odd = match known.state {
-                State::Up => !(drained && known.withheld),
-                State::Held => drained,
-                State::Down => false,
-            };
-            let note = self.note(now, &link, known);
-            if is_odd && !note.is_empty() {
-                problems.push(format!("link {} is {note}", name(&link)));
-            }
-        }
-        for selector in &self.policy.fabric.drain {
-            let selects = |(link, _): (Link, &Known)| withhold::selects(selector, &self.view, &link);
-            if !self.known_links().any(selects) {
-                let LinkSelector { bridge, port, origin } = selector;
-                problems.push(format!(
-                    "no link is drained by `{bridge}`, `{port}` ({origin}): no port of that name is the end of a link"
-                ));
-            }
-        }
-        problems
+        // Of those that are to be drained the policy's problems tell.
+        let others = self.known_links().filter(|(link, known)| known.is_up() && self.drain_of(link).is_none());
+        let noted =
+            others.map(|(link, known)| (link, self.note(now, &link, known))).filter(|(_, note)| !note.is_empty());
+        let name = |place| self.port_name(place);
+        noted.map(|(link, note)| format!("link {} – {} is {note}", name(link.a), name(link.b))).collect()
     }
 
     fn known_links(&self) -> impl Iterator<Item = (Link, &Known)> {
@@ -79,19 +61,11 @@ impl Core {
 
     /// What an operator should know of a link beside whether it is up.
     fn note(&self, now: Instant, link: &Link, known: &Known) -> String {
-        let only_way = "it is used all the same, being the only way";
         let damped = known.damping.left(now);
         match (known.state, self.drain_of(link)) {
-            (State::Held, Some(selector)) => {
-                format!(
-                    "held: a bridge at its end doesn't answer, and may still send over it; to be drained ({})",
-                    selector.origin
-                )
-            }
+            (State::Held, Some(selector)) => not_drained(selector, true),
             (State::Held, None) => "held: a bridge at its end doesn't answer, so nobody knows".to_owned(),
-            (State::Up, Some(selector)) if !known.withheld => {
-                format!("to be drained ({}), but {only_way}", selector.origin)
-            }
+            (State::Up, Some(selector)) if !known.withheld => not_drained(selector, false),
             (_, Some(selector)) if self.is_drained(link, known) => format!("drained ({})", selector.origin),
             (_, Some(selector)) => format!("being drained ({})", selector.origin),
             (State::Up, None) => damped.map_or_else(String::new, |left| {
@@ -99,7 +73,11 @@ impl Core {
                     "damped for {:.0} s more, because it went down {} times lately: {}",
                     left.as_secs_f64().ceil(),
                     known.damping.downs(now),
-                    if known.withheld { "it isn't used meanwhile" } else { only_way }
+                    if known.withheld {
+                        "it isn't used meanwhile"
+                    } else {
+                        "it is used all the same, being the only way"
+                    }
                 )
             }),
             (State::Down, None) => String::new(),

@@ -23,31 +23,6 @@ impl Core {
         })
     }
 
-    /// Instances that frames can't pass, in plain words.
-    pub(super) fn service_problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        for (tenant, _, chains) in self.chained() {
-            let used: BTreeSet<&str> = tenant.chains.iter().flat_map(|it| &it.through).map(String::as_str).collect();
-            for (name, service) in chains.services().iter().filter(|(name, _)| used.contains(**name)) {
-                let unused = |placed: &&Placed<'_>| placed.health == Health::Failed || !placed.informed;
-                for placed in service.instances.iter().filter(unused) {
-                    let hangs = placed.ingress(Direction::Forward).is_some_and(|it| self.view.failed.contains(&it));
-                    let instance = placed.instance;
-                    let why = match placed.health {
-                        Health::Failed if hangs => "lets nothing through",
-                        Health::Failed => "has a port that is missing or down",
-                        _ => "isn't used: its bridge doesn't answer, and knows it by other chains, or not at all",
-                    };
-                    problems.push(format!(
-                        "{} of function {name} of tenant {} {why} ({} at bridge {}; {})",
-                        instance.name, tenant.name, instance.ingress, instance.bridge, instance.origin
-                    ));
-                }
-            }
-        }
-        problems
-    }
-
     /// All chains, with their functions and what passed them.
     pub(super) fn chains(&self) -> Vec<snapshot::Chain> {
         let mut all = Vec::new();

@@ -1,0 +1,186 @@
+//! What an operator should look at because of what a policy says of the fabric as it is seen. The status tells it of the policy
+//! in force; a plan, and whoever applies a policy, holds that of two policies against each other. So what is found here is told
+//! by all of them.
+//!
+//! To add a kind of problem: write a method of [`Facts`] that gives them, and name it in [`problems`]; or let
+//! [`attach`](crate::attachment::attach) find it, if it is about who gets a port. What has to be known for it beside the policy
+//! (what probes measured, which functions hang) belongs in the [`View`], where a plan has it, too. What is the same whatever the
+//! policy says (a bridge that refuses something, a copied probe, an address that moves about) isn't for here: the
+//! controller's core tells of it by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::allocation::Allocations;
+use crate::attachment::Attachments;
+use crate::chains::Chains;
+use crate::marks::Direction;
+use crate::policy::{LinkSelector, Policy};
+use crate::services::{Health, Placed};
+use crate::trees::Tree;
+use crate::view::{Endpoint, View};
+use crate::withhold;
+
+/// Something that an operator should look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Which kind of problem, and what it is about, in words that stay the same as long as it is the same problem to an
+    /// operator: without lines of the policy, counts, and whatever else changes beside it.
+    pub key: (&'static str, String),
+    /// What happened, where, and what to do next.
+    pub text: String,
+}
+
+impl Problem {
+    /// A problem of this kind about something.
+    pub fn new(kind: &'static str, about: impl ToString, text: String) -> Self {
+        Self { key: (kind, about.to_string()), text }
+    }
+}
+
+/// What problems follow from.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The policy.
+    pub policy: &'a Policy,
+    /// The numbers that tenants have by it.
+    pub allocations: &'a Allocations,
+    /// What ports are for by it.
+    pub attachments: &'a Attachments,
+    /// The fabric, with the links that are used by it.
+    pub view: &'a View,
+    /// The tenants' trees, by name.
+    pub trees: &'a BTreeMap<String, Tree>,
+}
+
+/// All problems, in the order in which they are shown.
+pub fn problems(facts: &Facts<'_>) -> Vec<Problem> {
+    let mut all = facts.attachments.problems.clone();
+    all.extend(facts.drains());
+    all.extend(facts.drains_of_nothing());
+    all.extend(facts.parts());
+    all.extend(facts.vlan_ids());
+    all.extend(facts.functions());
+    all
+}
+
+impl Facts<'_> {
+    /// Links that can't be drained as the policy wants it.
+    fn drains(&self) -> Vec<Problem> {
+        let used = self.view.links.iter().map(|link| (link, false));
+        let held = self.view.held.iter().filter(|held| held.up).map(|held| (&held.link, true));
+        let drained = |(link, held)| {
+            let selector = withhold::drained(self.policy, self.view, link)?;
+            let (ends, note) = (format!("{} – {}", self.name(link.a), self.name(link.b)), not_drained(selector, held));
+            Some(Problem::new("drain", format!("{} – {}", link.a, link.b), format!("link {ends} is {note}")))
+        };
+        used.chain(held).filter_map(drained).collect()
+    }
+
+    /// Entries of `drain` that select no link.
+    fn drains_of_nothing(&self) -> Vec<Problem> {
+        let View { links, withheld, held, down, .. } = self.view;
+        let links = || links.iter().chain(withheld.keys()).chain(held.iter().map(|held| &held.link)).chain(down);
+        let idle =
+            self.policy.fabric.drain.iter().filter(|it| !links().any(|link| withhold::selects(it, self.view, link)));
+        let problem = |LinkSelector { bridge, port, origin }: &LinkSelector| {
+            let text = format!(
+                "no link is drained by `{bridge}`, `{port}` ({origin}): no port of that name is the end of a link"
+            );
+            Problem::new("drain of nothing", format!("{bridge}/{port}"), text)
+        };
+        idle.map(problem).collect()
+    }
+
+    /// Tenants with bridges between which there is no way.
+    fn parts(&self) -> Vec<Problem> {
+        let parted = self.policy.tenants.iter().filter_map(|tenant| {
+            let parts = self.trees.get(&tenant.name)?.roots.len();
+            let text = format!("tenant {} is in {parts} parts: no link joins them", tenant.name);
+            (parts > 1).then(|| Problem::new("parts", &tenant.name, text))
+        });
+        parted.collect()
+    }
+
+    /// Tenants that can't use links without tunnel.
+    fn vlan_ids(&self) -> Vec<Problem> {
+        let without = self
+            .policy
+            .tenants
+            .iter()
+            .filter(|tenant| self.allocations.of(&tenant.name).is_some_and(|numbers| numbers.vlan.is_none()));
+        let problem = |name: &String| {
+            let text = format!("tenant {name} has no VLAN id left for links without tunnel");
+            Problem::new("vlan id", name, text)
+        };
+        without.map(|tenant| problem(&tenant.name)).collect()
+    }
+
+    /// Instances of functions in chains that frames can't pass.
+    fn functions(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for tenant in self.policy.tenants.iter().filter(|tenant| !tenant.chains.is_empty()) {
+            let Some(numbers) = self.allocations.of(&tenant.name) else { continue };
+            let chains = Chains::new(tenant, numbers.key, self.allocations, self.attachments, self.view);
+            let used: BTreeSet<&str> = tenant.chains.iter().flat_map(|it| &it.through).map(String::as_str).collect();
+            for (name, service) in chains.services().iter().filter(|(name, _)| used.contains(**name)) {
+                let unused = |placed: &&Placed<'_>| placed.health == Health::Failed || !placed.informed;
+                for placed in service.instances.iter().filter(unused) {
+                    let hangs = placed.ingress(Direction::Forward).is_some_and(|it| self.view.failed.contains(&it));
+                    let instance = placed.instance;
+                    let why = match placed.health {
+                        Health::Failed if hangs => "lets nothing through",
+                        Health::Failed => "has a port that is missing or down",
+                        _ => "isn't used: its bridge doesn't answer, and knows it by other chains, or not at all",
+                    };
+                    let text = format!(
+                        "{} of function {name} of tenant {} {why} ({} at bridge {}; {})",
+                        instance.name, tenant.name, instance.ingress, instance.bridge, instance.origin
+                    );
+                    let about = format!("{}/{name}/{}", tenant.name, instance.name);
+                    problems.push(Problem::new("function", about, text));
+                }
+            }
+        }
+        problems
+    }
+
+    /// What a port is called where people read it.
+    fn name(&self, place: Endpoint) -> String {
+        let Some(bridge) = self.view.bridges.get(&place.bridge) else { return place.to_string() };
+        let port = bridge.ports.get(&place.port);
+        format!("{}/{}", bridge.name, port.map_or_else(|| place.port.to_string(), |port| port.name.clone()))
+    }
+}
+
+/// What is to be said of a link that an entry of `drain` selects and that may carry something all the same: because it is held, or
+/// because there is no other way.
+pub fn not_drained(selector: &LinkSelector, held: bool) -> String {
+    let origin = &selector.origin;
+    if held {
+        format!("held: a bridge at its end doesn't answer, and may still send over it; to be drained ({origin})")
+    } else {
+        format!("to be drained ({origin}), but it is used all the same, being the only way")
+    }
+}
+
+/// What becomes of problems when one policy replaces another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// Those that would come, in plain words.
+    pub new: Vec<String>,
+    /// Those that would end.
+    pub ended: Vec<String>,
+}
+
+impl Changes {
+    /// From what is wrong by one policy to what is by another, in the same fabric.
+    pub fn between(old: &[Problem], new: &[Problem]) -> Self {
+        let only = |these: &[Problem], those: &[Problem]| {
+            let known: BTreeSet<_> = those.iter().map(|problem| &problem.key).collect();
+            these.iter().filter(|it| !known.contains(&it.key)).map(|it| it.text.clone()).collect()
+        };
+        Self { new: only(new, old), ended: only(old, new) }
+    }
+}
