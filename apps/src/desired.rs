@@ -11,12 +11,14 @@ use openflow::instruction::Instruction;
 use openflow::matching::Match;
 use openflow::meter::{Band, MeterFlags};
 use openflow::oxm::Oxm;
-use openflow::types::{Cookie, GroupId, MeterId, TableId};
+use openflow::types::{Cookie, GroupId, MeterId, PortNo, TableId};
 use openflow::wire::Wire;
 
 use crate::marks::{Owner, cookie, metadata};
+use crate::pipeline::ADMIT;
 use crate::policy::{Origin, RateLimit, RateUnit};
 use crate::trees::spread;
+use crate::view::PortView;
 
 /// What makes a flow entry that entry; all else is its value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -204,6 +206,17 @@ impl SectionBuilder {
     }
 
     pub(crate) fn build(self) -> Section {
+        self.section
+    }
+
+    /// The same for a bridge with these ports: entries that take frames in bear the name of the port that they were made for.
+    pub(crate) fn build_for(mut self, ports: &BTreeMap<PortNo, PortView>) -> Section {
+        let admits = |key: &FlowKey| key.table == ADMIT;
+        for (key, flow) in self.section.flows.iter_mut().take_while(|(key, _)| admits(key)) {
+            if let Some(port) = key.matching.in_port().and_then(|port| ports.get(&port)) {
+                flow.cookie = cookie::of_port(self.owner, ADMIT, &port.name);
+            }
+        }
         self.section
     }
 }

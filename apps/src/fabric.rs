@@ -1,5 +1,7 @@
 //! What belongs to no tenant: probes of links, frames that no tenant may send, and all meters.
 
+use std::collections::BTreeMap;
+
 use openflow::action::Action;
 use openflow::oxm::Oxm;
 use openflow::types::{DatapathId, MacAddr, PortNo};
@@ -66,8 +68,9 @@ pub fn compile(
     for vlan in DEDICATED_FLOOD_VLANS {
         builder.flow(GUARD, 100, [Oxm::VlanVid(tagged(vlan), None)], drop());
     }
-    let ports = view.bridges.get(&dpid).map(|bridge| bridge.ports.keys().copied()).into_iter().flatten();
-    for port in ports {
+    let no_ports = BTreeMap::new();
+    let ports = view.bridges.get(&dpid).map_or(&no_ports, |bridge| &bridge.ports);
+    for &port in ports.keys() {
         let used = attachments.of(Endpoint { bridge: dpid, port });
         if *used != PortUse::Unused {
             builder.meter(port_meter(port), COPIES);
@@ -84,5 +87,5 @@ pub fn compile(
     for (meter, limit) in limits::at(dpid, policy, allocations, attachments, view) {
         builder.meter(meter, limit.limit);
     }
-    builder.build()
+    builder.build_for(ports)
 }

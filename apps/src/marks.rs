@@ -291,9 +291,11 @@ pub const fn chain_limit(step: u16) -> MeterId {
     MeterId(0x3_8000 | step as u32)
 }
 
-/// Cookies: bits 56–63 say Espalier, 48–55 the table, 32–46 of what a bridge learns by itself the function, 0–31 the owner.
+/// Cookies: bits 56–63 say Espalier, 48–55 the table, 0–31 the owner. Bits 32–47 say of an entry that takes frames in by a port
+/// what the port is called ([`cookie::name`]); bits 32–46 of what a bridge learns by itself the function.
 pub mod cookie {
     use super::{Cookie, Owner};
+    use crate::trees::spread;
     use openflow::types::TableId;
 
     const ESPALIER: u64 = 0xe5;
@@ -306,6 +308,26 @@ pub mod cookie {
     /// The cookie of the connections that a bridge remembers for a function, by the function's step.
     pub const fn begun(owner: Owner, table: TableId, step: u16) -> Cookie {
         Cookie(of(owner, table).0 | (step as u64) << 32)
+    }
+
+    /// A port's name in 16 bits, never 0. A bridge gives a port's number to another one when it is free, and goes on
+    /// forwarding by it: whoever reads its entries can tell so which port they were made for.
+    pub fn name(port: &str) -> u16 {
+        let octets: Vec<u64> = port.bytes().map(u64::from).collect();
+        (spread(0, &octets) as u16).max(1)
+    }
+
+    /// The cookie of an owner's entry in a table that takes frames in by the port of this name.
+    pub fn of_port(owner: Owner, table: TableId, port: &str) -> Cookie {
+        Cookie(of(owner, table).0 | (name(port) as u64) << 32)
+    }
+
+    /// The name of the port that an entry takes frames in by, as [`name`] has it; `None`: it doesn't say.
+    pub const fn port(cookie: Cookie) -> Option<u16> {
+        match (cookie.0 >> 32) as u16 {
+            0 => None,
+            name => Some(name),
+        }
     }
 
     /// Which owner a cookie stands for; `None`: not our entry.

@@ -83,7 +83,9 @@ pub fn compile(
         .map(|(mac, host)| (*mac, host.place))
         .collect();
     network.ways(&hosts);
-    let sections = network.builders.into_iter().map(|(dpid, builder)| (dpid, builder.build())).collect();
+    let ports = |dpid: DatapathId| view.bridges.get(&dpid).map(|bridge| &bridge.ports);
+    let built = network.builders.into_iter().filter_map(|(dpid, it)| Some((dpid, it.build_for(ports(dpid)?))));
+    let sections = built.collect();
     Network { tree, sections }
 }
 

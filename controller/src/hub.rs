@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 
 use apps::trace::Situation;
 use bytes::BytesMut;
+use openflow::message::Message;
 use openflow::peer::{Identity, XID_MAX};
+use openflow::types::Xid;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tracing::{info, trace, warn};
@@ -63,6 +65,31 @@ struct Attached {
     outgoing: Outgoing,
     batch: BytesMut,
     closing: bool,
+}
+
+impl Attached {
+    /// Puts messages behind what a batch has.
+    fn encode(&mut self, messages: Vec<(Xid, Message)>, batch: &mut BytesMut) {
+        for (xid, message) in messages {
+            debug_assert!(xid <= XID_MAX, "{xid:?} belongs to the channel");
+            if let Err(error) = message.encode(xid, batch) {
+                // What is left of the change would be a lie. It shouldn't come to this: the tables are cut into messages
+                // that fit.
+                self.closing = true;
+                self.outgoing.close(format!("a message for it can't be written: {error}"));
+                break;
+            }
+        }
+    }
+}
+
+/// A session that can be sent something.
+fn attached(sessions: &mut BTreeMap<SessionId, Attached>, session: SessionId) -> Option<&mut Attached> {
+    let attached = sessions.get_mut(&session).filter(|attached| !attached.closing);
+    if attached.is_none() {
+        trace!("nothing is sent to {session:?}, which is closed");
+    }
+    attached
 }
 
 struct Hub {
@@ -164,23 +191,19 @@ impl Hub {
         for effect in self.core.handle(now, event) {
             match effect {
                 Effect::Send { session, messages } => {
-                    let Some(attached) = self.sessions.get_mut(&session).filter(|attached| !attached.closing) else {
-                        trace!("nothing is sent to {session:?}, which is closed");
-                        continue;
-                    };
+                    let Some(attached) = attached(&mut self.sessions, session) else { continue };
                     if attached.batch.is_empty() {
                         self.touched.push(session);
                     }
-                    for (xid, message) in messages {
-                        debug_assert!(xid <= XID_MAX, "{xid:?} belongs to the channel");
-                        if let Err(error) = message.encode(xid, &mut attached.batch) {
-                            // What is left of the change would be a lie. It shouldn't come to this: the tables are cut
-                            // into messages that fit.
-                            attached.closing = true;
-                            attached.outgoing.close(format!("a message for it can't be written: {error}"));
-                            break;
-                        }
-                    }
+                    let mut batch = std::mem::take(&mut attached.batch);
+                    attached.encode(messages, &mut batch);
+                    attached.batch = batch;
+                }
+                Effect::SendFirst { session, messages } => {
+                    let Some(attached) = attached(&mut self.sessions, session) else { continue };
+                    let mut batch = BytesMut::new();
+                    attached.encode(messages, &mut batch);
+                    attached.closing |= attached.outgoing.send_first(batch.freeze()).is_err();
                 }
                 Effect::Close { session, reason } => {
                     if let Some(attached) = self.sessions.get_mut(&session) {

@@ -17,6 +17,7 @@ pub const BATCHES_MAX: usize = 4096;
 /// The hub's end.
 #[derive(Debug)]
 pub struct Outgoing {
+    first: mpsc::Sender<Bytes>,
     batches: mpsc::Sender<Bytes>,
     octets: Arc<AtomicUsize>,
     close: mpsc::Sender<End>,
@@ -25,6 +26,7 @@ pub struct Outgoing {
 /// The session's end.
 #[derive(Debug)]
 pub struct Incoming {
+    first: mpsc::Receiver<Bytes>,
     batches: mpsc::Receiver<Bytes>,
     octets: Arc<AtomicUsize>,
     close: mpsc::Receiver<End>,
@@ -36,11 +38,12 @@ pub struct Full;
 
 /// Both ends.
 pub fn channel() -> (Outgoing, Incoming) {
+    let (first, first_out) = mpsc::channel(BATCHES_MAX);
     let (batches, batches_out) = mpsc::channel(BATCHES_MAX);
     let (close, close_out) = mpsc::channel(1);
     let octets = Arc::new(AtomicUsize::new(0));
-    let incoming = Incoming { batches: batches_out, octets: Arc::clone(&octets), close: close_out };
-    (Outgoing { batches, octets, close }, incoming)
+    let incoming = Incoming { first: first_out, batches: batches_out, octets: Arc::clone(&octets), close: close_out };
+    (Outgoing { first, batches, octets, close }, incoming)
 }
 
 impl Outgoing {
@@ -49,10 +52,22 @@ impl Outgoing {
     /// # Errors
     /// [`Full`]: it wasn't queued, and the session closes, for the bridge would miss it.
     pub fn send(&self, batch: Bytes) -> Result<(), Full> {
+        self.queue(&self.batches, batch)
+    }
+
+    /// The same, ahead of all batches that wait; among themselves they keep their order.
+    ///
+    /// # Errors
+    /// As of [`Outgoing::send`].
+    pub fn send_first(&self, batch: Bytes) -> Result<(), Full> {
+        self.queue(&self.first, batch)
+    }
+
+    fn queue(&self, queue: &mpsc::Sender<Bytes>, batch: Bytes) -> Result<(), Full> {
         let length = batch.len();
         let before = self.octets.fetch_add(length, Ordering::Relaxed);
         let fits = before == 0 || before + length <= OCTETS_MAX;
-        match fits.then(|| self.batches.try_send(batch)) {
+        match fits.then(|| queue.try_send(batch)) {
             // A session that has ended reports so itself.
             Some(Ok(()) | Err(mpsc::error::TrySendError::Closed(_))) => Ok(()),
             Some(Err(mpsc::error::TrySendError::Full(_))) | None => {
@@ -80,6 +95,8 @@ impl Incoming {
     /// The order to close.
     pub(crate) async fn next(&mut self, take: bool) -> Result<Bytes, End> {
         tokio::select! {
+            biased;
+            batch = self.first.recv(), if take => batch.map(|batch| self.taken(batch)).ok_or(End::Stop),
             batch = self.batches.recv(), if take => batch.map(|batch| self.taken(batch)).ok_or(End::Stop),
             end = self.close.recv() => Err(end.unwrap_or(End::Stop)),
         }
@@ -87,7 +104,7 @@ impl Incoming {
 
     /// The next batch, if one waits.
     pub(crate) fn batch_now(&mut self) -> Option<Bytes> {
-        let batch = self.batches.try_recv().ok()?;
+        let batch = self.first.try_recv().or_else(|_| self.batches.try_recv()).ok()?;
         Some(self.taken(batch))
     }
 
@@ -112,6 +129,15 @@ mod tests {
         assert_eq!(sent, BATCHES_MAX);
 
         assert!(matches!(session.next(false).await, Err(End::Full)), "whoever misses a batch has to go");
+
+        let (hub, mut session) = channel();
+        for (octet, first) in [(3, false), (1, true), (4, false), (2, true)] {
+            let batch = Bytes::from(vec![octet]);
+            assert_eq!(if first { hub.send_first(batch) } else { hub.send(batch) }, Ok(()));
+        }
+        let order = [session.next(true).await.unwrap(), session.batch_now().unwrap()];
+        assert_eq!(order.concat(), [1, 2], "some go first");
+        assert_eq!([session.next(true).await.unwrap(), session.batch_now().unwrap()].concat(), [3, 4]);
 
         let (hub, mut session) = channel();
         for _ in 0..2 {

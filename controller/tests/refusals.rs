@@ -105,7 +105,7 @@ impl World {
     fn event(&mut self, event: Event) {
         for effect in self.core.handle(self.now, event) {
             match effect {
-                Effect::Send { messages, .. } => {
+                Effect::Send { messages, .. } | Effect::SendFirst { messages, .. } => {
                     messages.into_iter().for_each(|(xid, message)| self.obey(xid, message));
                 }
                 Effect::Notice(_, text) => self.notices.push(text),

@@ -163,9 +163,21 @@ impl Bridge {
         Xid(self.next_xid)
     }
 
-    pub(crate) fn set_ports(&mut self, ports: Vec<Port>) {
+    /// It has these ports. Gives the numbers that were other ports' so far.
+    pub(crate) fn set_ports(&mut self, ports: Vec<Port>) -> BTreeSet<PortNo> {
         let real = ports.into_iter().filter(|port| is_port(port.number));
-        self.ports = real.map(|port| (port.number, PortRecord::new(port))).collect();
+        let ports = real.map(|port| (port.number, PortRecord::new(port))).collect();
+        let before = std::mem::replace(&mut self.ports, ports);
+        let name = |record: &PortRecord| record.port.name.clone();
+        let stays = |(number, record): (&PortNo, &PortRecord)| self.ports.get(number).map(name) == Some(name(record));
+        before.iter().filter(|it| !stays(*it)).map(|(number, _)| *number).collect()
+    }
+
+    /// The numbers whose entries, as they were read, were made for other ports than those that have them.
+    pub(crate) fn strangers(&self) -> BTreeSet<PortNo> {
+        let names = self.ports.iter().map(|(number, record)| (*number, record.port.name.text()));
+        let names: BTreeMap<PortNo, _> = names.collect();
+        reconcile::strangers(&self.installed, &names.iter().map(|(number, name)| (*number, &**name)).collect())
     }
 
     /// Is there room for this port?

@@ -15,13 +15,12 @@ use openflow::action::Action;
 use openflow::message::Message;
 use openflow::oxm::Oxm;
 use openflow::packet::PacketOut;
-use openflow::peer::{Identity, PORTS_MAX};
-use openflow::port::{PortReason, PortStatus};
+use openflow::peer::Identity;
 use openflow::switch::Role;
 use openflow::types::{DatapathId, Xid};
 use openflow::wire::Nothing;
 
-use super::bridge::{Bridge, Connection, PortRecord, is_port};
+use super::bridge::{Bridge, Connection, PortRecord};
 use super::damping::HOLD;
 use super::probe::Probe;
 use super::rounds::ACKNOWLEDGE;
@@ -53,18 +52,11 @@ impl Core {
         self.sessions.insert(session, dpid);
         let bridge = self.bridges.entry(dpid).or_default();
         bridge.told = identity.desc.map(|desc| desc.datapath.text().into_owned()).unwrap_or_default();
-        let gone: Vec<Endpoint> = {
-            let still: BTreeSet<_> = identity.ports.iter().map(|port| port.number).collect();
-            let gone = bridge.ports.keys().filter(|port| !still.contains(port));
-            gone.map(|port| Endpoint { bridge: dpid, port: *port }).collect()
-        };
-        bridge.set_ports(identity.ports);
+        let others = bridge.set_ports(identity.ports);
         let role = identity.role;
         bridge.connection = Some(Connection::new(now, session, address, role));
-        for port in gone {
-            self.topology.forget(port);
-        }
         self.name_bridges();
+        self.close_ports(now, dpid, &others);
         let name = self.bridges.get(&dpid).map(|bridge| bridge.name.clone()).unwrap_or_default();
         self.notice_of(now, dpid, Level::Info, &format!("bridge {name} ({dpid}) connected from {address}"));
         if role == Role::Slave {
@@ -105,6 +97,9 @@ impl Core {
         reconcile::recognise_ways(&mut bridge.installed, is_link);
         (bridge.unjudged, bridge.is_back) = (true, true);
         self.rounds.two_trees.extend(bridge.installed.keys());
+        let others = bridge.strangers();
+        self.close_ports(now, dpid, &others);
+        let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
         let mut hosts = bridge.hosts(dpid);
         // Where there are more than there may be, those stay that sent something lately.
         hosts.sort_by_key(|(.., host)| !host.fresh);
@@ -148,42 +143,7 @@ impl Core {
         self.refresh(now);
     }
 
-    pub(super) fn port_status(&mut self, now: Instant, dpid: DatapathId, status: PortStatus) {
-        let place = Endpoint { bridge: dpid, port: status.port.number };
-        let name = status.port.name.text().into_owned();
-        let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
-        let changed = match status.reason {
-            _ if !is_port(place.port) => false,
-            PortReason::Delete => bridge.ports.remove(&place.port).is_some(),
-            PortReason::Add | PortReason::Modify if bridge.has_room(place.port) => bridge.set_port(status.port),
-            PortReason::Add | PortReason::Modify => {
-                let text =
-                    format!("bridge {} has {PORTS_MAX} ports: further ones aren't taken into account", bridge.name);
-                return self.problem(now, dpid, &text);
-            }
-            PortReason::Unknown(_) => false,
-        };
-        if !changed {
-            return;
-        }
-        let bridge_name = bridge.name.clone();
-        let record = bridge.ports.get(&place.port);
-        let state = match record {
-            None => "is gone",
-            Some(port) if port.is_up() => "is up",
-            Some(_) => "is down",
-        };
-        match record {
-            None => self.topology.forget(place),
-            Some(port) if !port.is_up() => self.topology.silence(place),
-            Some(_) => {}
-        }
-        self.notice_of(now, dpid, Level::Info, &format!("port {bridge_name}/{name} {state}"));
-        self.links_changed(now);
-        self.refresh_due = true;
-    }
-
-    fn name_bridges(&mut self) {
+    pub(super) fn name_bridges(&mut self) {
         let told = self.bridges.iter().map(|(dpid, bridge)| (*dpid, bridge.told.clone())).collect();
         for (dpid, name) in bridge_names(&self.policy, &told) {
             if let Some(bridge) = self.bridges.get_mut(&dpid) {

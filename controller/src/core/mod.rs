@@ -15,6 +15,7 @@ mod linked;
 mod messages;
 mod notices;
 mod polling;
+mod ports;
 mod probe;
 mod read_back;
 mod reading;
@@ -131,6 +132,13 @@ pub enum Effect {
         /// To whom.
         session: SessionId,
         /// What, each with its transaction id, which is at most [`openflow::peer::XID_MAX`].
+        messages: Vec<(Xid, Message)>,
+    },
+    /// The same, ahead of all that waits to be sent to that bridge.
+    SendFirst {
+        /// To whom.
+        session: SessionId,
+        /// What, as in [`Effect::Send`].
         messages: Vec<(Xid, Message)>,
     },
     /// Close a connection; [`Event::Disconnected`] follows.

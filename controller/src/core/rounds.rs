@@ -21,6 +21,9 @@ pub(super) const ACKNOWLEDGE: Duration = Duration::from_secs(5);
 /// revalidation). The next phase waits so long, lest it meet frames that still go the old way.
 const CACHES: Duration = Duration::from_millis(10);
 
+/// The number of changes that are sent beside all rounds.
+pub(super) const NO_ROUND: u64 = 0;
+
 /// Changes of one phase, by bridge.
 type Changes = BTreeMap<DatapathId, Vec<Change>>;
 

@@ -242,7 +242,7 @@ impl World {
     fn event(&mut self, event: Event) {
         for effect in self.core.handle(self.now, event) {
             match effect {
-                Effect::Send { session, messages } => {
+                Effect::Send { session, messages } | Effect::SendFirst { session, messages } => {
                     let Some(channel) = self.channels.values_mut().find(|channel| channel.session == session) else {
                         continue;
                     };
