@@ -174,11 +174,6 @@ impl World {
         self.flush(dpid);
     }
 
-    /// Is the bridge connected, and known to the core?
-    pub(crate) fn is_ready(&self, dpid: DatapathId) -> bool {
-        self.channels.get(&dpid).is_some_and(|channel| channel.ready)
-    }
-
     /// The connection breaks; a part of what was under way still arrives at the bridge.
     pub(crate) fn disconnect(&mut self, dpid: DatapathId) {
         let Some(mut channel) = self.channels.remove(&dpid) else { return };
