@@ -86,7 +86,6 @@ async fn what_does_not_begin_as_a_bridge_does_is_closed_at_once_and_counted() {
         octets[3] = length as u8;
         after(&octets)
     };
-    let element = |kind: u8, length: u8, body: &[u8]| hello_of(4, &[&[0, kind, 0, length][..], body].concat());
     let rows: Vec<(&str, Bytes, &str)> = vec![
         ("zeros", vec![0; 64].into(), "not_hello"),
         ("ones", vec![0xff; 64].into(), "not_hello"),
@@ -111,11 +110,9 @@ async fn what_does_not_begin_as_a_bridge_does_is_closed_at_once_and_counted() {
         ("version 6 that has only 6", hello_of(6, &bitmap(&[1 << 6])), "bad_version"),
         ("version 4 that has only 1", hello_of(4, &bitmap(&[1 << 1])), "bad_version"),
         ("a bitmap of no words", hello_of(255, &bitmap(&[])), "bad_version"),
-        ("an element of length 0", element(1, 0, &[0; 4]), "handshake_failed"),
-        ("an element of length 3", element(2, 3, &[0; 4]), "handshake_failed"),
-        ("an element beyond the message", element(1, 60, &[0; 4]), "handshake_failed"),
-        ("half an element's header", hello_of(4, &[0, 1]), "handshake_failed"),
-        ("half a word", element(1, 6, &[0; 4]), "handshake_failed"),
+        ("version 1, and octets that are no element", hello_of(1, &[0xff; 40]), "bad_version"),
+        ("version 3, and half an element's header", hello_of(3, &[0, 1]), "bad_version"),
+        ("version 1, and a bitmap of half a word", hello_of(1, &[0, 1, 0, 6, 0, 0x10, 0, 0]), "bad_version"),
         ("features of 8 octets", features_of(8), "handshake_failed"),
         ("features of 24 octets", features_of(24), "handshake_failed"),
         ("features of 40 octets", features_of(40), "handshake_failed"),
@@ -151,6 +148,7 @@ async fn what_does_not_begin_as_a_bridge_does_is_closed_at_once_and_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_speaks_1_3_among_others_is_taken() {
     let program = Program::with_policy("version = 1\n");
+    let element = |kind: u8, length: u8, body: &[u8]| hello_of(4, &[&[0, kind, 0, length][..], body].concat());
     let unknown = |count: usize| [0, 9, 0, 8, 1, 2, 3, 4].repeat(count);
     let mut words = vec![0; 64];
     words[0] = 1 << 4 | 1 << 1;
@@ -164,6 +162,13 @@ async fn whoever_speaks_1_3_among_others_is_taken() {
         ("8,000 unknown elements, then the bitmap", hello_of(1, &[unknown(8000), bitmap(&[1 << 4])].concat())),
         ("two bitmaps, of which the first counts", hello_of(1, &[bitmap(&[1 << 4]), bitmap(&[2])].concat())),
         ("padding left out", hello_of(4, &bitmap(&[1 << 4])[..8])),
+        ("an element of length 0", element(1, 0, &[0; 4])),
+        ("an element of length 3", element(2, 3, &[0; 4])),
+        ("an element beyond the message", element(1, 60, &[0; 4])),
+        ("half an element's header", hello_of(4, &[0, 1])),
+        ("half a word", element(1, 6, &[0; 4])),
+        ("a text", hello_of(6, b"hello, this is no element")),
+        ("a bitmap before octets that are no element", hello_of(1, &[bitmap(&[1 << 4]), vec![0; 7]].concat())),
     ];
     for (what, octets) in rows {
         let mut good = Bridge::silent(program.openflow).await;

@@ -168,6 +168,81 @@ fn what_a_bridge_calls_itself_stays_text() {
     assert!(code == 0 && text.contains(r"name=\u{1b}[2J\n\ngreen-1"), "{code} {text:?}");
 }
 
+/// A message of that kind, and this body.
+fn message(kind: u8, body: &str) -> String {
+    let body = body.replace(' ', "");
+    format!("04{kind:02x}{:04x}00000001{body}", 8 + body.len() / 2)
+}
+
+/// A removed flow entry's match, with these fields.
+fn removed(fields: &str) -> String {
+    let fields = fields.replace(' ', "");
+    let length = 4 + fields.len() / 2;
+    message(
+        11,
+        &format!("{}0001{length:04x}{fields}{}", "00".repeat(40), "00".repeat(length.next_multiple_of(8) - length)),
+    )
+}
+
+#[test]
+fn a_match_that_no_switch_takes_is_told_with_the_error_that_it_answers() {
+    for (fields, field, code) in [
+        ("80000a020800 80000a020806", "matching.eth_type", "OFPBMC_DUP_FIELD"),
+        ("80000a020800 80000a020800", "matching.eth_type", "OFPBMC_DUP_FIELD"),
+        ("80000606020000000001 00000206020000000002", "matching.unknown", "OFPBMC_DUP_FIELD"),
+        ("80000510000000000000000f00000000000000f0", "matching.metadata", "OFPBMC_BAD_WILDCARDS"),
+        ("ffff 0308 00000007 0201 0200", "matching", "OFPBMC_BAD_WILDCARDS"),
+    ] {
+        let (code_of_exit, text, _) = run(&["decode", "-o", "json", &removed(fields)]);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((code_of_exit, &value["error"]["field"]), (1, &field.into()), "{text}");
+        assert!(value["error"]["reason"].as_str().unwrap().contains(code), "{text}");
+        let (_, text, _) = run(&["decode", &removed(fields)]);
+        assert!(
+            text.starts_with("FLOW_REMOVED") && text.contains(": malformed: octet ") && text.contains(code),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn experimenters_masks_and_every_word_of_a_bitmap_are_shown() {
+    // The same field of two experimenters.
+    let fields = removed("ffff0205 00000007 01 ffff0205 00000008 01");
+    let (code, text, _) = run(&["decode", &fields]);
+    assert!(code == 0 && text.contains("matching={oxm_ffff0205_00000007=01,oxm_ffff0205_00000008=01}"), "{text}");
+    // Table features: what can be matched on, once with a mask; fields of experimenters; tables; actions of experimenters.
+    let properties = [
+        "0008 0014 80000606 8000070c ffff0204 00000007 00000000",
+        "000a 000c ffff0204 00000008 00000000",
+        "0002 0007 010203 00",
+        "0006 0018 0000 0004 ffff 000c 00002320 000e0000 0016 0004",
+        "ffff 0010 00000009 00000001 0a0b0c0d",
+    ];
+    let table = format!(
+        "0000 05 0000000000 {} {} 00000000 00000064",
+        "61203d2062".to_owned() + &"00".repeat(27),
+        "ff".repeat(16)
+    );
+    let table = format!("{table}{}", properties.concat()).replace(' ', "");
+    let table = format!("{:04x}{}", table.len() / 2, &table[4..]);
+    let (code, text, _) = run(&["decode", &message(19, &format!("000c 0000 00000000 {table}"))]);
+    for part in [
+        "name=\"a = b\"",
+        "match(eth_dst,eth_dst/mask,oxm_ffff0204_00000007)",
+        "wildcards(oxm_ffff0204_00000008)",
+        "next_tables(1,2,3)",
+        "apply_actions(kind=0,{kind=65535,body=00002320000e0000},kind=22)",
+        "experimenter(experimenter=0x9,exp_type=0x1,data=0a0b0c0d)",
+    ] {
+        assert!(code == 0 && text.contains(part), "{part}: {text}");
+    }
+    let hello = message(0, "0001 0010 00000012 00000000 80000001 0009 0005 ff 000000 6869");
+    let (code, text, _) = run(&["decode", &hello]);
+    let wanted = "HELLO xid=0x1 length=34\n  rest=6869\n  elements:\n    - version_bitmap(0x12,0x0,0x80000001)\n";
+    assert!(code == 0 && text.starts_with(wanted) && text.contains("- unknown(kind=9,body=ff)"), "{text}");
+}
+
 #[test]
 fn messages_are_shown_while_others_are_still_to_come() {
     let mut command = espalier(&["decode"]);

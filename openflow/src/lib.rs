@@ -8,10 +8,13 @@
 //! - What has no name here (types, fields, enumerations, flags, experimenters) is kept, and encoded as it came.
 //! - What can't be legal can't be built: numbers have the bits of their fields ([`narrow`]), flags and identifiers are types
 //!   of their own, [`matching::Match::checked`] refuses a field without what it presupposes.
-//! - A malformed message gives the octet where it fails, and why ([`message::DecodeError`]).
+//! - A malformed message gives the octet where it fails, and why ([`message::DecodeError`]): a match with a field twice, say, or
+//!   with a value that its mask doesn't cover, as a switch refuses it. A hello is never malformed: what it says beside its
+//!   version may be of times to come.
 //! - Payloads are slices of the message they came in.
 //!
-//! With the feature `serde`, which is on by default, messages can be written as JSON and the like.
+//! With the feature `serde`, which is on by default, messages can be written as JSON and the like. Two that differ are written
+//! differently.
 //!
 //! Where Open vSwitch differs from the specification: it takes masks on ports and neighbour discovery fields
 //! ([`oxm::Masking::OpenVswitch`]), writes bundles and flow monitors as the Open Networking Foundation's extensions, offers

@@ -1,6 +1,7 @@
 //! Match fields, in OpenFlow's extensible format (OpenFlow 1.3.5 §7.2.3). The fields themselves are the rows of
 //! `oxm/fields.rs`.
 
+mod aliases;
 mod field_id;
 mod fields;
 
@@ -152,12 +153,13 @@ macro_rules! oxm_fields {
         enum Row { $($variant),+ }
 
         impl Oxm {
-            /// What orders fields: their rows, so that prerequisites come first; those without a row come last.
+            /// What orders fields, and tells which are the same: their rows, so that prerequisites come first; those without
+            /// a row come last, other names of fields that have one aside.
             #[inline]
             pub(crate) fn order(&self) -> (u16, u64) {
                 match self {
                     $(Self::$variant(..) => (Row::$variant as u16, 0),)+
-                    Self::Unknown { header, body } => (u16::MAX, unknown_key(*header, &body.0)),
+                    Self::Unknown { header, body } => unknown_order(*header, &body.0),
                 }
             }
 
@@ -190,6 +192,11 @@ macro_rules! oxm_fields {
                 match self { $(Self::$variant(_, mask) => mask.is_some(),)+ Self::Unknown { header, .. } => header & MASKED != 0 }
             }
 
+            /// Has its value bits that its mask leaves out?
+            pub(crate) fn exceeds_mask(&self) -> bool {
+                match self { $(Self::$variant(value, Some(mask)) => value.masked(mask) != *value,)+ _ => false }
+            }
+
             /// Is it as [`Oxm::canonical`] would leave it?
             #[inline]
             pub(crate) fn is_canonical(&self) -> bool {
@@ -219,7 +226,8 @@ macro_rules! oxm_fields {
                 match self {
                     $(Self::$variant(value, None) => map.serialize_entry($name, value),)+
                     Self::Unknown { header, body } => {
-                        map.serialize_entry(&format!("oxm_{header:08x}"), body)
+                        let (name, body) = unknown_text(*header, body);
+                        map.serialize_entry(&name, &body)
                     }
                     masked => {
                         let text = masked.to_string();
@@ -243,10 +251,19 @@ macro_rules! oxm_fields {
                         if body.len() != <$ty as Fixed>::LEN * (1 + usize::from(masked)) {
                             return refuse(input, "has a length that isn't its field's").map_err(|fault| within(fault, $name));
                         }
-                        let (mask, value) = read(body, $name)?;
-                        Self::$variant(value, if masked { Some(read(mask, $name)?.1) } else { None })
+                        let (mask, value) = read::<$ty>(body, $name)?;
+                        let mask = if masked { Some(read::<$ty>(mask, $name)?.1) } else { None };
+                        if mask.as_ref().is_some_and(|mask| value.masked(mask) != value) {
+                            return refuse(input, OUTSIDE).map_err(|fault| within(fault, $name));
+                        }
+                        Self::$variant(value, mask)
                     })+
-                    _ => Self::Unknown { header, body: Octets(body.to_vec()) },
+                    _ => {
+                        if masked {
+                            unknown_masked(input, header, body)?;
+                        }
+                        Self::Unknown { header, body: Octets(body.to_vec()) }
+                    }
                 };
                 Ok((rest, oxm))
             }
@@ -274,7 +291,10 @@ macro_rules! oxm_fields {
                 match self {
                     $(Self::$variant(value, None) => write!(f, oxm_fields!(@format $base), $name, value),)+
                     $(Self::$variant(value, Some(mask)) => write!(f, oxm_fields!(@masked $base), $name, value, mask),)+
-                    Self::Unknown { header, body } => write!(f, "oxm_{header:08x}={body}"),
+                    Self::Unknown { header, body } => {
+                        let (name, body) = unknown_text(*header, body);
+                        write!(f, "{name}={body}")
+                    }
                 }
             }
         }

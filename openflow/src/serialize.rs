@@ -1,6 +1,6 @@
 //! How values that JSON has no form for are written: octets in hex, flags as a list of names.
 
-use serde::ser::SerializeSeq;
+use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
 use crate::oxm::FieldId;
@@ -17,11 +17,41 @@ macro_rules! displayed {
         }
     )+ };
 }
-displayed! { Octets, Payload, MacAddr, FieldId, DatapathId, Cookie }
+displayed! { Octets, Payload, MacAddr, DatapathId, Cookie }
 
+/// Its name; where the length in its header isn't the field's, that stands beside it.
+impl Serialize for FieldId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.parts() {
+            (name, None) => serializer.serialize_str(&name),
+            (name, Some(length)) => {
+                let mut map = serializer.serialize_map(Some(2))?;
+                map.serialize_entry("field", &name)?;
+                map.serialize_entry("length", &length)?;
+                map.end()
+            }
+        }
+    }
+}
+
+/// The text up to the zeros that fill it up. What isn't UTF-8, and zeros before other octets, are written like `\xff`, and a
+/// backslash as two.
 impl<const N: usize> Serialize for Text<N> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        let octets = self.octets();
+        let end = octets.iter().rposition(|&octet| octet != 0).map_or(0, |last| last + 1);
+        let mut text = String::new();
+        for chunk in octets[..end].utf8_chunks() {
+            for c in chunk.valid().chars() {
+                match c {
+                    '\\' => text.push_str("\\\\"),
+                    '\0' => text.push_str("\\x00"),
+                    other => text.push(other),
+                }
+            }
+            chunk.invalid().iter().for_each(|octet| text.push_str(&format!("\\x{octet:02x}")));
+        }
+        serializer.serialize_str(&text)
     }
 }
 

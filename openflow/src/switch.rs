@@ -4,7 +4,7 @@
 use bytes::BytesMut;
 
 use crate::types::DatapathId;
-use crate::wire::{Parsed, Text, Wire};
+use crate::wire::{Octets, Parsed, Text, Wire, element};
 
 wire_elements! {
     /// `ofp_hello_elem_header`. Each is padded to 8 octets; the last one's padding may be missing.
@@ -18,14 +18,17 @@ wire_elements! {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Hello {
-    /// What it says beside the version in its header.
+    /// What it says beside the version in its header. A bitmap that isn't whole words is [`HelloElement::Unknown`].
     pub elements: Vec<HelloElement>,
+    /// What follows the elements and is none: a text, say. It is kept, and means nothing.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Octets::is_empty"))]
+    pub rest: Octets,
 }
 
 impl Hello {
     /// The hello of someone with this version bitmap; `None`: without one.
     pub fn with_versions(bitmap: Option<Vec<u32>>) -> Self {
-        Self { elements: bitmap.into_iter().map(HelloElement::VersionBitmap).collect() }
+        Self { elements: bitmap.into_iter().map(HelloElement::VersionBitmap).collect(), rest: Octets::default() }
     }
 
     /// The hello of someone who speaks 1.3 only.
@@ -33,7 +36,8 @@ impl Hello {
         Self::with_versions(Some(vec![1 << crate::frame::VERSION]))
     }
 
-    /// Does the sender speak 1.3, given the version in the header of its hello (§6.3.1)?
+    /// Does the sender speak 1.3, given the version in the header of its hello (§6.3.1)? Its first bitmap says so; where there
+    /// is none that can be read, its header does.
     pub fn speaks_v13(&self, header_version: u8) -> bool {
         let bitmap = self.elements.iter().find_map(|element| match element {
             HelloElement::VersionBitmap(words) => Some(words),
@@ -46,13 +50,28 @@ impl Hello {
     }
 }
 
+/// Never fails: a receiver has to be ready for hellos that say more than it knows, of other versions too (§7.5.1).
 impl Wire for Hello {
-    fn parse(input: &[u8]) -> Parsed<'_, Self> {
-        let (rest, elements) = Vec::parse(input)?;
-        Ok((rest, Self { elements }))
+    fn parse(mut input: &[u8]) -> Parsed<'_, Self> {
+        let mut elements = Vec::new();
+        while !input.is_empty() {
+            input = match (HelloElement::parse(input), element(input, 4)) {
+                (Ok((rest, element)), _) => {
+                    elements.push(element);
+                    rest
+                }
+                (Err(_), Ok((_, (kind, body)))) => {
+                    elements.push(HelloElement::Unknown { kind, body: Octets(body.to_vec()) });
+                    &input[(4 + body.len()).next_multiple_of(8).min(input.len())..]
+                }
+                (Err(_), Err(_)) => break,
+            };
+        }
+        Ok((&[], Self { elements, rest: Octets(input.to_vec()) }))
     }
     fn put(&self, out: &mut BytesMut) {
         self.elements.put(out);
+        self.rest.put(out);
     }
 }
 

@@ -195,6 +195,11 @@ impl<const N: usize> Text<N> {
         Self(octets)
     }
 
+    /// The octets as they came.
+    pub const fn octets(&self) -> &[u8; N] {
+        &self.0
+    }
+
     /// The text up to its zero octet. What isn't UTF-8 is replaced by U+FFFD.
     pub fn text(&self) -> Cow<'_, str> {
         let end = self.0.iter().position(|&octet| octet == 0).unwrap_or(N);

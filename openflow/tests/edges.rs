@@ -5,7 +5,8 @@ use openflow::action::{Action, Conntrack, ConntrackFlags, Nested};
 use openflow::error::ErrorCode;
 use openflow::message::Message;
 use openflow::oxm::FieldId;
-use openflow::types::TableId;
+use openflow::switch::{Hello, HelloElement};
+use openflow::types::{TableId, Xid};
 
 #[test]
 fn what_is_shorter_than_a_header_is_malformed() {
@@ -63,4 +64,57 @@ fn errors_have_the_names_that_open_vswitch_gives_them() {
     ] {
         assert_eq!(ErrorCode::from_numbers(owner, 0xffff, code).name(), Some(name));
     }
+}
+
+fn hello(version: u8, body: &[u8]) -> Hello {
+    let frame = [&[version, 0, 0, 8 + body.len() as u8, 0, 0, 0, 1][..], body].concat();
+    match Message::decode(&Bytes::from(frame)) {
+        Ok((Xid(1), Message::Hello(hello))) => hello,
+        other => panic!("{body:02x?}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_hello_without_elements_to_be_read_counts_by_its_header() {
+    for (what, body) in [
+        ("nothing", &b""[..]),
+        ("a text", b"Open vSwitch, at your service"),
+        ("half a header", &[0, 1]),
+        ("an element of length 0", &[0, 1, 0, 0, 0, 0, 0, 0x10]),
+        ("an element of length 3", &[0, 1, 0, 3, 0, 0, 0, 0x10]),
+        ("an element beyond the message", &[0, 1, 0, 60, 0, 0, 0, 0x10]),
+        ("half a word", &[0, 1, 0, 6, 0, 2, 0, 0]),
+        ("a word and a half", &[0, 1, 0, 10, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0]),
+        ("elements of other kinds", &[0, 2, 0, 8, 0, 0, 0, 2, 0, 3, 0, 4]),
+        ("zeros", &[0; 64]),
+        ("ones", &[0xff; 64]),
+    ] {
+        for (version, speaks) in [(1, false), (3, false), (4, true), (5, true), (255, true)] {
+            assert_eq!(hello(version, body).speaks_v13(version), speaks, "{what}, version {version}");
+        }
+    }
+}
+
+#[test]
+fn a_bitmap_of_a_hello_counts_whatever_stands_around_it() {
+    let one = [0, 1, 0, 8, 0, 0, 0, 0x10];
+    let other = [0, 1, 0, 8, 0, 0, 0, 0x02];
+    let long = [0, 1, 0, 16, 0, 0, 0, 0x10, 0, 0, 0, 7, 0x80, 0, 0, 0];
+    let unknown = [0, 9, 0, 5, 1, 0, 0, 0];
+    for (what, body, speaks) in [
+        ("alone", vec![&one[..]], true),
+        ("words for later versions", vec![&long], true),
+        ("behind others", vec![&unknown, &[0, 1, 0, 6, 0, 2, 0, 0], &one], true),
+        ("before octets that are no element", vec![&one, &[0, 0, 0]], true),
+        ("before a text", vec![&other, b"no element"], false),
+        ("the first of two", vec![&other, &one], false),
+        ("only in its second word", vec![&[0, 1, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0x10]], false),
+    ] {
+        // Whatever the header says.
+        for version in [1, 4, 6] {
+            assert_eq!(hello(version, &body.concat()).speaks_v13(version), speaks, "{what}, version {version}");
+        }
+    }
+    let words = hello(4, &long).elements;
+    assert_eq!(words, [HelloElement::VersionBitmap(vec![0x10, 7, 0x8000_0000])]);
 }

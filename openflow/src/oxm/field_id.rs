@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::{BufMut, BytesMut};
 
-use super::{FIELDS, FieldInfo};
+use super::{FIELDS, FieldInfo, aliases};
 use crate::wire::{Parsed, Wire};
 
 const EXPERIMENTER_CLASS: u32 = 0xffff;
@@ -67,12 +67,59 @@ impl Wire for FieldId {
     }
 }
 
+impl FieldId {
+    /// How the field is called, with `/mask` behind it where a mask goes with it; one without a name by header and
+    /// experimenter. And the length in the header if it isn't the field's, which the name doesn't tell.
+    pub(crate) fn parts(&self) -> (String, Option<u32>) {
+        let owner = if self.experimenter == 0 { 0 } else { 4 };
+        let of_row = self.info().map(|info| (info.name, u32::from(info.octets)));
+        let named = of_row.or_else(|| aliases::find(self.header).map(|alias| (alias.name, alias.octets.into())));
+        let masked = self.header & 0x100 != 0;
+        match named {
+            Some((name, octets)) => {
+                let length = self.header & 0xff;
+                let usual = length == octets * (1 + u32::from(masked)) + owner;
+                (format!("{name}{}", if masked { "/mask" } else { "" }), (!usual).then_some(length))
+            }
+            None if self.header >> 16 == EXPERIMENTER_CLASS => {
+                (format!("oxm_{:08x}_{:08x}", self.header, self.experimenter), None)
+            }
+            None => (format!("oxm_{:08x}", self.header), None),
+        }
+    }
+}
+
 impl fmt::Display for FieldId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.info() {
-            Some(info) => f.write_str(info.name),
-            None if *self == Self::IN_PORT_16 => f.write_str("NXM_OF_IN_PORT"),
-            None => write!(f, "oxm_{:08x}", self.header),
+        match self.parts() {
+            (name, None) => f.write_str(&name),
+            (name, Some(length)) => write!(f, "{name}(length={length})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_fields_are_never_written_alike() {
+        let shown = |octets: &[u8]| FieldId::parse(octets).unwrap().1.to_string();
+        for (octets, text) in [
+            (&[0x80, 0, 6, 6][..], "eth_dst"),
+            (&[0x80, 0, 7, 12], "eth_dst/mask"),
+            (&[0x80, 0, 7, 6], "eth_dst/mask(length=6)"),
+            (&[0x80, 0, 6, 5], "eth_dst(length=5)"),
+            (&[0xff, 0xff, 0x54, 6, 0x4f, 0x4e, 0x46, 0], "tcp_flags"),
+            (&[0xff, 0xff, 0x55, 8, 0x4f, 0x4e, 0x46, 0], "tcp_flags/mask"),
+            (&[0xff, 0xff, 0x54, 6, 0, 0, 0, 7], "oxm_ffff5406_00000007"),
+            (&[0xff, 0xff, 0x54, 6, 0, 0, 0, 0], "oxm_ffff5406_00000000"),
+            (&[0, 0, 4, 6], "NXM_OF_ETH_SRC"),
+            (&[0, 0, 0, 2], "NXM_OF_IN_PORT"),
+            (&[0, 1, 0x26, 16], "NXM_NX_IPV6_SRC"),
+            (&[0, 0x0a, 4, 6], "oxm_000a0406"),
+        ] {
+            assert_eq!(shown(octets), text);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use bytes::{BufMut, BytesMut};
 
-use super::{FieldInfo, Maskable, Masking, Prerequisite, oxm_fields};
+use super::{FieldInfo, Maskable, Masking, Prerequisite, aliases, oxm_fields};
 use crate::narrow::{U1, U2, U3, U6, U9, U12, U13, U20, U24, U128};
 use crate::types::{MacAddr, PortNo};
 use crate::wire::{Fixed, Octets, Parsed, Wire, read, refuse, take, within};
@@ -59,6 +59,39 @@ fn unknown_key(header: u32, body: &[u8]) -> u64 {
         _ => 0,
     };
     u64::from(experimenter) << 32 | u64::from(header >> 9)
+}
+
+/// Where a field without a row comes among the others, and which it is.
+#[cold]
+fn unknown_order(header: u32, body: &[u8]) -> (u16, u64) {
+    let alias = aliases::find(header).and_then(|alias| FIELDS.iter().position(|info| info.name == alias.field));
+    alias.map_or_else(|| (u16::MAX, unknown_key(header, body)), |row| (row as u16, 0))
+}
+
+/// How a field without a row is written: what stands for its name, and value and mask behind it. Fields of two
+/// experimenters have two names.
+#[cold]
+fn unknown_text(header: u32, body: &Octets) -> (String, Octets) {
+    match body.0.split_first_chunk() {
+        Some((owner, rest)) if header >> 16 == EXPERIMENTER.into() => {
+            (format!("oxm_{header:08x}_{:08x}", u32::from_be_bytes(*owner)), Octets(rest.to_vec()))
+        }
+        _ => (format!("oxm_{header:08x}"), body.clone()),
+    }
+}
+
+const OUTSIDE: &str = "has bits in its value that its mask leaves out (OFPBMC_BAD_WILDCARDS)";
+
+/// Of a field without a row, too, the mask is as long as the value, and covers it (§7.2.3.5).
+#[cold]
+fn unknown_masked<'a>(input: &'a [u8], header: u32, body: &[u8]) -> Parsed<'a, ()> {
+    let owner = if header >> 16 == EXPERIMENTER.into() { 4 } else { 0 };
+    let both = body.get(owner..).unwrap_or_default();
+    let (value, mask) = both.split_at(both.len() / 2);
+    if value.len() != mask.len() {
+        return refuse(input, "has a mask that isn't as long as its value");
+    }
+    if value.iter().zip(mask).any(|(value, mask)| value & !mask != 0) { refuse(input, OUTSIDE) } else { Ok((&[], ())) }
 }
 
 oxm_fields! {

@@ -123,3 +123,29 @@ fn there_is_a_message_for_every_row_of_the_tables() {
     complaints.extend(coverage::missing(&messages));
     demand_none(&complaints);
 }
+
+/// Octets changed one at a time: what then means something else is written otherwise, too.
+#[test]
+fn json_loses_nothing() {
+    let mut complaints = Vec::new();
+    let mut compared = 0;
+    for (which, (vector, xid, message)) in decoded(&ALL, &mut complaints).into_iter().enumerate() {
+        let before = as_json(&message);
+        // Each octet of the many short ones; of long ones, which repeat themselves, 200 of them.
+        let (length, step) = (vector.octets.len(), 1 + vector.octets.len() / 200);
+        for at in (8 + which % step..length).step_by(step) {
+            let mut changed = vector.octets.to_vec();
+            changed[at] ^= [1, 0x80, 0xff, 0x10, 2][at % 5];
+            let Ok(other) = Message::decode(&Bytes::from(changed)) else { continue };
+            if other == (xid, message.clone()) {
+                continue;
+            }
+            compared += 1;
+            if as_json(&other.1) == before {
+                complaints.push(format!("{}: octet {at} isn't told: {before}", vector.name));
+            }
+        }
+    }
+    assert!(compared > 20_000, "only {compared} changes were compared");
+    demand_none(&complaints);
+}
