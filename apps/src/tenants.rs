@@ -62,8 +62,7 @@ pub fn compile(
         ports.entry(place.bridge).or_default().push((place.port, selector));
     }
     let terminals: BTreeSet<DatapathId> = ports.keys().copied().chain(chains.bridges()).collect();
-    let takes_in = |link: &Link| takes_in(view, link, numbers, Mode::Normal);
-    let paths = Paths::new(view, numbers.key, |link| links::usable(link.carrier, numbers), takes_in);
+    let paths = paths(view, numbers);
     let routes = Routes::new(view, numbers, &paths, &terminals);
     let mut fixed = pinned(&tenant.name, attachments);
     fixed.extend(chains.stations().into_iter().map(|(mac, place)| (mac, Host { place, fresh: false })));
@@ -87,6 +86,19 @@ pub fn compile(
     let built = network.builders.into_iter().filter_map(|(dpid, it)| Some((dpid, it.build_for(ports(dpid)?))));
     let sections = built.collect();
     Network { tree, sections }
+}
+
+/// The tree that [`compile`] gives one tenant.
+pub(crate) fn tree(tenant: &Tenant, allocations: &Allocations, attachments: &Attachments, view: &View) -> Tree {
+    let Some(numbers) = allocations.of(&tenant.name) else { return Tree::default() };
+    let chains = Chains::new(tenant, numbers.key, allocations, attachments, view);
+    let ports = attachments.of_tenant(&tenant.name).map(|(place, _)| place.bridge);
+    paths(view, numbers).tree(&ports.chain(chains.bridges()).collect())
+}
+
+fn paths(view: &View, numbers: Numbers) -> Paths<'_> {
+    let takes_in = |link: &Link| takes_in(view, link, numbers, Mode::Normal);
+    Paths::new(view, numbers.key, |link| links::usable(link.carrier, numbers), takes_in)
 }
 
 struct Compiler<'a> {

@@ -38,6 +38,14 @@ impl View {
         self.bridges.get(&dpid).is_some_and(|bridge| bridge.responsive)
     }
 
+    /// Do both ends of a link answer, and say that their ports are up?
+    pub(crate) fn has_carrier(&self, link: &Link) -> bool {
+        [link.a, link.b].iter().all(|end| {
+            let bridge = self.bridges.get(&end.bridge).filter(|bridge| bridge.responsive);
+            bridge.and_then(|bridge| bridge.ports.get(&end.port)).is_some_and(|port| port.up)
+        })
+    }
+
     /// Will frames that this entry is for leave by this port, if others send them to its bridge? One that answers gets the
     /// entry first.
     pub(crate) fn lets_out(&self, place: Endpoint, owner: Owner, entry: impl FnOnce() -> FlowKey) -> bool {

@@ -8,6 +8,7 @@ use apps::allocation::Allocations;
 use apps::attachment::attach;
 use apps::plan::{Change, Counts, Plan};
 use apps::policy::{Policy, Source, load};
+use apps::problems::Changes;
 use apps::trace::{Situation, Station};
 use apps::view::{Bridge, Carrier, Endpoint, Link, PortView, View};
 use apps::withhold::Reluctance;
@@ -255,12 +256,17 @@ fn what_cannot_be_known_is_said() {
     for (note, part) in plan.notes.iter().zip(["bridge h2", "bridge 00000000000000ab", "`fabric.links`"]) {
         assert!(note.contains(part), "{note}");
     }
+    let claimed = POLICY.replace("orange-*", "*-1");
+    assert!(!situation.plan(&read(&claimed), false).problems.new.is_empty());
+    // Links aren't known yet, and so many a tenant is in parts.
+    situation.settling = true;
+    let plan = situation.plan(&read(&claimed), false);
+    assert!(plan.problems == Changes::default() && plan.notes[0] == Situation::UNSETTLED, "{plan:?}");
 }
 
 /// The problems that come, and those that end.
 fn problems(plan: &Plan) -> [Vec<String>; 2] {
-    [&plan.problems.new, &plan.problems.ended]
-        .map(|list| list.iter().map(|it| it.replace("p.toml:", "line ")).collect())
+    [plan.problems.new.clone(), plan.problems.ended.clone()]
 }
 
 #[test]
@@ -291,6 +297,15 @@ fn problems_that_come_and_end_are_told_and_no_others() {
     let with = |port| format!("{drain}\ndrain = [{{ bridge = \"h1\", port = \"{port}\" }}]");
     assert!(one(drain, &with("vx2"))[0].ends_with("being the only way"));
     assert!(one(drain, &with("vy*"))[0].starts_with("no link is drained by `h1`, `vy*`"));
+    // What is no link because of the policy in force may be one again, if its ports are up.
+    let mut cut = situation();
+    cut.policy = Arc::new(read(&POLICY.replace("vx*", "none")));
+    cut.attachments = attach(&cut.policy, &cut.view);
+    cut.view.down = std::mem::take(&mut cut.view.links);
+    let [new, ended] = problems(&cut.plan(&read(POLICY), false));
+    assert!(new.is_empty() && ended.iter().any(|it| it.starts_with("tenant orange is in 2 parts")), "{ended:?}");
+    cut.view.bridges.get_mut(&DatapathId(2)).unwrap().ports.get_mut(&PortNo(6)).unwrap().up = false;
+    assert_eq!(problems(&cut.plan(&read(POLICY), false)), [[""; 0]; 2]);
     let mut down = situation();
     down.view.down = std::mem::take(&mut down.view.links);
     let plan = down.plan(&read(&POLICY.replace(drain, &with("vx2"))), false);

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  listener ─spawns─▶ session × bridges ──Input (bounded, waits)──▶ hub ──Outgoing (bounded, never waits)──▶ session
-//!  policy files / store ──Event::Policy──────────────────────────▶  │ ├──watch: Published──▶ REST
+//!  policy files / store ──Input::Policy──────────────────────────▶  │ ├──watch: Published──▶ REST
 //!  REST ──Input::Situation (for traces, plans)──────────────────▶   │ ├──oneshot: Situation─▶ REST
 //!                                                                   └────watch: Memory──▶ store
 //! ```
@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use apps::policy::Policy;
 use apps::trace::Situation;
 use bytes::BytesMut;
 use openflow::message::Message;
@@ -27,7 +28,7 @@ use tracing::{info, trace, warn};
 
 use crate::core::{Core, Effect, Event, Level, Memory, SessionId, Settings};
 use crate::outgoing::Outgoing;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{PolicyStatus, Snapshot};
 
 /// Room in the hub's queue.
 pub const QUEUE: usize = 8192;
@@ -52,7 +53,10 @@ pub enum Input {
         /// The way to it.
         outgoing: Outgoing,
     },
-    /// Somebody wants to trace frames, or to see a plan. The answer may be as old as snapshots are; `None` until a policy is in force.
+    /// A policy comes into force. Answered when the documents are of it.
+    Policy(Arc<Policy>, PolicyStatus, oneshot::Sender<()>),
+    /// Somebody wants to trace frames, or to see a plan. The answer may be as old as snapshots are, but it is of the policy in force;
+    /// `None` until there is one.
     Situation(oneshot::Sender<Option<Arc<Situation>>>),
     /// Anything else, with what it takes of its session's budget.
     Event(Event, Option<OwnedSemaphorePermit>),
@@ -103,6 +107,8 @@ struct Hub {
     ready: bool,
     changed: bool,
     publish_from: Instant,
+    /// Whoever waits for documents of the policy in force: the next snapshot is made at once.
+    waiting: Vec<oneshot::Sender<()>>,
     /// The newest situation that somebody asked for, and until when it isn't made anew although things happen.
     situation: Option<(Arc<Situation>, Instant)>,
     /// Has anything happened since?
@@ -127,6 +133,7 @@ pub async fn run(
         ready: false,
         changed: false,
         publish_from: now,
+        waiting: Vec::new(),
         situation: None,
         outdated: false,
     };
@@ -167,6 +174,12 @@ impl Hub {
                 self.sessions.insert(session, Attached { outgoing, batch: BytesMut::new(), closing: false });
                 self.handle(now, Event::Connected { session, address, identity });
             }
+            Input::Policy(policy, status, done) => {
+                self.ready = true;
+                self.situation = None;
+                self.waiting.push(done);
+                self.handle(now, Event::Policy(policy, status));
+            }
             Input::Situation(answer) => {
                 // Whoever asked may be gone.
                 let _ = answer.send(self.ready.then(|| self.situation()));
@@ -176,7 +189,6 @@ impl Hub {
                     Event::Disconnected { session } => Some(*session),
                     _ => None,
                 };
-                self.ready |= matches!(event, Event::Policy(..));
                 self.handle(now, event);
                 if let Some(session) = gone {
                     self.sessions.remove(&session);
@@ -235,13 +247,15 @@ impl Hub {
 
     fn publish(&mut self) {
         let start = Instant::now();
-        if !self.changed || !self.ready || start < self.publish_from {
+        if !self.changed || !self.ready || (start < self.publish_from && self.waiting.is_empty()) {
             return;
         }
         let snapshot = Arc::new(self.core.snapshot(start));
         self.publish.send_replace(Some((start, snapshot)));
         self.changed = false;
         self.publish_from = start + PUBLISH.max(start.elapsed() * PUBLISH_SHARE);
+        // Whoever waited may be gone.
+        self.waiting.drain(..).for_each(|done| _ = done.send(()));
     }
 
     /// What traces and plans depend on. It is made only when somebody asks, and for no more of the hub's time than snapshots.

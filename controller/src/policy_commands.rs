@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use apps::policy::Source;
+use apps::problems::Changes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -38,7 +39,10 @@ pub enum Command {
     /// The policy in force is to stay.
     Confirm,
     /// The policy before the one in force is to return.
-    Undo,
+    Undo {
+        /// Also if it has no tenants.
+        empty: bool,
+    },
 }
 
 /// Digests of policies, as `If-Match` names them (RFC 9110 §13.1.1).
@@ -80,8 +84,23 @@ pub struct Answer {
     pub changed: bool,
     /// Until when it has to be confirmed (RFC 3339); absent: it stays.
     pub confirm_until: Option<String>,
+    /// Which policy it is again, if that was asked for.
+    pub returned: Option<Returned>,
+    /// Problems that come and end with it, in the fabric as it is seen.
+    pub problems: Changes,
     /// What looks odd about it.
     pub warnings: Vec<String>,
+}
+
+/// A policy that returned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Returned {
+    /// The generation that it was.
+    pub generation: u64,
+    /// Its files.
+    pub files: Vec<String>,
+    /// Its tenants.
+    pub tenants: Vec<String>,
 }
 
 /// Why nothing was changed.
@@ -118,6 +137,12 @@ pub enum Refusal {
     /// There is no policy before.
     #[error("there is no policy before the one in force that could return")]
     NothingToUndo,
+    /// The policy before has no tenants.
+    #[error(
+        "the policy before the one in force (generation {0}) is empty: no port would belong to any tenant, and nobody would reach \
+         anybody; if that is what you want, say so with `espalier undo --empty` (over REST `?empty=true`)"
+    )]
+    Empty(u64),
     /// It can't come into force.
     #[error(transparent)]
     Policy(#[from] PolicyError),

@@ -7,17 +7,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use apps::policy::Source;
+use apps::policy::{Policy, Source};
+use apps::problems::Changes;
+use apps::trace::Situation;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tracing::{error, info, warn};
 
-use crate::core::Event;
 use crate::history::{Confirmation, History, Kept};
 use crate::hub::Input;
 use crate::metrics::{Metrics, Reload};
-use crate::policy_commands::{Answer, Ask, Command, Refusal};
+use crate::policy_commands::{Answer, Ask, Command, Refusal, Returned};
 use crate::policy_files::{self, BadPolicy};
 use crate::problems::{Problems, utc};
 use crate::snapshot::PolicyStatus;
@@ -28,6 +29,18 @@ const SETTLE: Duration = Duration::from_millis(200);
 
 /// How often it is tried again to keep what couldn't be kept.
 const AGAIN: Duration = Duration::from_secs(5);
+
+/// New problems of a policy, as far as the log tells; whoever brought it into force is told all.
+const PROBLEMS_TOLD: usize = 20;
+
+/// What is to be told of a policy that came into force.
+#[derive(Debug, Default)]
+struct Brought {
+    /// What looks odd about it.
+    warnings: Vec<String>,
+    /// Problems that come and end with it.
+    problems: Changes,
+}
 
 /// Why a policy can't come into force.
 #[derive(Debug, thiserror::Error)]
@@ -233,7 +246,7 @@ impl Policies {
             return Err(Refusal::Files(self.paths.clone()));
         }
         let generation = self.history.in_force.generation;
-        let mut warnings = Vec::new();
+        let (mut brought, mut returned) = (Brought::default(), None);
         match command {
             Command::Apply { sources, only_if, confirm_within } => {
                 if only_if.is_some_and(|digests| !digests.allow(&self.history.in_force.digest)) {
@@ -244,7 +257,7 @@ impl Policies {
                 }
                 let confirmation = confirm_within.map(|time| Confirmation::within(SystemTime::now(), time));
                 let next = self.history.applied(sources, confirmation);
-                warnings = self.bring(next, true).await.inspect_err(|_| {
+                brought = self.bring(next, true).await.inspect_err(|_| {
                     self.metrics.reload(Reload::Refused).inc();
                 })?;
             }
@@ -259,10 +272,19 @@ impl Policies {
                 (self.history, self.kept) = (next, true);
                 self.await_confirmation();
             }
-            Command::Undo => {
+            Command::Undo { empty } => {
                 let next = self.history.undone().ok_or(Refusal::NothingToUndo)?;
-                info!("policy generation {generation} is undone, as asked");
-                warnings = self.bring(next, true).await?;
+                let former = self.history.former.last().map_or(0, |former| former.generation);
+                let sources = next.in_force.sources.clone();
+                let files = sources.iter().map(|source| source.name.clone()).collect();
+                let (policy, _) = load(sources).await?;
+                if policy.tenants.is_empty() && !empty {
+                    return Err(Refusal::Empty(former));
+                }
+                info!("policy generation {generation} is undone, as asked: generation {former} returns");
+                brought = self.bring(next, true).await?;
+                let tenants = policy.tenants.iter().map(|tenant| tenant.name.clone()).collect();
+                returned = Some(Returned { generation: former, files, tenants });
             }
         }
         let in_force = &self.history.in_force;
@@ -271,7 +293,9 @@ impl Policies {
             digest: in_force.digest.clone(),
             changed: in_force.generation != generation,
             confirm_until: self.history.confirmation.map(|confirmation| utc(confirmation.end())),
-            warnings,
+            returned,
+            problems: brought.problems,
+            warnings: brought.warnings,
         })
     }
 
@@ -293,20 +317,22 @@ impl Policies {
     }
 
     /// Brings the policy of a history into force, unless it is. If the history can't be kept, that is an error where it
-    /// must be kept, else a problem. Gives warnings about the policy.
-    async fn bring(&mut self, next: History, must_keep: bool) -> Result<Vec<String>, PolicyError> {
+    /// must be kept, else a problem. When this returns, the documents are of this policy, unless it is the first one.
+    async fn bring(&mut self, next: History, must_keep: bool) -> Result<Brought, PolicyError> {
         let first = self.status.borrow().source.is_empty();
         if !first && next == self.history {
             self.metrics.reload(Reload::Unchanged).inc();
-            return Ok(Vec::new());
+            return Ok(Brought::default());
         }
+        let (policy, mut warnings) = load(next.in_force.sources.clone()).await?;
+        // Before the first one there is no hub.
+        let problems = if first { Changes::default() } else { self.outlook(&policy, &mut warnings).await? };
         let (store, keep) = (Arc::clone(&self.store), next != self.history);
-        let (policy, warnings, unkept, next) = tokio::task::spawn_blocking(move || {
-            let (policy, warnings) = policy_files::load(&next.in_force.sources, false)?;
+        let (unkept, next) = tokio::task::spawn_blocking(move || {
             let unkept = if keep { store.keep_policies(&next).err() } else { None };
             match unkept {
                 Some(error) if must_keep => Err(PolicyError::Store(error)),
-                unkept => Ok((policy, warnings, unkept, next)),
+                unkept => Ok((unkept, next)),
             }
         })
         .await??;
@@ -320,16 +346,38 @@ impl Policies {
             digest: in_force.digest.clone(),
             source: source.to_owned(),
         };
-        let event = Event::Policy(Arc::new(policy), status.clone());
-        self.hub.send(Input::Event(event, None)).await.map_err(|_| PolicyError::Stopping)?;
+        let (done, shown) = oneshot::channel();
+        let input = Input::Policy(policy, status.clone(), done);
+        self.hub.send(input).await.map_err(|_| PolicyError::Stopping)?;
+        if !first {
+            shown.await.map_err(|_| PolicyError::Stopping)?;
+        }
         info!("policy generation {} is in force, from the {source}", in_force.generation);
+        for problem in problems.new.iter().take(PROBLEMS_TOLD) {
+            warn!("new with policy generation {}: {problem}", in_force.generation);
+        }
         self.metrics.reload(Reload::Applied).inc();
         self.texts.send_replace(Arc::new(in_force.clone()));
         self.status.send_replace(status);
         self.history = next;
         self.told_kept(unkept.as_ref());
         self.await_confirmation();
-        Ok(warnings)
+        Ok(Brought { warnings, problems })
+    }
+
+    /// The problems that come and end with a policy.
+    async fn outlook(&self, policy: &Arc<Policy>, warnings: &mut Vec<String>) -> Result<Changes, PolicyError> {
+        let (answer, answered) = oneshot::channel();
+        self.hub.send(Input::Situation(answer)).await.map_err(|_| PolicyError::Stopping)?;
+        let Some(situation) = answered.await.map_err(|_| PolicyError::Stopping)? else { return Ok(Changes::default()) };
+        warnings.extend(situation.settling.then(|| Situation::UNSETTLED.to_owned()));
+        let policy = Arc::clone(policy);
+        let found = tokio::task::spawn_blocking(move || situation.problems(&policy));
+        // Whatever is wrong with looking for them mustn't keep a policy from returning.
+        Ok(found.await.unwrap_or_else(|fault| {
+            error!("new problems can't be looked for, which is a fault of this program: {fault}");
+            Changes::default()
+        }))
     }
 
     /// Tries again to keep what couldn't be kept.
@@ -358,6 +406,13 @@ impl Policies {
         };
         self.problems.set("confirmation", confirmation.map(say));
     }
+}
+
+/// A policy, and what looks odd about it.
+async fn load(sources: Vec<Source>) -> Result<(Arc<Policy>, Vec<String>), PolicyError> {
+    let loaded = tokio::task::spawn_blocking(move || policy_files::load(&sources, false)).await?;
+    let (policy, warnings) = loaded?;
+    Ok((Arc::new(policy), warnings))
 }
 
 fn watcher(sign: mpsc::Sender<()>) -> Option<RecommendedWatcher> {

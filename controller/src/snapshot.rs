@@ -64,6 +64,8 @@ pub struct BridgeCount {
     pub connected: usize,
     /// Connected now or before.
     pub known: usize,
+    /// Names of bridges that the policy names and that aren't connected.
+    pub missing: Vec<String>,
 }
 
 /// How many links.

@@ -8,80 +8,9 @@ use std::time::Duration;
 
 use controller::history::FORMER_MAX;
 use serde_json::Value;
-use support::Folder;
 use support::model::{Manner, Model};
-use support::program::{Program, espalier};
-
-/// A tenant's policy, told apart by its number.
-fn policy(number: u32) -> String {
-    format!(
-        "version = 1\n# {number}\n[[tenant]]\nname = \"green\"\nkey = {number}\nports = [{{ bridge = \"*\", port = \"green-*\" }}]\n"
-    )
-}
-
-struct Operator {
-    folder: Folder,
-    program: Program,
-}
-
-impl Operator {
-    /// With a controller whose policy is the store's.
-    fn start() -> Self {
-        let folder = Folder::new();
-        let program = Program::start(&["--state", folder.0.join("state").to_str().unwrap()]);
-        Self { folder, program }
-    }
-
-    /// After it was told to end, and has.
-    fn restart(&mut self) {
-        self.program.child.wait().unwrap();
-        self.program = Program::start(&["--state", self.folder.0.join("state").to_str().unwrap()]);
-    }
-
-    /// Exit code, stdout and stderr of a command about the policy.
-    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
-        let server = format!("http://{}", self.program.rest);
-        let output = espalier(arguments).env("ESPALIER_SERVER", server).current_dir(&self.folder.0).output().unwrap();
-        let text = |octets: Vec<u8>| String::from_utf8(octets).unwrap();
-        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-    }
-
-    async fn put(&self, query: &str, head: &str, text: &str) -> (u16, String, Value) {
-        let path = format!("/v1/policy{query}");
-        let (status, head, body) = self.program.send("PUT", &path, head, text).await;
-        (status, head, serde_json::from_str(&body).unwrap())
-    }
-
-    async fn post(&self, what: &str, text: &str) -> (u16, Value) {
-        let (status, _, body) = self.program.send("POST", &format!("/v1/policy/{what}"), "", text).await;
-        (status, serde_json::from_str(&body).unwrap())
-    }
-
-    async fn generation(&self) -> u64 {
-        self.program.get("/v1/status").await["policy"]["generation"].as_u64().unwrap()
-    }
-
-    async fn text(&self) -> String {
-        self.program.call("/v1/policy").await.2
-    }
-
-    /// Waits for a generation.
-    async fn wait(&self, generation: u64) {
-        let so = |status: &Value| status["policy"]["generation"] == generation;
-        self.program.wait(&format!("generation {generation}"), "/v1/status", so).await;
-    }
-
-    /// The same, with nothing to look at.
-    async fn calm(&self, generation: u64) {
-        let so =
-            |status: &Value| status["policy"]["generation"] == generation && status["problems"] == Value::Array(vec![]);
-        self.program.wait(&format!("generation {generation} without problems"), "/v1/status", so).await;
-    }
-
-    async fn problems(&self) -> String {
-        self.program.get("/v1/status").await["problems"].to_string()
-    }
-}
+use support::operator::{Operator, policy};
+use support::program::Program;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_is_put_got_and_matched_by_its_tag() {
@@ -159,7 +88,7 @@ async fn what_is_no_policy_changes_nothing_and_is_told_by_file_and_line() {
     operator.wait(1).await;
     assert!(operator.text().await.contains(&policy(1)));
     let own = format!("Origin: http://{}\r\n", operator.program.rest);
-    assert_eq!(operator.program.send("POST", "/v1/policy/undo", &own, "").await.0, 200);
+    assert_eq!(operator.program.send("POST", "/v1/policy/undo?empty=true", &own, "").await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -101,7 +101,31 @@ fn a_plan_says_what_comes_and_applying_does_that() -> Result<()> {
         differences += planned.abs();
     }
     ensure!(differences > 0, "{plan}");
-    Ok(())
+
+    // A problem that comes with a policy is told before, with it, and by what is seen then.
+    let cut = POLICY.replace(r#"links = ["*"]"#, r#"links = ["none-*"]"#);
+    let parted = "tenant green is in 3 parts";
+    let (code, text) = operator.run(&cut, &["plan"])?;
+    ensure!(code == 1 && text.contains(&format!("new problem: {parted}")) && network.problems()?.is_empty(), "{text}");
+    let (code, text) = operator.run(&cut, &["apply", "--wait=10s"])?;
+    ensure!(
+        code == 1 && text.contains(&format!("new problem: {parted}")) && text.contains("(3 of 3)"),
+        "{code}: {text}"
+    );
+    ensure!(network.problems()?.iter().any(|it| it.contains(parted)) && !operator.reaches()?, "it is so");
+    let undone = network.controller.cli(&["undo", "--wait"])?;
+    let text = String::from_utf8_lossy(&undone.stdout).into_owned();
+    ensure!(undone.status.success() && text.contains(&format!("problem ends: {parted}")), "{text}");
+    network.settle()?;
+    ensure!(network.problems()?.is_empty(), "{:?}", network.problems()?);
+    // A bridge that isn't there is waited for, and named.
+    let absent = POLICY.replace(
+        "  { bridge = \"*\", port = \"green-*\" },",
+        "  { bridge = \"h4\", port = \"green-*\" },\n  { bridge = \"*\", port = \"green-*\" },",
+    );
+    let (code, text) = operator.run(&absent, &["apply", "--accept-problems", "--wait=500ms"])?;
+    ensure!(code == 1 && text.contains("bridge h4, which the policy names, isn't connected"), "{code}: {text}");
+    operator.wait_back()
 }
 
 #[test]

@@ -9,14 +9,15 @@ use openflow::types::{DatapathId, GroupId, MeterId};
 use serde::{Deserialize, Serialize};
 
 use crate::allocation::Allocations;
-use crate::attachment::{PortUse, attach, bridge_names};
-use crate::compile::{Desired, compile};
+use crate::attachment::{Attachments, PortUse, attach, bridge_names};
+use crate::compile::compile;
 use crate::desired::{BridgeState, Flow, FlowKey, Group, Meter};
 use crate::pipeline;
 use crate::policy::Policy;
-use crate::problems::{self, Changes, Facts, Problem};
+use crate::problems::{self, Changes, Facts};
+use crate::tenants;
 use crate::trace::Situation;
-use crate::view::{Endpoint, Host, Link, View};
+use crate::view::{Host, Link, View};
 use crate::withhold::{self, Needs, Reluctance, withhold};
 
 /// What a policy would change.
@@ -112,21 +113,17 @@ pub struct Entry {
     pub text: String,
 }
 
-/// What a policy comes to.
-struct Outcome {
-    desired: Desired,
-    problems: Vec<Problem>,
-}
-
 impl Situation {
+    /// What is to be said while [`Situation::settling`].
+    pub const UNSETTLED: &str = "the controller has just started and still waits for bridges and links: which problems would be new can't \
+                                 be told for some seconds; see `espalier get status` then";
+
     /// What another policy would change; `entries`: also which flow entries, groups and meters, one by one. Numbers are
     /// given as they would be, and not kept.
     pub fn plan(&self, policy: &Policy, entries: bool) -> Plan {
         let allocations = self.allocations.updated(policy);
-        let old = self.outcome_of(&self.policy, &self.allocations);
-        let new = self.outcome_of(policy, &allocations);
-        let problems = Changes::between(&old.problems, &new.problems);
-        let (old, new) = (old.desired.bridges, new.desired.bridges);
+        let old = self.tables_by(&self.policy, &self.allocations);
+        let new = self.tables_by(policy, &allocations);
         let names = bridge_names(policy, &self.told);
         let nothing = BridgeState::new();
         let dpids: BTreeSet<DatapathId> = old.keys().chain(new.keys()).copied().collect();
@@ -138,32 +135,35 @@ impl Situation {
         let bridges: Vec<Bridge> = bridges.collect();
         let objects = objects::changes((&self.policy, &self.allocations), (policy, &allocations));
         let same = objects.is_empty() && bridges.is_empty();
-        Plan { same, objects, bridges, problems, notes: self.unknown(policy), warnings: Vec::new() }
+        Plan {
+            same,
+            objects,
+            bridges,
+            problems: self.problems(policy),
+            notes: self.unknown(policy),
+            warnings: Vec::new(),
+        }
     }
 
-    /// What a policy comes to in the fabric as it is seen now.
-    fn outcome_of(&self, policy: &Policy, allocations: &Allocations) -> Outcome {
-        let mut view = View { bridges: self.view.bridges.clone(), trees: self.view.trees.clone(), ..View::default() };
-        for (dpid, name) in bridge_names(policy, &self.told) {
-            if let Some(bridge) = view.bridges.get_mut(&dpid) {
-                bridge.name = name;
-            }
+    /// Problems that another policy would bring, and such that it would end. None while that can't be told:
+    /// [`Situation::UNSETTLED`].
+    pub fn problems(&self, policy: &Policy) -> Changes {
+        if self.settling {
+            return Changes::default();
         }
-        let attachments = attach(policy, &view);
-        // A port that somebody gets is no link any more. Which ports become links only probes can tell.
-        let candidate = |place: Endpoint| *attachments.of(place) == PortUse::Candidate;
-        view.held.clone_from(&self.view.held);
-        let up = self.view.links.iter().chain(self.view.withheld.keys()).copied();
-        let up = up.filter(|link| candidate(link.a) && candidate(link.b));
-        let why = |link: &Link| match withhold::drained(policy, &view, link) {
-            Some(_) => Some(Reluctance::Drained),
-            None => self.view.withheld.get(link).copied().filter(|why| *why == Reluctance::Damped),
+        let of = |policy: &Policy, allocations: &Allocations| {
+            let (attachments, view) = self.fabric_by(policy, allocations);
+            let tree = |tenant| tenants::tree(tenant, allocations, &attachments, &view);
+            let trees = policy.tenants.iter().map(|tenant| (tenant.name.clone(), tree(tenant))).collect();
+            problems::problems(&Facts { policy, allocations, attachments: &attachments, view: &view, trees: &trees })
         };
-        let (used, withheld) = withhold(up, why, &Needs::new(policy, allocations, &attachments, &view));
-        view.links = used.into_iter().collect();
-        view.withheld = withheld;
-        view.down = self.view.down.iter().copied().filter(|link| candidate(link.a) && candidate(link.b)).collect();
-        view.failed.clone_from(&self.view.failed);
+        let new = of(policy, &self.allocations.updated(policy));
+        Changes::between(&of(&self.policy, &self.allocations), &new)
+    }
+
+    /// What bridges should hold by a policy, in the fabric as it is seen now.
+    fn tables_by(&self, policy: &Policy, allocations: &Allocations) -> BTreeMap<DatapathId, BridgeState> {
+        let (attachments, view) = self.fabric_by(policy, allocations);
         let hosts = policy.tenants.iter().map(|tenant| {
             let known = self.hosts.get(&tenant.name).into_iter().flatten();
             let stay = known.filter(|(_, station)| {
@@ -172,22 +172,49 @@ impl Situation {
             let host = |station: &crate::trace::Station| Host { place: station.place, fresh: station.fresh };
             (tenant.name.clone(), stay.map(|(mac, station)| (*mac, host(station))).collect())
         });
-        let desired = compile(policy, allocations, &view, &hosts.collect());
-        let facts = Facts { policy, allocations, attachments: &attachments, view: &view, trees: &desired.trees };
-        let problems = problems::problems(&facts);
-        Outcome { desired, problems }
+        compile(policy, allocations, &view, &hosts.collect()).bridges
+    }
+
+    /// What ports are for by a policy, and the fabric with the links that are used then.
+    fn fabric_by(&self, policy: &Policy, allocations: &Allocations) -> (Attachments, View) {
+        let mut view = View { bridges: self.view.bridges.clone(), trees: self.view.trees.clone(), ..View::default() };
+        for (dpid, name) in bridge_names(policy, &self.told) {
+            if let Some(bridge) = view.bridges.get_mut(&dpid) {
+                bridge.name = name;
+            }
+        }
+        let attachments = attach(policy, &view);
+        // A port that somebody gets is no link any more. Which ports become links for the first time only probes can tell; those that
+        // were links, and are none now because the policy in force has it so, are taken for links again.
+        let may_be =
+            |link: &Link, by: &Attachments| [link.a, link.b].iter().all(|it| *by.of(*it) == PortUse::Candidate);
+        let (down, barred): (Vec<Link>, Vec<Link>) =
+            self.view.down.iter().partition(|link| may_be(link, &self.attachments) || !self.view.has_carrier(link));
+        view.held.clone_from(&self.view.held);
+        let up = self.view.links.iter().chain(self.view.withheld.keys()).chain(&barred).copied();
+        let up = up.filter(|link| may_be(link, &attachments));
+        let why = |link: &Link| match withhold::drained(policy, &view, link) {
+            Some(_) => Some(Reluctance::Drained),
+            None => self.view.withheld.get(link).copied().filter(|why| *why == Reluctance::Damped),
+        };
+        let (used, withheld) = withhold(up, why, &Needs::new(policy, allocations, &attachments, &view));
+        view.links = used.into_iter().collect();
+        view.withheld = withheld;
+        view.down = down.into_iter().filter(|link| may_be(link, &attachments)).collect();
+        view.failed.clone_from(&self.view.failed);
+        (attachments, view)
     }
 
     /// What the plan can't know.
     fn unknown(&self, policy: &Policy) -> Vec<String> {
-        let mut notes = Vec::new();
+        let mut notes: Vec<String> = self.settling.then(|| Self::UNSETTLED.into()).into_iter().collect();
         let silent = self.view.bridges.values().filter(|bridge| !bridge.responsive).map(|bridge| bridge.name.clone());
         let absent = self.remembered.iter().filter(|dpid| !self.view.bridges.contains_key(dpid));
         for name in silent.chain(absent.map(ToString::to_string)) {
             notes.push(format!("bridge {name} doesn't answer: what would change there isn't counted"));
         }
         if policy.fabric.links != self.policy.fabric.links {
-            notes.push("links that would be found because of other `fabric.links` aren't taken into account".into());
+            notes.push("links that would be found for the first time because of other `fabric.links` aren't taken into account".into());
         }
         notes
     }

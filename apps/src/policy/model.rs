@@ -1,5 +1,6 @@
 //! A validated policy. Only [`super::load`] makes one, so holding one means that it is sound.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,6 +28,19 @@ impl Policy {
         // In order of their names.
         let index = self.tenants.binary_search_by(|tenant| tenant.name.as_str().cmp(name)).ok()?;
         self.tenants.get(index)
+    }
+
+    /// Bridges that it names one by one, where it says what they are called, whose ports are whose and where functions run. Not those
+    /// that are drained: they may well be away.
+    pub fn named_bridges(&self) -> BTreeSet<String> {
+        let names: BTreeMap<String, &str> =
+            self.bridges.iter().map(|it| (it.dpid.to_string(), it.name.as_str())).collect();
+        let ports = self.tenants.iter().flat_map(|tenant| &tenant.ports).map(|port| &port.bridge);
+        let ports = ports.filter(|bridge| bridge.is_literal()).map(ToString::to_string);
+        let functions = self.tenants.iter().flat_map(|tenant| &tenant.functions).flat_map(|it| &it.instances);
+        let used = ports.chain(functions.map(|instance| instance.bridge.clone()));
+        let all = used.map(|name| names.get(&name).map_or(name, |named| (*named).to_owned()));
+        all.chain(self.bridges.iter().map(|bridge| bridge.name.clone())).collect()
     }
 
     /// Is anything limited in its rate?

@@ -42,6 +42,8 @@ pub struct Situation {
     pub hosts: BTreeMap<String, BTreeMap<MacAddr, Station>>,
     /// Does every connected bridge hold just what it should?
     pub converged: bool,
+    /// Has the controller just started, and still waits for bridges and links that were there before?
+    pub settling: bool,
 }
 
 /// Where a learnt host is.

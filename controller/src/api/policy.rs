@@ -63,8 +63,16 @@ pub(super) async fn confirm(State(api): State<Api>) -> Result<Response, Problem>
     api.command(Command::Confirm).await
 }
 
-pub(super) async fn undo(State(api): State<Api>) -> Result<Response, Problem> {
-    api.command(Command::Undo).await
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Back {
+    #[serde(default)]
+    empty: bool,
+}
+
+pub(super) async fn undo(State(api): State<Api>, query: Asked<Back>) -> Result<Response, Problem> {
+    let Query(Back { empty }) = query?;
+    api.command(Command::Undo { empty }).await
 }
 
 #[derive(Debug, Deserialize)]

@@ -101,6 +101,10 @@ fn chains(chains: &[Chain]) -> String {
 
 fn status(status: &Status) -> String {
     let policy = &status.policy;
+    let missing = match status.bridges.missing.as_slice() {
+        [] => String::new(),
+        names => format!("; the policy also names {}", names.join(", ")),
+    };
     let mut lines = vec![
         ["version".to_owned(), status.version.clone()],
         ["up for".to_owned(), format!("{} s", status.uptime_seconds)],
@@ -108,7 +112,7 @@ fn status(status: &Status) -> String {
             "policy".to_owned(),
             format!("generation {} from the {}, {}", policy.generation, policy.source, policy.digest),
         ],
-        ["bridges".to_owned(), format!("{} of {} connected", status.bridges.connected, status.bridges.known)],
+        ["bridges".to_owned(), format!("{} of {} connected{missing}", status.bridges.connected, status.bridges.known)],
         ["links".to_owned(), format!("{} up, {} down", status.links.up, status.links.down)],
         ["tenants".to_owned(), status.tenants.to_string()],
         ["hosts".to_owned(), status.hosts.to_string()],

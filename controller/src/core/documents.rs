@@ -28,7 +28,7 @@ impl Core {
         let connected: Vec<&snapshot::Bridge> = bridges.iter().filter(|bridge| bridge.connected).collect();
         let status = Status {
             policy: self.policy_status.clone(),
-            bridges: BridgeCount { connected: connected.len(), known: bridges.len() },
+            bridges: BridgeCount { connected: connected.len(), known: bridges.len(), missing: self.missing() },
             links: LinkCount { up, down: links.len() - up },
             tenants: self.policy.tenants.len(),
             hosts: hosts.len(),
@@ -42,6 +42,14 @@ impl Core {
         let limits = self.limits();
         let (tenants, chains) = (self.tenants(&limits), self.chains());
         Snapshot { status, bridges, links, tenants, hosts, limits, chains }
+    }
+
+    /// Bridges that the policy names and that aren't connected.
+    fn missing(&self) -> Vec<String> {
+        let connected = self.bridges.iter().filter(|(_, bridge)| bridge.connection.is_some());
+        let here: BTreeSet<String> =
+            connected.flat_map(|(dpid, bridge)| [dpid.to_string(), bridge.name.clone()]).collect();
+        self.named.difference(&here).cloned().collect()
     }
 
     fn problems(&self, now: Instant) -> Vec<String> {

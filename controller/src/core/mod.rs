@@ -168,6 +168,8 @@ pub struct Core {
     bridges_max: usize,
     policy: Arc<Policy>,
     policy_status: PolicyStatus,
+    /// Bridges that it names.
+    named: BTreeSet<String>,
     memory: Memory,
     bridges: BTreeMap<DatapathId, Bridge>,
     sessions: BTreeMap<SessionId, DatapathId>,
@@ -218,6 +220,7 @@ impl Core {
             health: Health::new(now),
             policy,
             policy_status: PolicyStatus::default(),
+            named: BTreeSet::new(),
             memory: settings.memory,
             bridges: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -314,6 +317,7 @@ impl Core {
         self.topology.set_probes(now, policy.fabric.probes);
         self.limited = policy.has_rate_limits();
         self.chained = policy.tenants.iter().any(|tenant| !tenant.chains.is_empty());
+        self.named = policy.named_bridges();
         self.policy = policy;
         self.policy_status = status;
         // What was refused may be other than what is wanted now.

@@ -28,6 +28,7 @@ impl Core {
             view: self.view.clone(),
             attachments: self.attachments.clone(),
             hosts: hosts.collect(),
+            settling: self.settling.is_some(),
             converged: self.rounds.is_idle() && holding.all(|it| it),
         }
     }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
 pub(crate) mod model;
+pub(crate) mod operator;
 pub(crate) mod program;
 
 use std::net::SocketAddr;
