@@ -10,35 +10,40 @@ use crate::allocation::Allocations;
 use crate::attachment::{Attachments, PortUse};
 use crate::desired::{Section, SectionBuilder, apply, drop};
 use crate::limits;
-use crate::links::tagged;
+use crate::links::{TAG, tagged};
 use crate::marks::{DEDICATED_FLOOD_VLANS, Owner, flood_limit, port_meter};
 use crate::pipeline::{ADMIT, GUARD};
 use crate::policy::{Policy, RateLimit, RateUnit};
 use crate::tenants::GROUP_BIT;
 use crate::view::{Endpoint, View};
 
-/// Ethernet type of LLDP (IEEE 802.1AB §8.3).
-pub const LLDP: u16 = 0x88cc;
+/// Ethernet type of all probes: one for experiments (IEEE 802 §9.2.4).
+pub const PROBES: u16 = 0x88b5;
 
-/// Ethernet type of the probes that service functions have to let through: one for experiments (IEEE 802 §9.2.4).
-pub const HEALTH: u16 = 0x88b5;
-
-/// Where those are addressed to. Nobody has this address.
+/// Where probes of service functions are addressed to. Nobody has this address.
 pub const HEALTH_DESTINATION: MacAddr = MacAddr([0x02, 0xe5, 0xa1, 0, 0, 1]);
+
+/// Where probes of links are addressed to: a locally administered group (IEEE 802 §8.4), which switches pass on to all
+/// ports as they do with any group that they know nothing of. LLDP's own address ends at the first one.
+pub const PROBE_DESTINATION: MacAddr = MacAddr([0x03, 0xe5, 0xa1, 0, 0, 2]);
 
 /// Copies of frames that one port may send to the controller.
 const COPIES: RateLimit = RateLimit { unit: RateUnit::Packets, rate: 100, burst: 100 };
-
-/// Where probes are addressed to: the nearest bridge (IEEE 802.1AB §7.1).
-pub const PROBE_DESTINATION: MacAddr = MacAddr([0x01, 0x80, 0xc2, 0, 0, 0x0e]);
 
 /// Addresses that bridges don't pass on (IEEE 802.1Q §8.6.3): spanning tree, LACP, LLDP and the like.
 const RESERVED: (MacAddr, MacAddr) =
     (MacAddr([0x01, 0x80, 0xc2, 0, 0, 0]), MacAddr([0xff, 0xff, 0xff, 0xff, 0xff, 0xf0]));
 
+/// Has a frame the type of a probe, with a mark of ours around it or none?
+pub fn has_probes_type(frame: &[u8]) -> bool {
+    let at =
+        |place: usize| frame.get(place..place + 2).and_then(|octets| octets.try_into().ok()).map(u16::from_be_bytes);
+    at(12) == Some(PROBES) || at(12) == Some(TAG) && at(16) == Some(PROBES)
+}
+
 /// What makes a frame a probe.
 pub(crate) fn probe_fields() -> [Oxm; 2] {
-    [Oxm::EthDst(PROBE_DESTINATION, None), Oxm::EthType(LLDP, None)]
+    [Oxm::EthDst(PROBE_DESTINATION, None), Oxm::EthType(PROBES, None)]
 }
 
 /// Hands the probes that come in at a port to the controller, and nothing else of them.
@@ -49,7 +54,7 @@ pub(crate) fn report_probes(builder: &mut SectionBuilder, port: PortNo) {
 
 /// Hands the probes that come out of a service function to the controller, and nothing else of them.
 pub(crate) fn report_health(builder: &mut SectionBuilder, port: PortNo) {
-    let fields = [Oxm::InPort(port, None), Oxm::EthDst(HEALTH_DESTINATION, None), Oxm::EthType(HEALTH, None)];
+    let fields = [Oxm::InPort(port, None), Oxm::EthDst(HEALTH_DESTINATION, None), Oxm::EthType(PROBES, None)];
     builder.flow(ADMIT, 40, fields, apply(vec![Action::metered_copy(port_meter(port))]));
 }
 

@@ -16,7 +16,7 @@ pub(crate) const fn tagged(vlan: u16) -> U13 {
 }
 
 /// Ethernet type of the tags that we put on (IEEE 802.1Q). What tags a tenant's own frame has stays below them.
-const TAG: u16 = 0x8100;
+pub(crate) const TAG: u16 = 0x8100;
 
 /// Can a tenant with these numbers use links of this kind?
 pub fn usable(carrier: Carrier, numbers: Numbers) -> bool {

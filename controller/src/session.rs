@@ -9,7 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use apps::fabric::{HEALTH, LLDP};
+use apps::fabric::has_probes_type;
+use apps::pipeline::ADMIT;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use openflow::frame::{header, next_frame};
 use openflow::message::Message;
@@ -40,8 +41,6 @@ const PROBES_MAX: usize = 256 * MESSAGE_MIN;
 const PACKETS_MAX: usize = 64 * MESSAGE_MIN;
 /// Octets in other messages that one session may have waiting at the hub; beyond that its socket isn't read.
 const OTHERS_MAX: usize = 512 * MESSAGE_MIN;
-/// Ethernet types of probes: of links (LLDP), and of service functions.
-const PROBE_TYPES: [[u8; 2]; 2] = [LLDP.to_be_bytes(), HEALTH.to_be_bytes()];
 /// Octets of our own answers beyond which nothing more is read.
 const ANSWERS_MAX: usize = 1 << 20;
 /// Room for one read: from the least, where many bridges are at rest, to the most, where one is busy. The most is also
@@ -304,12 +303,10 @@ impl Session {
         let cost = octets.max(MESSAGE_MIN) as u32;
         let permit = match &message {
             Message::PacketIn(packet) => {
-                let (budget, excess) = match packet.data.get(12..14) {
-                    Some(ethertype) if PROBE_TYPES.iter().any(|probe| probe == ethertype) => {
-                        (&self.probes, Excess::Probes)
-                    }
-                    _ => (&self.packets, Excess::Packets),
-                };
+                // A tenant's frames of that type, and whatever others make a bridge show, have the other budget.
+                let is_probe = packet.table == ADMIT && has_probes_type(&packet.data);
+                let (budget, excess) =
+                    if is_probe { (&self.probes, Excess::Probes) } else { (&self.packets, Excess::Packets) };
                 match Arc::clone(budget).try_acquire_many_owned(cost) {
                     Ok(permit) => permit,
                     Err(_) => {

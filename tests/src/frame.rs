@@ -125,6 +125,11 @@ impl Frame {
         Self::build(source, Mac([0x01, 0x80, 0xc2, 0, 0, 0x0e]), &[], 0x88cc)
     }
 
+    /// A frame that looks like a probe of links, with no probe in it.
+    pub fn probe(source: Mac) -> Self {
+        Self::new(source, Mac([0x03, 0xe5, 0xa1, 0, 0, 2]))
+    }
+
     fn build(source: Mac, destination: Mac, tags: &[(u16, u16)], ethertype: u16) -> Self {
         let marker = Marker::fresh();
         let mut bytes = Vec::with_capacity(64);

@@ -28,6 +28,7 @@ mod ping;
 mod process;
 mod rate;
 mod relay;
+mod segment;
 mod signals;
 mod spec;
 mod stream;

@@ -89,9 +89,9 @@ fn from_a_pinned_port_nothing_else_can_be_sent_and_nobody_else_can_take_its_addr
     network.meet("green")
 }
 
-/// LLDP from a container, own or a real probe played back, goes nowhere, makes no link, and is reported.
+/// Probes from a container, made up or a real one played back, go nowhere, make no link, and are reported. So goes LLDP.
 #[test]
-fn lldp_from_a_container_confuses_nobody() -> Result<()> {
+fn probes_from_a_container_confuse_nobody() -> Result<()> {
     let network = Network::start(&Spec { carrier: Carrier::Veth, ..spec(Layout::Shared) })?;
     network.meet("green")?;
     let evil = network.lab.container(1, "green-1")?;
@@ -99,11 +99,11 @@ fn lldp_from_a_container_confuses_nobody() -> Result<()> {
     let capture = Capture::at_port(network.lab.host(1)?, &end.port, Direction::Received)?;
     let links = network.controller.get("/v1/links")?;
     let sender = Sender::new(&evil)?;
-    let mine = Frame::lldp(evil.mac);
-    let seen = network.watch(|| sender.send(&mine))?;
-    seen.expect(&mine, &[], "LLDP from a container")?;
-    network.wait_problem("LLDP that isn't ours")?;
-    let is_probe = |bytes: &[u8]| bytes.get(12..14) == Some(&[0x88, 0xcc]);
+    let mine = [Frame::lldp(evil.mac), Frame::probe(evil.mac)];
+    let seen = network.watch(|| mine.iter().try_for_each(|frame| sender.send(frame)))?;
+    mine.iter().try_for_each(|frame| seen.expect(frame, &[], "a probe from a container"))?;
+    network.wait_problem("sends probes of links that aren't ours")?;
+    let is_probe = |bytes: &[u8]| bytes.get(..2) == Some(&[0x03, 0xe5]) && bytes.get(12..14) == Some(&[0x88, 0xb5]);
     lab::wait_until("a probe on the link", MS(3000), || Ok(capture.so_far().count(is_probe) > 0))?;
     let ping = ContinuousPing::start(&evil, network.lab.container(2, "green-1")?.ipv4)?;
     for _ in 0..30 {

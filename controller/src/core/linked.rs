@@ -1,7 +1,9 @@
 //! What readers see of links.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
+use apps::fabric::{PROBE_DESTINATION, PROBES};
 use apps::policy::LinkSelector;
 use apps::problems::not_drained;
 use apps::trees::Tree;
@@ -38,7 +40,27 @@ impl Core {
         let noted =
             others.map(|(link, known)| (link, self.note(now, &link, known))).filter(|(_, note)| !note.is_empty());
         let name = |place| self.port_name(place);
-        noted.map(|(link, note)| format!("link {} – {} is {note}", name(link.a), name(link.b))).collect()
+        let noted = noted.map(|(link, note)| format!("link {} – {} is {note}", name(link.a), name(link.b)));
+        noted.chain(self.deaf()).collect()
+    }
+
+    /// Where tenants are in parts: which ports of their bridges hear no probes, and what may be the reason.
+    fn deaf(&self) -> Option<String> {
+        const NAMED: usize = 6;
+        let parted = self.desired.trees.values().filter(|tree| tree.roots.len() > 1);
+        let bridges: BTreeSet<DatapathId> = parted.flat_map(|tree| tree.bridges.iter().copied()).collect();
+        let mut deaf = self.topology.deaf(&bridges).map(|port| self.port_name(port));
+        let named: Vec<String> = deaf.by_ref().take(NAMED).collect();
+        let more = match (named.len(), deaf.count()) {
+            (0, _) => return None,
+            (_, 0) => String::new(),
+            (_, more) => format!(" and {more} more"),
+        };
+        let named = named.join(", ");
+        Some(format!(
+            "no probe arrives at {named}{more}: look whether they lead to other bridges of this controller, and whether what is \
+             between lets through Ethernet type 0x{PROBES:04x} to {PROBE_DESTINATION}"
+        ))
     }
 
     fn known_links(&self) -> impl Iterator<Item = (Link, &Known)> {

@@ -104,11 +104,13 @@ impl Core {
                     self.problem(now, at.bridge, &format!("probes of {from} arrive at {here}, a port of tenant {tenant}: no link there; somebody joins the two"));
                 }
                 (None, Some(tenant)) => {
-                    let text = format!("{here}, a port of tenant {tenant}, sends LLDP that isn't ours: ignored");
+                    let text =
+                        format!("{here}, a port of tenant {tenant}, sends probes of links that aren't ours: ignored");
                     self.problem(now, at.bridge, &text);
                 }
                 (None, None) => {
-                    let text = format!("{here} hears LLDP that isn't ours: ignored");
+                    let text =
+                        format!("{here} hears probes of links that aren't ours, perhaps another controller's: ignored");
                     self.notice_of(now, at.bridge, Level::Info, &text);
                 }
                 (Some(_), None) => {}
@@ -126,7 +128,7 @@ impl Core {
             Ok(false) => {}
             Err(Refusal::Twice) => {
                 let from = self.port_name(probe.from);
-                self.problem(now, at.bridge, &format!("a probe of {from} arrived once more at {here}: a copy; somebody replays frames, or more than two ports share a segment"));
+                self.problem(now, at.bridge, &format!("a probe of {from} arrived once more at {here}: a copy; somebody replays frames, or a loop lies between the two"));
             }
             Err(Refusal::Stale) => {}
         }

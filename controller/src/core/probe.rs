@@ -2,7 +2,7 @@
 //! the TLVs of LLDP (IEEE 802.1AB) with one of our own that says which port it left, with a number used once, under an HMAC
 //! (RFC 2104).
 
-use apps::fabric::{HEALTH, HEALTH_DESTINATION, LLDP, PROBE_DESTINATION};
+use apps::fabric::{HEALTH_DESTINATION, PROBE_DESTINATION, PROBES};
 use apps::view::Endpoint;
 use bytes::{BufMut, Bytes, BytesMut};
 use hmac::{Hmac, KeyInit, Mac};
@@ -39,19 +39,19 @@ fn tag(key: &[u8; 32], probe: &Probe) -> Option<Hmac<Sha256>> {
 impl Probe {
     /// The frame that finds links, as sent by a port with this address.
     pub(crate) fn encode(&self, key: &[u8; 32], source: MacAddr) -> Bytes {
-        self.frame(key, source, PROBE_DESTINATION, LLDP)
+        self.frame(key, source, PROBE_DESTINATION)
     }
 
-    /// The frame that service functions have to let through: other than those that bridges don't pass on.
+    /// The frame that service functions have to let through.
     pub(crate) fn encode_for_function(&self, key: &[u8; 32], source: MacAddr) -> Bytes {
-        self.frame(key, source, HEALTH_DESTINATION, HEALTH)
+        self.frame(key, source, HEALTH_DESTINATION)
     }
 
-    fn frame(&self, key: &[u8; 32], source: MacAddr, destination: MacAddr, ethertype: u16) -> Bytes {
+    fn frame(&self, key: &[u8; 32], source: MacAddr, destination: MacAddr) -> Bytes {
         let mut out = BytesMut::with_capacity(96);
         out.put_slice(&destination.0);
         out.put_slice(&source.0);
-        out.put_u16(ethertype);
+        out.put_u16(PROBES);
         let mut tlv = |kind: u16, parts: &[&[u8]]| {
             let length: usize = parts.iter().map(|part| part.len()).sum();
             out.put_u16(kind << 9 | length as u16);

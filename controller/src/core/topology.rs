@@ -56,7 +56,8 @@ struct Sender {
 struct Sent {
     number: u64,
     at: Instant,
-    arrived: bool,
+    /// Where it arrived first.
+    arrived: Option<Endpoint>,
 }
 
 /// Why a probe that arrived doesn't open a way.
@@ -64,7 +65,7 @@ struct Sent {
 pub(crate) enum Refusal {
     /// It is none of those that may still arrive.
     Stale,
-    /// It has arrived somewhere already.
+    /// It has arrived at this port already.
     Twice,
 }
 
@@ -206,17 +207,20 @@ impl Topology {
             {
                 sender.sent.pop_front();
             }
-            sender.sent.push_back(Sent { number: self.next_number, at: now, arrived: false });
+            sender.sent.push_back(Sent { number: self.next_number, at: now, arrived: None });
             // Between 0.9 and 1.1 intervals, so that ports which began together don't stay together.
             let jitter = self.next_number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
-            sender.due = now + self.interval.mul_f64(0.9 + 0.2 * jitter as f64 / 255.0);
+            // Who hears several ports is heard by several, too: together they get as much as one would.
+            let sharing = self.heard.get(&port).map_or(1, |ways| ways.len().max(1)) as f64;
+            sender.due = now + self.interval.mul_f64((0.9 + 0.2 * jitter as f64 / 255.0) * sharing);
             self.due.insert((sender.due, port));
             probes.push((port, self.next_number));
         }
         probes
     }
 
-    /// A genuine probe has arrived. `Ok(true)`: it opened a way that was closed.
+    /// A genuine probe has arrived. `Ok(true)`: it opened a way that was closed. One that has arrived at another port, too,
+    /// opens a way to each of them: then these ports share a segment, and there is no link.
     pub(crate) fn arrived(
         &mut self,
         now: Instant,
@@ -227,9 +231,10 @@ impl Topology {
     ) -> Result<bool, Refusal> {
         let sender = self.senders.get_mut(&from).ok_or(Refusal::Stale)?;
         let sent = sender.sent.iter_mut().find(|sent| sent.number == number).ok_or(Refusal::Stale)?;
-        if std::mem::replace(&mut sent.arrived, true) {
+        if sent.arrived == Some(at) {
             return Err(Refusal::Twice);
         }
+        sent.arrived.get_or_insert(at);
         let delay = now.duration_since(sent.at).min(DELAY_MAX);
         for (newest, bridge) in [(&mut self.departed, from.bridge), (&mut self.delivered, at.bridge)] {
             let newest = newest.entry(bridge).or_default();

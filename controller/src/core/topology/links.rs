@@ -5,12 +5,16 @@ use std::time::{Duration, Instant};
 
 use apps::view::{Carrier, Endpoint, Link};
 use apps::withhold::Reluctance;
+use openflow::types::DatapathId;
 
 use super::Topology;
 use crate::core::damping::Damping;
 
 /// A way that is open in one direction only is reported after so long.
 const ONE_WAY: Duration = Duration::from_secs(1);
+
+/// Ports of a segment that are called by name.
+const NAMED: usize = 8;
 
 /// A link that was up once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,17 +126,10 @@ impl Topology {
 
     /// Ways that don't make a link, and why.
     pub(crate) fn refused(&self, now: Instant, name: impl Fn(Endpoint) -> String) -> Vec<String> {
-        let mut refused = Vec::new();
-        for (at, ways) in &self.heard {
-            if ways.len() > 1 {
-                let list: Vec<String> = ways.keys().map(|from| name(*from)).collect();
-                refused.push(format!(
-                    "no link at {}: probes of {} arrive there; a link joins exactly two ports",
-                    name(*at),
-                    list.join(" and ")
-                ));
-                continue;
-            }
+        let segments = self.segments();
+        let shared: BTreeSet<Endpoint> = segments.iter().flatten().copied().collect();
+        let mut refused: Vec<String> = segments.iter().map(|ports| self.told_segment(ports, &name)).collect();
+        for (at, ways) in self.heard.iter().filter(|(at, _)| !shared.contains(at)) {
             for (from, heard) in ways {
                 let back = self.heard.get(from).and_then(|ways| ways.get(at));
                 if at.bridge == from.bridge {
@@ -156,13 +153,64 @@ impl Topology {
         }
         refused
     }
+
+    /// Ports of these bridges that send probes and hear none.
+    pub(crate) fn deaf<'a>(&'a self, bridges: &'a BTreeSet<DatapathId>) -> impl Iterator<Item = Endpoint> + 'a {
+        let hears_none = |port: &&Endpoint| bridges.contains(&port.bridge) && !self.heard.contains_key(port);
+        self.senders.keys().filter(hears_none).copied()
+    }
+
+    /// Groups of ports that hear each other, where some port hears more than one.
+    fn segments(&self) -> Vec<BTreeSet<Endpoint>> {
+        let mut beside: BTreeMap<Endpoint, BTreeSet<Endpoint>> = BTreeMap::new();
+        for (at, ways) in &self.heard {
+            for from in ways.keys() {
+                beside.entry(*at).or_default().insert(*from);
+                beside.entry(*from).or_default().insert(*at);
+            }
+        }
+        let mut segments: Vec<BTreeSet<Endpoint>> = Vec::new();
+        for at in self.heard.iter().filter(|(_, ways)| ways.len() > 1).map(|(at, _)| *at) {
+            if segments.iter().any(|segment| segment.contains(&at)) {
+                continue;
+            }
+            let (mut segment, mut queue) = (BTreeSet::from([at]), vec![at]);
+            while let Some(at) = queue.pop() {
+                queue.extend(beside.get(&at).into_iter().flatten().filter(|port| segment.insert(**port)).copied());
+            }
+            segments.push(segment);
+        }
+        segments
+    }
+
+    fn told_segment(&self, ports: &BTreeSet<Endpoint>, name: impl Fn(Endpoint) -> String) -> String {
+        let named: Vec<String> = ports.iter().take(NAMED).map(|port| name(*port)).collect();
+        let more = match ports.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let bridges: BTreeSet<DatapathId> = ports.iter().map(|port| port.bridge).collect();
+        let mut ways = ports.iter().filter_map(|port| self.heard.get(port)).flatten();
+        let remedy = if ways.any(|(_, heard)| heard.carrier != Carrier::Vlan) {
+            "give each tunnel its two ends: a port of its own at both, with the other's address as options:remote_ip"
+        } else if bridges.len() <= 2 {
+            "make one bond of each bridge's ports there (ovs-vsctl add-bond BRIDGE bond0 PORT PORT), or unplug all but one"
+        } else {
+            "join the hosts by tunnels instead, one port for each other host (ovs-vsctl add-port BRIDGE vx2 -- set interface \
+             vx2 type=vxlan options:remote_ip=ADDRESS options:key=flow), or give each two of them a VLAN or a cable of their own"
+        };
+        format!(
+            "no link at {}{more}: they share one segment, as behind a switch, and a link joins exactly two ports; {remedy}",
+            named.join(", ")
+        )
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use apps::allocation::Numbers;
     use apps::withhold::{Needs, withhold};
-    use openflow::types::{DatapathId, PortNo};
+    use openflow::types::PortNo;
 
     use super::*;
 
@@ -269,5 +317,104 @@ mod tests {
         topology.silence(all[0].a);
         topology.links(now, &held);
         assert_eq!(topology.links(now, &BTreeSet::new()).went, [all[0]]);
+    }
+    /// A switch that carries each probe to all other ports, of which another one is the first each time.
+    struct Segment {
+        topology: Topology,
+        now: Instant,
+        ports: Vec<Endpoint>,
+        arrived: usize,
+    }
+
+    impl Segment {
+        fn new(ports: &[Endpoint]) -> Self {
+            let now = Instant::now();
+            let mut topology = Topology::new(now);
+            topology.set_senders(now, &ports.iter().copied().collect());
+            Self { topology, now, ports: ports.to_vec(), arrived: 0 }
+        }
+
+        /// Gives the links that are up then.
+        fn run(&mut self, milliseconds: u64) -> Vec<Link> {
+            for _ in 0..milliseconds {
+                self.now += Duration::from_millis(1);
+                for (from, number) in self.topology.due(self.now) {
+                    let count = self.ports.len();
+                    for at in (0..count).map(|index| self.ports[(index + number as usize) % count]) {
+                        if at != from && self.ports.contains(&from) {
+                            assert!(self.topology.arrived(self.now, from, number, at, Carrier::Vlan).is_ok());
+                            self.arrived += 1;
+                        }
+                    }
+                }
+                if self.topology.woke(self.now).is_some() {
+                    _ = self.topology.judge(self.now, |_| Some(self.now));
+                }
+            }
+            self.topology.links(self.now, &BTreeSet::new()).up
+        }
+
+        fn refused(&self) -> Vec<String> {
+            self.topology.refused(self.now, |place| format!("h{}/{}", place.bridge.0, place.port.0))
+        }
+    }
+
+    #[test]
+    fn a_segment_of_two_is_a_link_and_one_of_more_is_none_and_says_so() {
+        let all: Vec<Endpoint> = (1..=12).map(|bridge| end(bridge, 7)).collect();
+        let mut segment = Segment::new(&all[..2]);
+        let link = Link { a: all[0], b: all[1], carrier: Carrier::Vlan };
+        assert_eq!(segment.run(500), [link]);
+        assert_eq!(segment.refused(), Vec::<String>::new());
+        let (normal, bridges) = (std::mem::take(&mut segment.arrived) / 2, [DatapathId(1), DatapathId(3)].into());
+        assert_eq!(segment.topology.deaf(&bridges).collect::<Vec<_>>(), []);
+        segment.topology.set_senders(segment.now, &all[..3].iter().copied().collect());
+        assert_eq!(segment.topology.deaf(&bridges).collect::<Vec<_>>(), all[2..3]);
+
+        for count in [3, 4, 12] {
+            segment.ports = all[..count].to_vec();
+            segment.topology.set_senders(segment.now, &segment.ports.iter().copied().collect());
+            assert_eq!(segment.run(500), [], "{count} ports");
+            let [text] = segment.refused().try_into().unwrap();
+            assert!(text.starts_with("no link at h1/7, h2/7, h3/7"), "{text}");
+            assert!(text.contains("vxlan") && text.contains(" and 4 more: ") == (count == 12), "{text}");
+            // All together they hear no more than as many ends of links would.
+            segment.arrived = 0;
+            segment.run(500);
+            assert!(segment.arrived <= normal * count * 5 / 4, "{} of {count} ports", segment.arrived);
+        }
+
+        // Those that are unplugged are forgotten by what isn't heard of them.
+        segment.ports.truncate(2);
+        assert_eq!(segment.run(12_000), [link]);
+        assert_eq!(segment.refused(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn pairs_that_answer_each_other_first_are_no_links_either() {
+        let now = Instant::now();
+        let mut topology = Topology::new(now);
+        let all: Vec<Endpoint> = (1..=4).map(|bridge| end(bridge, 1)).collect();
+        topology.set_senders(now, &all.iter().copied().collect());
+        // The copy for whoever makes a pair comes first, each time.
+        for (from, number) in topology.due(now) {
+            let index = all.iter().position(|port| *port == from).unwrap();
+            for at in [index ^ 1, index ^ 2, index ^ 3] {
+                assert!(topology.arrived(now, from, number, all[at], Carrier::Vlan).is_ok());
+                assert_eq!(
+                    topology.arrived(now, from, number, all[index ^ 1], Carrier::Vlan),
+                    Err(crate::core::topology::Refusal::Twice)
+                );
+            }
+        }
+        assert_eq!(topology.links(now, &BTreeSet::new()).up, []);
+    }
+
+    #[test]
+    fn ports_of_one_bridge_behind_one_switch_are_to_be_bonded() {
+        let mut segment = Segment::new(&[end(1, 1), end(1, 2), end(2, 1)]);
+        assert_eq!(segment.run(500), []);
+        let [text] = segment.refused().try_into().unwrap();
+        assert!(text.contains("add-bond"), "{text}");
     }
 }
