@@ -22,6 +22,7 @@ pub mod kept;
 pub mod limits;
 pub mod links;
 pub mod marks;
+pub mod mtu;
 pub mod pipeline;
 pub mod plan;
 pub mod policy;

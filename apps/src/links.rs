@@ -6,7 +6,7 @@ use openflow::oxm::Oxm;
 use openflow::types::PortNo;
 
 use crate::allocation::Numbers;
-use crate::marks::{Mode, dedicated_flood_vlan, tunnel_key, vlan_id};
+use crate::marks::{Mode, TreeVersion, dedicated_flood_vlan, tunnel_key, vlan_id};
 use crate::view::Carrier;
 
 /// `vlan_vid` of a frame whose outer tag has this VLAN id: a bit says that there is a tag (`OFPVID_PRESENT`).
@@ -16,7 +16,7 @@ pub(crate) const fn tagged(vlan: u16) -> U13 {
 }
 
 /// Ethernet type of the tags that we put on (IEEE 802.1Q). What tags a tenant's own frame has stays below them.
-pub(crate) const TAG: u16 = 0x8100;
+pub const TAG: u16 = 0x8100;
 
 /// Can a tenant with these numbers use links of this kind?
 pub fn usable(carrier: Carrier, numbers: Numbers) -> bool {
@@ -45,6 +45,11 @@ fn tag(carrier: Carrier, numbers: Numbers, mode: Mode) -> Option<u16> {
         (Carrier::Dedicated(_), Mode::Flood(version)) => Some(dedicated_flood_vlan(version)),
         _ => None,
     }
+}
+
+/// The VLAN id of the tag that marks a tenant's floods; `None`: no tag does.
+pub fn flood_tag(carrier: Carrier, numbers: Numbers) -> Option<u16> {
+    tag(carrier, numbers, Mode::Flood(TreeVersion::default()))
 }
 
 /// Marks a frame and sends it over the link at `port`.

@@ -16,10 +16,11 @@ use crate::allocation::Allocations;
 use crate::attachment::Attachments;
 use crate::chains::Chains;
 use crate::marks::Direction;
+use crate::mtu;
 use crate::policy::{LinkSelector, Policy};
 use crate::services::{Health, Placed};
 use crate::trees::Tree;
-use crate::view::{Endpoint, View};
+use crate::view::{Carrier, Endpoint, Link, View};
 use crate::withhold;
 
 /// Something that an operator should look at.
@@ -61,6 +62,8 @@ pub fn problems(facts: &Facts<'_>) -> Vec<Problem> {
     all.extend(facts.drains_of_nothing());
     all.extend(facts.parts());
     all.extend(facts.vlan_ids());
+    all.extend(facts.unmarked());
+    all.extend(facts.mtus());
     all.extend(facts.functions());
     all
 }
@@ -115,6 +118,54 @@ impl Facts<'_> {
             Problem::new("vlan id", name, text)
         };
         without.map(|tenant| problem(&tenant.name)).collect()
+    }
+
+    /// Links that carry nothing with a mark of ours.
+    fn unmarked(&self) -> Vec<Problem> {
+        let none = self.view.mtus.iter().filter(|(_, octets)| **octets == 0);
+        let problem = |link: &Link| {
+            let text = format!(
+                "link {} lets through no frames with a VLAN tag, which tenants' frames bear on it: what is between its ends has to pass \
+                 tagged frames with all VLAN ids (a trunk, without a list of VLANs)",
+                self.link(link)
+            );
+            Problem::new("marks", format!("{} – {}", link.a, link.b), text)
+        };
+        none.map(|(link, _)| problem(link)).collect()
+    }
+
+    /// Tenants that say that they send longer packets than some link carries.
+    fn mtus(&self) -> Vec<Problem> {
+        let told = self.policy.tenants.iter().filter_map(|tenant| {
+            let (wanted, tree) = (tenant.mtu?, self.trees.get(&tenant.name)?);
+            let links = mtu::too_short(tree, &self.view.mtus, !tenant.chains.is_empty(), wanted);
+            // Of those that carry nothing is told already.
+            let mut links = links.into_iter().filter(|(octets, _)| *octets > 0);
+            let (octets, link) = links.next()?;
+            let more = match links.count() {
+                0 => String::new(),
+                more => format!(" and {more} more of its links"),
+            };
+            let (name, origin) = (&tenant.name, &tenant.origin);
+            let keyed = match link.carrier {
+                Carrier::Dedicated(_) => ", or give the tunnel options:key=flow, where our marks take no room",
+                Carrier::Tunnel | Carrier::Vlan => "",
+            };
+            let text = format!(
+                "tenant {name} sends packets of up to {wanted} octets ({origin}), but link {} carries only {octets} (`espalier get \
+                 links` tells of all){}: longer ones are lost there without a sign. Lower the MTU of its containers and of the policy to \
+                 {octets} (ip link set dev INTERFACE mtu {octets}), or raise the MTU of what is below that link by {}{keyed}",
+                self.link(&link),
+                if more.is_empty() { String::new() } else { format!(", like{more}") },
+                wanted - octets,
+            );
+            Some(Problem::new("mtu", name, text))
+        });
+        told.collect()
+    }
+
+    fn link(&self, link: &Link) -> String {
+        format!("{} – {}", self.name(link.a), self.name(link.b))
     }
 
     /// Instances of functions in chains that frames can't pass.

@@ -59,6 +59,11 @@ impl Routes {
         routes
     }
 
+    /// All links that frames take, as long as these live.
+    pub(crate) fn links(&self) -> BTreeSet<Link> {
+        self.hops.values().flat_map(BTreeMap::values).map(|(link, _)| *link).collect()
+    }
+
     /// Do frames get from one bridge to another?
     pub(crate) fn reach(&self, from: DatapathId, to: DatapathId) -> bool {
         self.hops.get(&to).is_some_and(|hops| hops.contains_key(&from))

@@ -68,7 +68,7 @@ pub fn compile(
     fixed.extend(chains.stations().into_iter().map(|(mac, place)| (mac, Host { place, fresh: false })));
     let mut network =
         Compiler { tenant, numbers, view, chains: &chains, ports, routes: &routes, builders: BTreeMap::new() };
-    let tree = paths.tree(&terminals);
+    let tree = Tree { ways: routes.links(), ..paths.tree(&terminals) };
 
     network.admit_ports(&fixed);
     network.admit_services();

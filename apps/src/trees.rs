@@ -22,6 +22,8 @@ pub struct Tree {
     pub edges: BTreeSet<Link>,
     /// The bridges that it spans, those it only passes included.
     pub bridges: BTreeSet<DatapathId>,
+    /// The links that known unicast takes between the tenant's bridges, and frames on their way to functions.
+    pub ways: BTreeSet<Link>,
     /// Which frames follow it.
     pub version: TreeVersion,
 }

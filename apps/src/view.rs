@@ -18,6 +18,9 @@ pub struct View {
     pub bridges: BTreeMap<DatapathId, Bridge>,
     /// Links between them that carry frames both ways and may be used, each once, in order.
     pub links: Vec<Link>,
+    /// The octets of the longest packet that a link carries both ways with a mark of ours, as far as that is known; 0: none with a
+    /// mark.
+    pub mtus: BTreeMap<Link, u16>,
     /// Those that do, too, but aren't used, and why.
     pub withheld: BTreeMap<Link, Reluctance>,
     /// Those that did, and don't any more.

@@ -149,6 +149,10 @@ pub struct Link {
     pub up: bool,
     /// `tunnel`, `vlan` or `dedicated`.
     pub carrier: String,
+    /// The octets of the longest IP packet of an untagged frame that it carries both ways, with a mark of ours where links of its
+    /// kind need one; 9000: that, and perhaps more; 0: none with a mark; `None`: not known (yet).
+    #[serde(default)]
+    pub mtu: Option<u16>,
     /// Tenants whose tree uses it.
     pub tenants: Vec<String>,
     /// Does it carry nothing because the policy wants it so, as both its bridges have acknowledged?
@@ -167,6 +171,13 @@ pub struct Tenant {
     pub key: u32,
     /// Its ports.
     pub ports: Vec<PortName>,
+    /// The octets of the longest packet that all its links carry, to one destination or to all, outside of chains; `None`: not
+    /// known of all of them (yet), or it has none.
+    #[serde(default)]
+    pub mtu: Option<u16>,
+    /// The same for packets in chains; `None` also where it has no chains.
+    #[serde(default)]
+    pub mtu_in_chains: Option<u16>,
     /// Its tree.
     pub tree: Tree,
     /// How many hosts.

@@ -49,6 +49,12 @@ impl Lab {
         self.wires(from, to)?.iter().try_for_each(|port| cut_cable(&self.host(from)?.netns, port))
     }
 
+    /// What the underlay brings to a host from now on has at most so many octets, with the headers of tunnels; what it brings from
+    /// there may have as many as before.
+    pub fn limit_underlay(&self, to: usize, mtu: u16) -> Result<()> {
+        self.hub.ip_batch(&format!("link set h{to} mtu {mtu}\n"))
+    }
+
     /// Undoes [`Lab::cut`].
     pub fn restore(&self, a: usize, b: usize) -> Result<()> {
         self.restore_one_way(a, b)?;

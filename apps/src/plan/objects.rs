@@ -144,6 +144,7 @@ fn tenant(tenant: &Tenant, allocations: &Allocations) -> Fields {
         key,
         unknown_unicast,
         max_hosts,
+        mtu,
         rate_limit,
         flood_limit,
         ports: _,
@@ -160,6 +161,7 @@ fn tenant(tenant: &Tenant, allocations: &Allocations) -> Fields {
         ("default", lower(default)),
     ]);
     fields.extend(key.map(|key| ("key", key.to_string())));
+    fields.extend(mtu.map(|octets| ("mtu", octets.to_string())));
     limit(&mut fields, "rate_limit", *rate_limit);
     limit(&mut fields, "flood_limit", *flood_limit);
     fields

@@ -33,6 +33,9 @@ const MAX_HOSTS: u32 = 1_024;
 const FLOOD_LIMIT: RateLimit = RateLimit { unit: RateUnit::Packets, rate: 2_000, burst: 2_000 };
 const MAX_HOSTS_MAX: u32 = 65_536;
 
+/// Least and greatest `mtu`: what every IPv4 link carries (RFC 791), and what is measured at most.
+const MTU: [u16; 2] = [68, 9000];
+
 /// All files' declarations. A value that was reported as wrong is left out.
 #[derive(Default)]
 pub(super) struct Declared {
@@ -56,6 +59,7 @@ pub(super) struct TenantPart {
     pub(super) key: Option<At<u32>>,
     unknown_unicast: UnknownUnicast,
     max_hosts: u32,
+    mtu: Option<u16>,
     rate_limit: Option<RateLimit>,
     flood_limit: Option<RateLimit>,
     pub(super) ports: Vec<PortPart>,
@@ -187,6 +191,7 @@ impl Declared {
                 key: part.key.map(|key| key.value),
                 unknown_unicast: part.unknown_unicast,
                 max_hosts: part.max_hosts,
+                mtu: part.mtu,
                 rate_limit: part.rate_limit,
                 flood_limit: part.flood_limit,
                 ports: part.ports.into_iter().map(port).collect::<Option<_>>()?,
@@ -227,6 +232,7 @@ impl TenantPart {
         let verdicts = [("allow", Verdict::Allow), ("drop", Verdict::Drop)];
         let default = section.choice("default", &verdicts, report).unwrap_or_default();
         let max_hosts = section.integer("max_hosts", report).and_then(|hosts| max_hosts(&section, &hosts, report));
+        let mtu = section.bounded("mtu", MTU, report);
         let rate_limit = rate::limit(&section, "rate_limit", report);
         let off = section.string("flood_limit", &mut Report::default()).is_some_and(|text| text.value == "off");
         let flood_limit = match section.has("flood_limit") {
@@ -266,6 +272,7 @@ impl TenantPart {
             key,
             unknown_unicast,
             max_hosts: max_hosts.unwrap_or(MAX_HOSTS),
+            mtu,
             rate_limit,
             flood_limit,
             place: section.place,

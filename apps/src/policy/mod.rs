@@ -129,9 +129,10 @@ mod tests {
         let [green, orange] = tenants.as_slice() else { panic!("{tenants:?}") };
         assert_eq!((green.name.as_str(), green.key, green.max_hosts), ("green", Some(100), 1024));
         assert_eq!(green.unknown_unicast, UnknownUnicast::Flood);
-        assert_eq!(green.origin.to_string(), "valid.toml:28");
+        assert_eq!(green.origin.to_string(), "valid.toml:29");
         assert_eq!((orange.name.as_str(), orange.key, orange.max_hosts), ("orange", None, 65_536));
         assert_eq!(orange.unknown_unicast, UnknownUnicast::Drop);
+        assert_eq!((orange.mtu, green.mtu), (Some(9000), None));
         assert!(!orange.ports[0].is_pinned());
         assert_eq!(orange.rate_limit, Some(RateLimit { unit: RateUnit::Packets, rate: 5000, burst: 100 }));
         assert_eq!((orange.ports[0].rate_limit, green.rate_limit), (None, None));
@@ -145,7 +146,7 @@ mod tests {
         assert_eq!(web.name.as_deref(), Some("web-1"));
         assert_eq!(web.mac, Some(MacAddr([2, 0, 0x32, 0, 0, 1])));
         assert_eq!(web.ip, ["50.0.0.1".parse::<std::net::IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]);
-        assert_eq!(web.origin.line, 33);
+        assert_eq!(web.origin.line, 34);
         assert_eq!(green.ports[2].bridge.to_string(), "00000000000000ab");
         assert_eq!((orange.default, green.default), (Verdict::Drop, Verdict::Allow));
     }
@@ -195,7 +196,7 @@ mod tests {
         );
         assert_eq!(dns.classifiers[0].destination_port, [53..=53, 5350..=5353], "in order, apart from each other");
         assert_eq!(shown(&dns.classifiers[0].destination), ["ff:ff:ff:ff:ff:ff", "224.0.0.0/24"]);
-        assert_eq!((web.origin.line, tcp.origin.line, icmp.origin.line), (67, 73, 74));
+        assert_eq!((web.origin.line, tcp.origin.line, icmp.origin.line), (68, 74, 75));
 
         assert_eq!(rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(), ["no-telnet", "lab", "same"]);
         assert_eq!((rules[0].action, rules[1].action), (RuleAction::Drop, RuleAction::Allow));

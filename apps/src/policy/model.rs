@@ -92,9 +92,14 @@ pub enum Probes {
     Every(Duration),
 }
 
+impl Probes {
+    /// The budget, unless the policy says otherwise.
+    pub const BUDGET: u16 = 5_000;
+}
+
 impl Default for Probes {
     fn default() -> Self {
-        Self::Budget(5_000)
+        Self::Budget(Self::BUDGET)
     }
 }
 
@@ -115,6 +120,8 @@ pub struct Tenant {
     pub unknown_unicast: UnknownUnicast,
     /// How many sources are learnt at one port at most.
     pub max_hosts: u32,
+    /// The octets of the longest packet that its containers send, if it says so.
+    pub mtu: Option<u16>,
     /// How much its ports at one bridge may send, together.
     pub rate_limit: Option<RateLimit>,
     /// How much each of its ports may send that goes to everybody; `None`: as much as it likes.

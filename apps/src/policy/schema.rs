@@ -61,6 +61,7 @@ pub(super) const TENANT: Schema = Schema {
         key("unknown_unicast", "unknown_unicast = \"flood\""),
         key("default", "default = \"allow\""),
         key("max_hosts", "max_hosts = 1024"),
+        key("mtu", "mtu = 1450"),
         key("rate_limit", "rate_limit = \"200 Mbit/s\""),
         key("flood_limit", "flood_limit = \"2000 packet/s\""),
         key("ports", "ports = [{ bridge = \"*\", port = \"green-*\" }]"),

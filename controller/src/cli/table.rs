@@ -49,6 +49,10 @@ fn state(up: bool) -> String {
     if up { "up" } else { "down" }.to_owned()
 }
 
+fn octets(octets: Option<u16>) -> String {
+    octets.map_or_else(|| "-".to_owned(), |octets| octets.to_string())
+}
+
 fn list(all: &[String]) -> String {
     if all.is_empty() { "-".to_owned() } else { all.join(",") }
 }
@@ -151,10 +155,11 @@ fn bridges(document: Value) -> Result<String, Error> {
 
 fn links(links: &[Link]) -> String {
     table(
-        ["BRIDGE", "PORT", "BRIDGE", "PORT", "STATE", "CARRIER", "TENANTS", "NOTE"],
+        ["BRIDGE", "PORT", "BRIDGE", "PORT", "STATE", "CARRIER", "MTU", "TENANTS", "NOTE"],
         links.iter().map(|link| {
             let [a, a_port, b, b_port] = [&link.a.bridge, &link.a.port, &link.b.bridge, &link.b.port].map(Clone::clone);
-            [a, a_port, b, b_port, state(link.up), link.carrier.clone(), list(&link.tenants), link.note.clone()]
+            let (state, mtu, tenants) = (state(link.up), octets(link.mtu), list(&link.tenants));
+            [a, a_port, b, b_port, state, link.carrier.clone(), mtu, tenants, link.note.clone()]
         }),
     )
 }
@@ -171,13 +176,14 @@ fn hosts(hosts: &[Host]) -> String {
 
 fn tenants(tenants: &[Tenant]) -> String {
     table(
-        ["NAME", "KEY", "PORTS", "HOSTS", "ROOT", "BRIDGES", "CHAINS", "LIMITS"],
+        ["NAME", "KEY", "PORTS", "HOSTS", "ROOT", "BRIDGES", "MTU", "IN CHAINS", "CHAINS", "LIMITS"],
         tenants.iter().map(|tenant| {
             let root = tenant.tree.root.clone().unwrap_or_else(|| "-".into());
             let [ports, hosts, bridges, chains, limits] =
                 [tenant.ports.len(), tenant.hosts, tenant.tree.bridges.len(), tenant.chains, tenant.limits]
                     .map(|number| number.to_string());
-            [tenant.name.clone(), tenant.key.to_string(), ports, hosts, root, bridges, chains, limits]
+            let [mtu, chained] = [tenant.mtu, tenant.mtu_in_chains].map(octets);
+            [tenant.name.clone(), tenant.key.to_string(), ports, hosts, root, bridges, mtu, chained, chains, limits]
         }),
     )
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use apps::attachment::PortUse;
 use apps::desired::{BridgeState, counts};
+use apps::mtu;
 use apps::problems::{self, Facts};
 use apps::tenants;
 use apps::trees::Tree;
@@ -135,12 +136,15 @@ impl Core {
     fn tenants(&self, limits: &[snapshot::Limit]) -> Vec<snapshot::Tenant> {
         let tenants = self.policy.tenants.iter().map(|tenant| {
             let ports = self.attachments.of_tenant(&tenant.name).map(|(place, _)| self.name(place));
-            let tree = self.desired.trees.get(&tenant.name).map(|tree| self.tree(tree)).unwrap_or_default();
+            let tree = self.desired.trees.get(&tenant.name);
+            let longest = |chained| mtu::longest(tree?, &self.view.mtus, chained);
             snapshot::Tenant {
                 name: tenant.name.clone(),
                 key: self.memory.allocations.of(&tenant.name).map_or(0, |numbers| numbers.key),
                 ports: ports.collect(),
-                tree,
+                mtu: longest(false),
+                mtu_in_chains: longest(true).filter(|_| !tenant.chains.is_empty()),
+                tree: tree.map(|tree| self.tree(tree)).unwrap_or_default(),
                 hosts: self.hosts.of(&tenant.name).count() + tenants::pinned(&tenant.name, &self.attachments).len(),
                 chains: tenant.chains.len(),
                 limits: limits.iter().filter(|limit| limit.tenant == tenant.name).count(),

@@ -400,7 +400,7 @@ impl Core {
             let Some(bridge) = self.bridges.get_mut(&place.bridge) else { continue };
             let Some(session) = bridge.connection.as_ref().map(|connection| connection.session) else { continue };
             let Some(address) = bridge.ports.get(&place.port).map(|port| port.port.address) else { continue };
-            let frame = Probe { from: place, number }.encode(&self.probe_key, address);
+            let frame = Probe { from: place, number, size: 0 }.encode(&self.probe_key, address);
             let mark = Action::SetField(Oxm::TunnelId(PROBE_KEY.into(), None));
             let out = PacketOut::new(vec![mark, Action::output(place.port)], frame);
             batches.entry(session).or_default().push((bridge.next_xid(), Message::PacketOut(out)));

@@ -169,7 +169,7 @@ impl Core {
             let Some(bridge) = self.bridges.get_mut(&place.bridge) else { continue };
             let Some(session) = bridge.connection.as_ref().map(|connection| connection.session) else { continue };
             let Some(address) = bridge.ports.get(&place.port).map(|port| port.port.address) else { continue };
-            let frame = Probe { from: place, number }.encode_for_function(&self.probe_key, address);
+            let frame = Probe { from: place, number, size: 0 }.encode_for_function(&self.probe_key, address);
             let out = PacketOut::new(vec![Action::output(place.port)], frame);
             batches.entry(session).or_default().push((bridge.next_xid(), Message::PacketOut(out)));
         }

@@ -25,6 +25,7 @@ impl Core {
                 b: self.name(link.b),
                 up: known.is_up(),
                 carrier: known.carrier.to_string(),
+                mtu: self.mtu.of(&link),
                 tenants: tenants.map(|(name, _)| name.clone()).collect(),
                 drained: self.is_drained(&link, known),
                 note: self.note(now, &link, known),

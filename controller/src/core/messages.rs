@@ -117,6 +117,9 @@ impl Core {
             }
             return;
         };
+        if probe.size > 0 {
+            return self.size_probe_in(now, probe, at, packet);
+        }
         let carrier = match packet.matching.tunnel_id() {
             Some(key) if key == u64::from(PROBE_KEY) => Carrier::Tunnel,
             // A tunnel without key tells no tenants apart; it takes tags as a cable does.

@@ -11,6 +11,7 @@ mod fabric;
 mod health;
 mod hosts;
 mod known;
+mod lengths;
 mod linked;
 mod messages;
 mod notices;
@@ -47,6 +48,7 @@ use crate::snapshot::PolicyStatus;
 use bridge::Bridge;
 use health::Health;
 use hosts::HostTable;
+use lengths::Mtu;
 use notices::Notices;
 use rounds::Rounds;
 use topology::Topology;
@@ -175,6 +177,7 @@ pub struct Core {
     sessions: BTreeMap<SessionId, DatapathId>,
     topology: Topology,
     health: Health,
+    mtu: Mtu,
     hosts: HostTable,
     /// Links at bridges that don't answer.
     held: BTreeMap<(Endpoint, Endpoint), Held>,
@@ -218,6 +221,7 @@ impl Core {
             bridges_max: settings.bridges_max,
             topology: Topology::new(now),
             health: Health::new(now),
+            mtu: Mtu::new(now),
             policy,
             policy_status: PolicyStatus::default(),
             named: BTreeSet::new(),
@@ -264,6 +268,7 @@ impl Core {
                 self.judge_told(now);
                 self.start_rounds(now);
                 self.send_probes(now);
+                self.measure(now);
                 self.probe_functions(now);
                 self.count(now);
                 self.poll(now);
@@ -283,6 +288,7 @@ impl Core {
             .deadline()
             .into_iter()
             .chain(self.health.deadline())
+            .chain(self.mtu.deadline())
             .chain(self.overdue_at())
             .chain(self.count_at())
             .chain(self.poll_at())
@@ -315,6 +321,8 @@ impl Core {
             self.effects.push(Effect::Save(self.memory.clone()));
         }
         self.topology.set_probes(now, policy.fabric.probes);
+        let wanted = policy.tenants.iter().filter_map(|tenant| tenant.mtu).max();
+        self.mtu.set(policy.fabric.probes, wanted.unwrap_or_default());
         self.limited = policy.has_rate_limits();
         self.chained = policy.tenants.iter().any(|tenant| !tenant.chains.is_empty());
         self.named = policy.named_bridges();

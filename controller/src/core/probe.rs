@@ -3,6 +3,7 @@
 //! (RFC 2104).
 
 use apps::fabric::{HEALTH_DESTINATION, PROBE_DESTINATION, PROBES};
+use apps::links;
 use apps::view::Endpoint;
 use bytes::{BufMut, Bytes, BytesMut};
 use hmac::{Hmac, KeyInit, Mac};
@@ -26,31 +27,53 @@ pub(crate) struct Probe {
     pub(crate) from: Endpoint,
     /// Which of all probes it is.
     pub(crate) number: u64,
+    /// If it is there to measure what a link carries: the octets behind its header, or [`SHORT`]; else 0.
+    pub(crate) size: u16,
 }
+
+/// `size` of the short packet beside a long one.
+pub(crate) const SHORT: u16 = 1;
+
+/// The octets of a frame's header, with one of our marks if there is one.
+pub(crate) fn header(frame: &[u8]) -> usize {
+    if frame.get(12..14) == Some(TAG_TYPE.as_slice()) { 18 } else { 14 }
+}
+
+const TAG_TYPE: [u8; 2] = links::TAG.to_be_bytes();
 
 fn tag(key: &[u8; 32], probe: &Probe) -> Option<Hmac<Sha256>> {
     let mut hmac = Hmac::<Sha256>::new_from_slice(key).ok()?;
     hmac.update(&probe.from.bridge.0.to_be_bytes());
     hmac.update(&probe.from.port.0.to_be_bytes());
     hmac.update(&probe.number.to_be_bytes());
+    hmac.update(&probe.size.to_be_bytes());
     Some(hmac)
 }
 
 impl Probe {
     /// The frame that finds links, as sent by a port with this address.
     pub(crate) fn encode(&self, key: &[u8; 32], source: MacAddr) -> Bytes {
-        self.frame(key, source, PROBE_DESTINATION)
+        self.frame(key, source, PROBE_DESTINATION, None)
+    }
+
+    /// The frame that measures what a link carries, with this VLAN id in a tag, and padded to its size behind that.
+    pub(crate) fn encode_long(&self, key: &[u8; 32], source: MacAddr, vlan: Option<u16>) -> Bytes {
+        self.frame(key, source, PROBE_DESTINATION, vlan)
     }
 
     /// The frame that service functions have to let through.
     pub(crate) fn encode_for_function(&self, key: &[u8; 32], source: MacAddr) -> Bytes {
-        self.frame(key, source, HEALTH_DESTINATION)
+        self.frame(key, source, HEALTH_DESTINATION, None)
     }
 
-    fn frame(&self, key: &[u8; 32], source: MacAddr, destination: MacAddr) -> Bytes {
-        let mut out = BytesMut::with_capacity(96);
+    fn frame(&self, key: &[u8; 32], source: MacAddr, destination: MacAddr, vlan: Option<u16>) -> Bytes {
+        let mut out = BytesMut::with_capacity(usize::from(self.size).max(96) + 18);
         out.put_slice(&destination.0);
         out.put_slice(&source.0);
+        if let Some(vlan) = vlan {
+            out.put_slice(&TAG_TYPE);
+            out.put_u16(vlan);
+        }
         out.put_u16(PROBES);
         let mut tlv = |kind: u16, parts: &[&[u8]]| {
             let length: usize = parts.iter().map(|part| part.len()).sum();
@@ -63,14 +86,18 @@ impl Probe {
         tlv(TTL, &[&1u16.to_be_bytes()]);
         let code = tag(key, self).map(|hmac| hmac.finalize().into_bytes()).unwrap_or_default();
         let from = (self.from.bridge.0.to_be_bytes(), self.from.port.0.to_be_bytes());
-        tlv(SPECIFIC, &[&OURS, &from.0, &from.1, &self.number.to_be_bytes(), &code[..TAG]]);
+        tlv(SPECIFIC, &[&OURS, &from.0, &from.1, &self.number.to_be_bytes(), &self.size.to_be_bytes(), &code[..TAG]]);
         tlv(0, &[]);
+        let whole = header(&out) + usize::from(self.size);
+        if out.len() < whole {
+            out.resize(whole, 0);
+        }
         out.freeze()
     }
 
     /// Reads a frame; `None`: it isn't a probe that was made with this key.
     pub(crate) fn decode(key: &[u8; 32], frame: &[u8]) -> Option<Self> {
-        let mut left = frame.get(14..)?;
+        let mut left = frame.get(header(frame)..)?;
         loop {
             let head = u16::from_be_bytes(left.get(..2)?.try_into().ok()?);
             let (kind, length) = (head >> 9, usize::from(head & 0x1ff));
@@ -82,12 +109,14 @@ impl Probe {
                     let value = &value[OURS.len()..];
                     let (bridge, value) = value.split_first_chunk::<8>()?;
                     let (port, value) = value.split_first_chunk::<4>()?;
-                    let (number, code) = value.split_first_chunk::<8>()?;
+                    let (number, value) = value.split_first_chunk::<8>()?;
+                    let (size, code) = value.split_first_chunk::<2>()?;
                     let from = Endpoint {
                         bridge: DatapathId(u64::from_be_bytes(*bridge)),
                         port: PortNo(u32::from_be_bytes(*port)),
                     };
-                    let probe = Self { from, number: u64::from_be_bytes(*number) };
+                    let (number, size) = (u64::from_be_bytes(*number), u16::from_be_bytes(*size));
+                    let probe = Self { from, number, size };
                     // Compares in constant time.
                     let genuine = code.len() == TAG && tag(key, &probe)?.verify_truncated_left(code).is_ok();
                     return genuine.then_some(probe);
@@ -105,7 +134,7 @@ mod tests {
     const KEY: [u8; 32] = [7; 32];
 
     fn probe() -> Probe {
-        Probe { from: Endpoint { bridge: DatapathId(0xab), port: PortNo(3) }, number: 99 }
+        Probe { from: Endpoint { bridge: DatapathId(0xab), port: PortNo(3) }, number: 99, size: 0 }
     }
 
     #[test]
@@ -113,6 +142,18 @@ mod tests {
         let frame = probe().encode(&KEY, MacAddr([2, 0, 0, 0, 0, 1]));
         assert_eq!(Probe::decode(&KEY, &frame), Some(probe()));
         assert_eq!(Probe::decode(&[8; 32], &frame), None);
+    }
+
+    #[test]
+    fn a_long_one_has_its_size_behind_its_header() {
+        for (vlan, header) in [(None, 14), (Some(4094), 18)] {
+            for size in [128, 1500, 9000] {
+                let long = Probe { size, ..probe() };
+                let frame = long.encode_long(&KEY, MacAddr([2, 0, 0, 0, 0, 1]), vlan);
+                assert_eq!((frame.len(), super::header(&frame)), (header + usize::from(size), header));
+                assert_eq!(Probe::decode(&KEY, &frame), Some(long));
+            }
+        }
     }
 
     #[test]

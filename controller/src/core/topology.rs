@@ -83,6 +83,8 @@ pub(crate) struct Topology {
     departed: BTreeMap<DatapathId, u64>,
     delivered: BTreeMap<DatapathId, u64>,
     known: BTreeMap<(Endpoint, Endpoint), Known>,
+    /// How often what is known of links changed.
+    changes: u64,
     scanned: Instant,
     /// When there is something to look at before the next scan.
     again: Option<Instant>,
@@ -102,6 +104,7 @@ impl Topology {
             departed: BTreeMap::new(),
             delivered: BTreeMap::new(),
             known: BTreeMap::new(),
+            changes: 0,
             scanned: now,
             again: None,
             calm: None,
@@ -186,6 +189,7 @@ impl Topology {
     pub(crate) fn forget(&mut self, port: Endpoint) {
         self.silence(port);
         self.known.retain(|(a, b), _| *a != port && *b != port);
+        self.changes += 1;
     }
 
     /// When something has to be done.

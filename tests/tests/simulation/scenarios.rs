@@ -64,6 +64,38 @@ fn tenants_ports(world: &World) -> Vec<Endpoint> {
     ports.filter(|(_, name)| name.starts_with("green")).map(|(place, _)| place).collect()
 }
 
+/// What links carry is found while octets come late and in pieces, and no link goes down for it. One that carries nothing but
+/// probes without a tag is told of, and so is who sends too long packets.
+#[test]
+fn what_links_carry_is_measured_and_takes_none_of_them_down() {
+    let mut world = world(&["green-1", "green-1", "green-1", "green-1"], &[(1, 2)]);
+    world.add_wire(2, 3, Carrier::Dedicated(100));
+    world.add_wire(3, 4, Carrier::Vlan);
+    let green = GREEN.replace("key = 100", "key = 100\nmtu = 1500");
+    world.set_policy(crate::policy(&green));
+    let ends: Vec<Endpoint> = world.wires.keys().copied().collect();
+    // Of the first link one way carries less than the other.
+    world.carries = ends.iter().copied().zip([1550, 1450, 1546, 1546]).collect();
+    converge(&mut world);
+    let mtus = |world: &World| world.snapshot().links.iter().map(|link| link.mtu).collect::<Vec<_>>();
+    assert_eq!(mtus(&world), [None; 3]);
+    world.run(Duration::from_secs(12));
+    assert_eq!(mtus(&world), [Some(1450), Some(1546), Some(9000)]);
+    let green = &world.snapshot().tenants[0];
+    assert_eq!((green.mtu, green.mtu_in_chains), (Some(1450), None));
+    let problems = world.snapshot().status.problems;
+    assert!(matches!(problems.as_slice(), [one] if one.contains("carries only 1450")), "{problems:?}");
+    assert!(!world.log.iter().any(|line| line.ends_with("is down")), "{}", world.tail());
+
+    // Probes without a tag still pass the plain link, and what tenants send doesn't.
+    world.carries.extend(ends[4..].iter().map(|end| (*end, 100)));
+    world.run(Duration::from_secs(35));
+    assert_eq!(mtus(&world), [Some(1450), Some(1546), Some(0)]);
+    let problems = world.snapshot().status.problems;
+    assert!(problems.iter().any(|it| it.contains("lets through no frames with a VLAN tag")), "{problems:?}");
+    assert!(!world.log.iter().any(|line| line.ends_with("is down")), "{}", world.tail());
+}
+
 #[test]
 fn what_others_change_is_put_right() {
     for (kind, within) in [(Kind::OpenVswitch, 200), (Kind::Plain, 2000)] {

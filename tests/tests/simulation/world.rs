@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use apps::desired::BridgeState;
 use apps::interpreter::{Frame, Journey, Output, follow, walk};
+use apps::links::TAG;
 use apps::marks::PROBE_KEY;
 use apps::pipeline::{ADMIT, LEARN};
 use apps::policy::Policy;
@@ -48,6 +49,8 @@ pub(crate) struct World {
     pub(crate) bridges: BTreeMap<DatapathId, SimBridge>,
     pub(crate) channels: BTreeMap<DatapathId, Channel>,
     pub(crate) wires: BTreeMap<Endpoint, (Endpoint, Carrier)>,
+    /// How many octets packets may have that leave by an end of a wire; others may have any number.
+    pub(crate) carries: BTreeMap<Endpoint, usize>,
     /// Ends of wires that carry nothing at the moment.
     pub(crate) cut: BTreeSet<Endpoint>,
     /// Bridges whose connection is open but carries nothing.
@@ -88,6 +91,7 @@ impl World {
             bridges: BTreeMap::new(),
             channels: BTreeMap::new(),
             wires: BTreeMap::new(),
+            carries: BTreeMap::new(),
             cut: BTreeSet::new(),
             muted: BTreeSet::new(),
             cables: BTreeMap::new(),
@@ -368,6 +372,10 @@ impl World {
         };
         assert!(key.is_none_or(|key| key == u64::from(PROBE_KEY)));
         let from = Endpoint { bridge: dpid, port };
+        let header = if out.data.0[12..14] == TAG.to_be_bytes() { 18 } else { 14 };
+        if self.carries.get(&from).is_some_and(|octets| out.data.0.len() > header + octets) {
+            return;
+        }
         if let Some((at, carrier)) = self.open_wires().get(&from).copied() {
             self.arrive(at, &out.data.0, key, carrier);
         } else if let Some(other) = self.cables.get(&from).copied()
@@ -392,8 +400,9 @@ impl World {
     /// A frame comes in at a bridge that may show it to the controller.
     fn arrive(&mut self, at: Endpoint, data: &Bytes, tunnel: Option<u64>, carrier: Carrier) {
         let octets = |from: usize| MacAddr(data[from..from + 6].try_into().unwrap());
-        let ethertype = u16::from_be_bytes([data[12], data[13]]);
-        let frame = Frame { destination: octets(0), source: octets(6), ethertype, tunnel, ..Frame::default() };
+        let number = |at: usize| u16::from_be_bytes([data[at], data[at + 1]]);
+        let (tags, ethertype) = if number(12) == TAG { (vec![number(14)], number(16)) } else { (vec![], number(12)) };
+        let frame = Frame { destination: octets(0), source: octets(6), ethertype, tags, tunnel, ..Frame::default() };
         let frame = frame.carried(carrier);
         let tunnel = frame.tunnel;
         let Some(bridge) = self.bridges.get_mut(&at.bridge) else { return };

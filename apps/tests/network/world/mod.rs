@@ -436,6 +436,7 @@ fn tenant(number: usize, draw: &mut Draw) -> Tenant {
         key: Some(100 * (number as u32 + 1)),
         unknown_unicast,
         max_hosts: 1024,
+        mtu: None,
         rate_limit: limit(draw.chance(30)),
         flood_limit: limit(draw.chance(70)),
         ports: vec![selector],

@@ -94,6 +94,7 @@ impl Topology {
                 links.came.push((Link { a, b, carrier }, known.damping.came_up(now)));
             }
         }
+        self.changes += u64::from(!links.came.is_empty() || !links.went.is_empty());
         links.up = up.into_iter().map(|((a, b), carrier)| Link { a, b, carrier }).collect();
         links
     }
@@ -117,6 +118,11 @@ impl Topology {
     /// Is it time to use a link again that was damped?
     pub(crate) fn is_calm_again(&self, now: Instant) -> bool {
         self.calm.is_some_and(|calm| calm <= now)
+    }
+
+    /// How often links came or went.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Every link that was ever up, between ports that still exist.
