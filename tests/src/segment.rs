@@ -32,6 +32,11 @@ impl Lab {
         host.vsctl(&["add-port", bridge, segment]).map(drop)
     }
 
+    /// Whether the switch looks at VLANs: then it passes none but its own, which is that of frames without a tag.
+    pub fn filter_vlans(&self, segment: &str, filters: bool) -> Result<()> {
+        self.hub.ip_batch(&format!("link set {segment} type bridge vlan_filtering {}\n", u8::from(filters)))
+    }
+
     /// Unplugs a host.
     pub fn unplug(&self, segment: &str, bridge: &str, host: usize) -> Result<()> {
         let host = self.host(host)?;

@@ -67,6 +67,13 @@ fn what_links_carry_is_measured_and_who_sends_more_is_told() -> Result<()> {
     lab::wait_until("no problem", MS(5000), || Ok(network.problems()?.is_empty()))
         .with_context(|| format!("{:?}", network.problems()))?;
 
+    // Whoever plans for more is told before.
+    let longer = network.lab.dir().join("longer.toml");
+    std::fs::write(&longer, policy(1500))?;
+    let planned = network.controller.cli(&["plan", &longer.display().to_string()])?;
+    let planned = String::from_utf8_lossy(&planned.stdout).into_owned();
+    ensure!(planned.contains("carries only 1446"), "{planned}");
+
     // What is said is so: to the octet, to everybody (with a mark) and to one (without).
     let [one, two, three] = [1, 2, 3].map(|host| network.lab.container(host, "green-1"));
     let (one, two, three) = (one?, two?, three?);

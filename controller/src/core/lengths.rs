@@ -428,6 +428,10 @@ mod tests {
         row.carries.extend([((a, b), SHORT), ((b, a), SHORT)]);
         row.run(35_000);
         assert_eq!(row.found(), [Some(0)]);
+        // Where it was mended, that is seen soon.
+        row.carries.extend([((a, b), 1500), ((b, a), 1500)]);
+        row.run(8_000);
+        assert_eq!(row.found(), [Some(1500)]);
         row.known.values_mut().for_each(|known| known.state = State::Down);
         row.mtu.follow(row.now, row.known.iter());
         assert_eq!((row.found(), row.mtu.deadline()), (vec![None], None));

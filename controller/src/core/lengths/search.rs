@@ -24,6 +24,9 @@ const DOUBT: Duration = Duration::from_millis(300);
 /// switch may log that.
 const GROWS: u8 = 10;
 
+/// Where less passes than somebody wants to send, it is looked so much more often.
+const TROUBLE: u32 = 6;
+
 /// What a try is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -149,12 +152,14 @@ impl Search {
         (self.low, self.high) = (Some(found), found + 1);
     }
 
-    /// How long to wait for the next try; looks are as far apart as `rest`.
+    /// How long to wait for the next try; looks are as far apart as `rest`, and closer where too little passes, as somebody may be
+    /// mending that.
     pub(super) fn pause(&self, rest: Duration) -> Duration {
         match self.phase {
             Phase::Narrow | Phase::Grow => SPACING,
             Phase::Doubt => DOUBT,
             Phase::Look if self.lost > 0 => DOUBT,
+            Phase::Look if self.found == Some(0) || self.found < Some(self.wanted) => rest / TROUBLE,
             Phase::Look => rest,
         }
     }
@@ -173,7 +178,7 @@ mod tests {
             } else {
                 search.lost();
             }
-            if search.pause(Duration::MAX) == Duration::MAX {
+            if search.phase == Phase::Look && search.lost == 0 {
                 return tries;
             }
             assert!(tries < 60, "{search:?}");
@@ -249,9 +254,11 @@ mod tests {
             }
             assert_eq!(search.found, Some(carries));
         }
-        // Who wants more hears of it at the next look.
+        // Who wants more hears of it at the next look, which is soon.
         run(&mut search, 1450, None);
+        assert_eq!(search.pause(Duration::from_secs(60)), Duration::from_secs(60));
         assert_eq!(search.aim(None, 1500), 1450);
+        assert_eq!(search.pause(Duration::from_secs(60)), Duration::from_secs(10));
         search.passed(1450);
         assert_eq!(search.aim(None, 1500), 1451);
         search.passed(1451);
