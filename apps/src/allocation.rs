@@ -55,6 +55,12 @@ impl Allocations {
         self.0.get(tenant).copied()
     }
 
+    /// All tenants that have a key, or had one as far as nobody else got it, with their keys.
+    pub fn tenants(&self) -> impl Iterator<Item = (&str, u32)> {
+        let all = self.0.iter().map(|(name, numbers)| (name.as_str(), numbers.key));
+        all.filter(|(_, key)| *key <= Tenant::KEY_MAX)
+    }
+
     /// The numbers of all instances that a tenant has, or had as far as nobody else got theirs.
     pub(crate) fn instances(&self, tenant: &str) -> impl Iterator<Item = Numbers> {
         let begin = format!("{tenant} instance ");

@@ -17,6 +17,7 @@ pub mod drain;
 pub mod fabric;
 pub mod failover;
 mod guard;
+pub mod had;
 pub mod interpreter;
 pub mod kept;
 pub mod limits;

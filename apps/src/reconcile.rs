@@ -30,7 +30,7 @@ use self::kinds::{
     begins, beneath, changed_returns, common_groups, flips, is_return, is_step, moves_on, replaces, returns, same_exit,
     sender, senders,
 };
-pub use self::kinds::{floods, followed};
+pub use self::kinds::{floods, followed, takes_in};
 pub use self::told::{adopt, read_back, recognise_ways};
 use crate::desired::{BridgeState, Flow, FlowKey, Group, Meter, Section};
 use crate::marks::{Owner, TreeVersion, group_version, other_version};

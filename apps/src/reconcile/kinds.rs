@@ -27,6 +27,13 @@ pub(crate) fn is_way(key: &FlowKey, flow: &Flow) -> bool {
     }
 }
 
+/// The ports where what comes over a link is taken in.
+pub fn takes_in(section: &Section) -> impl Iterator<Item = PortNo> {
+    let lowest = FlowKey { table: ADMIT, priority: 0, matching: Match::default() };
+    let admits = section.flows.range(lowest..).take_while(|(key, _)| key.table == ADMIT);
+    admits.filter(|(key, flow)| is_way(key, flow)).filter_map(|(key, _)| key.matching.in_port())
+}
+
 /// What frames take when a way for those alone that entered here goes: that of all others for the same destination; `None`: it is
 /// no such way.
 pub(super) fn beneath(key: &FlowKey) -> Option<FlowKey> {

@@ -25,7 +25,7 @@ use super::damping::HOLD;
 use super::probe::Probe;
 use super::rounds::ACKNOWLEDGE;
 use super::topology::State;
-use super::{Core, Effect, Level, SessionId};
+use super::{Core, Effect, Level, SessionId, Settled};
 
 /// Ports that nobody gets, as far as the log tells; the status tells of all.
 const PROBLEMS_TOLD: usize = 20;
@@ -97,6 +97,7 @@ impl Core {
         reconcile::recognise_ways(&mut bridge.installed, is_link);
         (bridge.unjudged, bridge.is_back) = (true, true);
         self.rounds.two_trees.extend(bridge.installed.keys());
+        self.rounds.found_again.clear();
         let others = bridge.strangers();
         self.close_ports(now, dpid, &others);
         let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
@@ -411,14 +412,10 @@ impl Core {
     }
 
     pub(super) fn compile_all(&mut self) {
-        // Whoever gets a port or a key must not get frames of whoever had it.
-        let got = |(place, used): (&Endpoint, &PortUse)| {
-            *used != PortUse::Unused && self.compiled.ports.get(place).is_none_or(|before| !before.same_owner(used))
-        };
-        let moved = self.memory.allocations.moved_since(&self.compiled_for);
-        self.rounds.handover |= self.attachments.ports.iter().any(got) || moved;
+        self.rounds.handover |= self.changes_hands();
         self.compiled = self.attachments.clone();
-        self.compiled_for = self.memory.allocations.clone();
+        let allocations = self.memory.allocations.clone();
+        self.compiled_for = Settled { allocations, policy: self.policy_status.digest.clone() };
         let names = self.policy.tenants.iter().map(|tenant| tenant.name.clone());
         let keys = names.filter_map(|name| Some((self.memory.allocations.of(&name)?.key, name)));
         self.rounds.keys = keys.collect();
@@ -435,6 +432,7 @@ impl Core {
         for owner in self.refused_owners().into_iter().filter(|owner| !renewed.contains(owner)) {
             self.compile_owner(owner);
         }
+        self.go_on_halfway();
         let trees = self.desired.grown(&self.memory.allocations);
         let moved =
             trees.iter().filter(|(key, tree)| self.view.trees.get(key).is_none_or(|it| it.version != tree.version));

@@ -8,6 +8,7 @@ mod damping;
 mod documents;
 mod drift;
 mod fabric;
+mod handover;
 mod health;
 mod hosts;
 mod known;
@@ -23,6 +24,7 @@ mod reading;
 mod refusals;
 mod rounds;
 mod services;
+mod settling;
 mod situation;
 mod topology;
 mod trees;
@@ -31,7 +33,7 @@ mod verify;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use apps::allocation::Allocations;
 use apps::attachment::Attachments;
@@ -51,6 +53,7 @@ use hosts::HostTable;
 use lengths::Mtu;
 use notices::Notices;
 use rounds::Rounds;
+use settling::Settling;
 use topology::Topology;
 
 /// One connection of one bridge; never used twice.
@@ -78,6 +81,18 @@ pub struct Memory {
     pub allocations: Allocations,
     /// Datapath ids of the bridges that were connected and mattered: after a restart they are waited for.
     pub bridges: BTreeSet<u64>,
+    /// What bridges were last brought to as a whole.
+    #[serde(default)]
+    pub settled: Settled,
+}
+
+/// What bridges were brought to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// The numbers that tenants had.
+    pub allocations: Allocations,
+    /// The digest of the policy.
+    pub policy: String,
 }
 
 /// All that can happen to the core.
@@ -156,13 +171,6 @@ pub enum Effect {
     Notice(Level, String),
 }
 
-/// After a restart nothing is changed for at most this long, while the bridges from before come back: Open vSwitch
-/// tries again every 8 s (`max_backoff` in ovs-vswitchd.conf.db(5)).
-const SETTLE: Duration = Duration::from_secs(10);
-
-/// When they are all back, their links get at least this long to be found: whoever has just started is slow.
-const SETTLE_MIN: Duration = Duration::from_millis(400);
-
 /// See the module's text.
 #[derive(Debug)]
 pub struct Core {
@@ -185,16 +193,14 @@ pub struct Core {
     attachments: Attachments,
     /// What ports were for when everything was last computed.
     compiled: Attachments,
-    /// The numbers that tenants had then.
-    compiled_for: Allocations,
+    /// By which policy, and with which numbers of tenants.
+    compiled_for: Settled,
     desired: Desired,
     rounds: Rounds,
     /// Ports changed, and what follows from that is still to be found out.
     refresh_due: bool,
-    /// Bridges that are waited for after a restart, and until when.
-    settling: Option<(BTreeSet<DatapathId>, Instant)>,
-    /// When it is next looked whether they are back.
-    settle_check: Instant,
+    /// What is waited for after a restart.
+    settling: Option<Settling>,
     /// Has the policy rate limits?
     limited: bool,
     /// Has it chains?
@@ -225,7 +231,6 @@ impl Core {
             policy,
             policy_status: PolicyStatus::default(),
             named: BTreeSet::new(),
-            memory: settings.memory,
             bridges: BTreeMap::new(),
             sessions: BTreeMap::new(),
             hosts: HostTable::default(),
@@ -233,12 +238,12 @@ impl Core {
             view: View::default(),
             attachments: Attachments::default(),
             compiled: Attachments::default(),
-            compiled_for: Allocations::default(),
             desired: Desired::default(),
-            rounds: Rounds::default(),
+            rounds: Rounds::after(&settings.memory.settled.allocations),
+            compiled_for: settings.memory.settled.clone(),
+            memory: settings.memory,
             refresh_due: false,
-            settling: (!awaited.is_empty()).then_some((awaited, now + SETTLE)),
-            settle_check: now,
+            settling: Settling::after(now, awaited),
             limited: false,
             chained: false,
             counted: now,
@@ -280,7 +285,7 @@ impl Core {
     /// When [`Event::Timer`] is due; `None`: nothing is waited for.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
         let rounds = match &self.settling {
-            Some((_, until)) if self.rounds.can_start() => Some((*until).min(self.settle_check)),
+            Some(settling) if self.rounds.can_start() => Some(settling.deadline()),
             _ => self.rounds.can_start().then_some(now),
         };
         let refresh = self.refresh_due.then_some(now);
@@ -295,23 +300,6 @@ impl Core {
             .chain(rounds)
             .chain(refresh)
             .min()
-    }
-
-    /// Are bridges from before a restart still waited for? What they hold goes on working meanwhile.
-    fn is_settling(&mut self, now: Instant) -> bool {
-        let Some((awaited, until)) = &mut self.settling else { return false };
-        let interval = self.topology.interval();
-        awaited.retain(|dpid| !self.bridges.get(dpid).is_some_and(Bridge::is_responsive));
-        if awaited.is_empty() {
-            // All are back; their links are found within an interval, and a bit.
-            *until = (*until).min(now + (interval * 2).max(SETTLE_MIN));
-        }
-        if now < *until {
-            self.settle_check = now + Duration::from_millis(50);
-            return true;
-        }
-        self.settling = None;
-        false
     }
 
     fn policy(&mut self, now: Instant, policy: Arc<Policy>, status: PolicyStatus) {

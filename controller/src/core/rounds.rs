@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use apps::allocation::Allocations;
 use apps::desired::BridgeState;
-use apps::marks::{Owner, cookie};
+use apps::marks::{Owner, TreeVersion, cookie};
 use apps::reconcile::{self, Change, Edit, Style};
 use openflow::types::{DatapathId, Xid};
 
@@ -56,6 +57,10 @@ pub(crate) struct Rounds {
     /// Owners whose frames may follow two trees: their tree moved, or a bridge left or came back, and no round of theirs has been
     /// finished since.
     pub(crate) two_trees: BTreeSet<Owner>,
+    /// Owners whose tree is known again after a restart: what bridges had of it is whole, and no bridge left or came since.
+    pub(crate) found_again: BTreeSet<Owner>,
+    /// Owners whose frames followed two trees when the controller ended.
+    pub(crate) halfway: BTreeSet<Owner>,
     /// Some port went from one to another, and no whole round has been finished since.
     pub(crate) handover: bool,
     /// Which tenant has which key, by the last computation of everything.
@@ -65,6 +70,12 @@ pub(crate) struct Rounds {
 }
 
 impl Rounds {
+    /// None yet, where bridges were last brought to what goes with these numbers.
+    pub(crate) fn after(settled: &Allocations) -> Self {
+        let keys = settled.tenants().map(|(name, key)| (key, name.to_owned()));
+        Self { settled_keys: keys.collect(), ..Self::default() }
+    }
+
     /// Is nothing under way and nothing to be done?
     pub(crate) fn is_idle(&self) -> bool {
         self.active.is_empty() && self.dirty.is_empty() && !self.all_dirty
@@ -137,13 +148,15 @@ impl Core {
         if owners.is_empty() && !self.faults.is_empty() {
             return;
         }
-        let (nothing, none) = (BridgeState::new(), BTreeMap::new());
+        let nothing = BridgeState::new();
         let two_trees = self.two_trees(&owners);
+        let found_again = |(owner, _): &(&Owner, &TreeVersion)| self.rounds.found_again.contains(owner);
+        let known: BTreeMap<Owner, TreeVersion> = two_trees.iter().filter(found_again).map(|(a, b)| (*a, *b)).collect();
         let style = if self.rounds.handover { Style::Strict } else { Style::Gentle };
         let mut plans = BTreeMap::new();
         for (dpid, bridge) in self.bridges.iter_mut().filter(|(_, bridge)| bridge.is_responsive()) {
             // One that is back may have an older tree, and took no part in what happened since.
-            let two_trees = if bridge.is_back { &none } else { &two_trees };
+            let two_trees = if bridge.is_back { &known } else { &two_trees };
             let plan = bridge.plan(self.desired.bridges.get(dpid).unwrap_or(&nothing), &owners, style, two_trees);
             if !plan.is_empty() {
                 plans.insert(*dpid, plan);
@@ -196,6 +209,7 @@ impl Core {
                         self.rounds.all_dirty = true;
                     } else if whole {
                         self.rounds.whole_round_done();
+                        self.keep_settled();
                         for bridge in self.bridges.values_mut().filter(|bridge| bridge.is_responsive()) {
                             bridge.failures = 0;
                             bridge.trouble = None;
@@ -263,6 +277,7 @@ impl Core {
     /// A bridge no longer answers: what was under way there may have been done or not.
     pub(super) fn lost(&mut self, now: Instant, dpid: DatapathId) {
         self.hold_links(dpid);
+        self.rounds.found_again.clear();
         if let Some(bridge) = self.bridges.get_mut(&dpid) {
             self.rounds.two_trees.extend(bridge.installed.keys());
             if let Some(connection) = &mut bridge.connection {

@@ -148,7 +148,6 @@ pub(super) mod tests {
     fn what_would_break_the_network_is_not_sent_but_told_and_others_go_on() {
         let now = Instant::now();
         let mut core = faulty(now);
-        core.rounds.handover = false;
         core.start_round(now, BTreeSet::from([Owner::FABRIC, GREEN, ORANGE]), true);
         assert_eq!(sent(&mut core), BTreeSet::from([Owner::FABRIC, ORANGE]));
         let status = core.snapshot(now).status;
@@ -168,7 +167,7 @@ pub(super) mod tests {
     fn while_ports_change_hands_nothing_is_sent_beside_a_fault() {
         let now = Instant::now();
         let mut core = faulty(now);
-        assert!(core.rounds.handover);
+        core.rounds.handover = true;
         core.start_round(now, BTreeSet::from([Owner::FABRIC, GREEN, ORANGE]), true);
         assert_eq!(sent(&mut core), BTreeSet::new());
         assert!(core.rounds.handover && !core.rounds.can_start());

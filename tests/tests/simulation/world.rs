@@ -64,7 +64,7 @@ pub(crate) struct World {
     /// What the controller has on its disk, and what has been on the way there since when.
     stored: Memory,
     unstored: (Instant, Memory),
-    policy: Arc<Policy>,
+    policy: (Arc<Policy>, PolicyStatus),
     sessions: u64,
     pub(crate) log: Vec<String>,
 }
@@ -99,19 +99,19 @@ impl World {
             unheard: BTreeSet::new(),
             stored: Memory::default(),
             unstored: (now, Memory::default()),
-            policy: Arc::new(policy),
+            policy: (Arc::default(), PolicyStatus::default()),
             sessions: 0,
             log: Vec::new(),
         };
-        let policy = world.policy.clone();
-        world.event(Event::Policy(policy, PolicyStatus::default()));
+        world.set_policy(policy);
         world
     }
 
     pub(crate) fn set_policy(&mut self, policy: Policy) {
-        self.policy = Arc::new(policy);
-        let policy = self.policy.clone();
-        self.event(Event::Policy(policy, PolicyStatus::default()));
+        let generation = self.policy.1.generation + 1;
+        let status = PolicyStatus { generation, digest: format!("{generation:064x}"), ..PolicyStatus::default() };
+        self.policy = (Arc::new(policy), status.clone());
+        self.event(Event::Policy(self.policy.0.clone(), status));
     }
 
     pub(crate) fn add_bridge(&mut self, dpid: u64, ports: &[&str]) {
@@ -148,8 +148,8 @@ impl World {
         self.unstored = (self.now, self.stored.clone());
         let settings = Settings { probe_key: [2; 32], memory: self.stored.clone(), bridges_max: BRIDGES_MAX };
         self.core = Core::new(self.now, settings);
-        let policy = self.policy.clone();
-        self.event(Event::Policy(policy, PolicyStatus::default()));
+        let (policy, status) = self.policy.clone();
+        self.event(Event::Policy(policy, status));
     }
 
     /// The bridge does what still reaches it, without being able to answer.
