@@ -326,3 +326,13 @@ fn learnt_hosts_are_taken_into_account_as_long_as_their_port_stays() {
     let about: Vec<_> = entries.filter(|entry| entry.text.contains("02:00:00:00:00:02")).collect();
     assert!(about.iter().all(|entry| entry.change == Change::Removed) && about.len() >= 2, "{about:?}");
 }
+
+#[test]
+fn a_plan_for_longer_packets_than_links_carry_says_so() {
+    let mut situation = situation();
+    let longer = read(&POLICY.replace("key = 200", "key = 200\nmtu = 1500"));
+    assert_eq!(problems(&situation.plan(&longer, false)), [[""; 0]; 2], "what isn't known is no problem");
+    situation.view.mtus.insert(situation.view.links[0], 1450);
+    let [new, ended] = problems(&situation.plan(&longer, false));
+    assert!(ended.is_empty() && matches!(new.as_slice(), [one] if one.contains("carries only 1450")), "{new:?}");
+}

@@ -32,9 +32,19 @@ impl Lab {
         host.vsctl(&["add-port", bridge, segment]).map(drop)
     }
 
-    /// Whether the switch looks at VLANs: then it passes none but its own, which is that of frames without a tag.
-    pub fn filter_vlans(&self, segment: &str, filters: bool) -> Result<()> {
-        self.hub.ip_batch(&format!("link set {segment} type bridge vlan_filtering {}\n", u8::from(filters)))
+    /// The switch throws away what has a VLAN tag where it goes to a host, as one that knows no VLANs there.
+    pub fn drop_tagged(&self, segment: &str, host: usize) -> Result<()> {
+        let dev = format!("dev {segment}-h{host}");
+        self.hub.tc_batch(&format!(
+            "qdisc add {dev} root handle 1: htb\nclass add {dev} parent 1: classid 1:1 htb rate 10gbit\n\
+             qdisc add {dev} parent 1:1 handle 2: blackhole\n\
+             filter add {dev} parent 1: protocol 802.1Q prio 1 u32 match u32 0 0 flowid 1:1\n"
+        ))
+    }
+
+    /// Undoes [`Lab::drop_tagged`].
+    pub fn pass_tagged(&self, segment: &str, host: usize) -> Result<()> {
+        self.hub.tc_batch(&format!("qdisc del dev {segment}-h{host} root\n"))
     }
 
     /// Unplugs a host.

@@ -18,11 +18,11 @@ fn two_hosts_on_a_switch_have_a_link_and_more_are_told_what_to_do() -> Result<()
     network.wait_problem("tenant green is in 2 parts")?;
     network.wait_problem("no probe arrives at h2/lan: look whether")?;
     // At first it passes no tagged frames: probes do pass, tenants' frames don't.
-    network.lab.filter_vlans("lan", true)?;
+    network.lab.drop_tagged("lan", 2)?;
     network.lab.plug_in("lan", "br0", 1)?;
     network.settled(3, 2)?;
     network.wait_problem("link h1/lan – h2/lan lets through no frames with a VLAN tag")?;
-    network.lab.filter_vlans("lan", false)?;
+    network.lab.pass_tagged("lan", 2)?;
     lab::wait_until("no problem", MS(10_000), || Ok(network.problems()?.is_empty()))?;
     let links = network.controller.get("/v1/links")?;
     let (a, b) = (json!({ "bridge": "h1", "port": "lan" }), json!({ "bridge": "h2", "port": "lan" }));

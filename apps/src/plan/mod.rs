@@ -202,6 +202,7 @@ impl Situation {
         view.withheld = withheld;
         view.down = down.into_iter().filter(|link| may_be(link, &attachments)).collect();
         view.failed.clone_from(&self.view.failed);
+        view.mtus.clone_from(&self.view.mtus);
         (attachments, view)
     }
 
