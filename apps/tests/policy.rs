@@ -182,6 +182,24 @@ fn a_large_broken_file_makes_a_small_report_soon() {
     }
 }
 
+/// As many claims as are read in time, whether they meet or not.
+#[test]
+fn many_patterns_are_compared_soon() {
+    let tenant = |name: &str, ports: String| format!("[[tenant]]\nname = \"{name}\"\nports = [{ports}]\n");
+    let ports = |pattern: &dyn Fn(usize) -> String| -> String {
+        (0..10_000).map(|n| format!("{{ bridge = \"*\", port = \"{}\" }},", pattern(n))).collect()
+    };
+    let checked = |one: &dyn Fn(usize) -> String, other: &dyn Fn(usize) -> String| {
+        let text = format!("version = 1\n{}{}", tenant("green", ports(one)), tenant("orange", ports(other)));
+        let (told, accepted) = diagnostics(&[Source { name: "large.toml".into(), text }]);
+        assert!(accepted && told.len() <= 1_000);
+        told.len() + told.omitted()
+    };
+    assert_eq!(checked(&|n| format!("*a{n}"), &|n| format!("*b{n}")), 0);
+    assert_eq!(checked(&|n| format!("a{n}-*"), &|n| format!("b{n}-*")), 0);
+    assert_eq!(checked(&|n| format!("a{n}"), &|n| format!("a{n}*")), 10_000, "each pattern has something to say");
+}
+
 /// What is put into a valid policy to damage it.
 const PUT: &str = "[a-z\\[\\]{}=\"'.,#\n0-9A-Zä*? \\-]{0,6}";
 

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod apply;
+mod check;
 mod decode;
 mod get;
 mod plan;
@@ -12,7 +13,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use apps::policy::{Policy, Source};
+use apps::policy::Source;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -51,11 +52,7 @@ enum Command {
         settings: Settings,
     },
     /// Is a policy valid?
-    Check {
-        /// Policy files, or folders whose *.toml files are read
-        #[arg(required = true, value_name = "POLICY")]
-        policy: Vec<PathBuf>,
-    },
+    Check(check::Check),
     /// What would a policy change?
     Plan(plan::Plan),
     /// Bring a policy into force
@@ -76,7 +73,7 @@ enum Command {
 pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Serve { config, settings } => serve(config, settings),
-        Command::Check { policy } => check(&policy),
+        Command::Check(check) => check::run(&check),
         Command::Plan(plan) => plan::run(&plan),
         Command::Apply(apply) => apply::apply(&apply),
         Command::Confirm(confirm) => apply::confirm(&confirm),
@@ -120,25 +117,22 @@ fn log(format: LogFormat) -> Result<(), String> {
     Ok(())
 }
 
-fn check(paths: &[PathBuf]) -> ExitCode {
-    match sound(paths) {
-        Ok((_, policy, warnings)) => {
-            for warning in warnings {
-                eprintln!("{warning}");
-            }
-            let ports: usize = policy.tenants.iter().map(|tenant| tenant.ports.len()).sum();
-            let (tenants, bridges) = (policy.tenants.len(), policy.bridges.len());
-            print(&format!("ok: {tenants} tenants, {ports} port entries, {bridges} named bridges\n"))
-        }
-        Err(bad) => fail(USAGE, &bad.to_string()),
-    }
+/// The files of a policy that is valid. Of what looks odd about it the controller tells.
+fn sound(paths: &[PathBuf]) -> Result<Vec<Source>, BadPolicy> {
+    let sources = sources(paths)?;
+    policy_files::load(&sources, std::io::stderr().is_terminal()).map(|_| sources)
 }
 
-/// The files of a policy, what they say, and warnings.
-fn sound(paths: &[PathBuf]) -> Result<(Vec<Source>, Policy, Vec<String>), BadPolicy> {
-    let sources = policy_files::read(paths)?;
-    let (policy, warnings) = policy_files::load(&sources, std::io::stderr().is_terminal())?;
-    Ok((sources, policy, warnings))
+/// The files of a policy; `-` is standard input.
+fn sources(paths: &[PathBuf]) -> Result<Vec<Source>, BadPolicy> {
+    let mut sources = Vec::new();
+    for path in paths {
+        sources.extend(match path.as_os_str() == "-" {
+            true => policy_files::standard_input()?,
+            false => policy_files::read(std::slice::from_ref(path))?,
+        });
+    }
+    Ok(sources)
 }
 
 fn fail(code: u8, text: &str) -> ExitCode {

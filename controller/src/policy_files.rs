@@ -112,17 +112,30 @@ pub fn folder(path: &Path) -> Result<Vec<PathBuf>, BadPolicy> {
 }
 
 fn read_file(path: &Path) -> Result<Vec<Source>, BadPolicy> {
-    let unreadable = |error: &dyn std::fmt::Display| {
+    let unreadable = |error: String| {
         BadPolicy(format!("can't read the policy file {}: {error}; check its name and its mode", path.display()))
     };
-    let mut octets = Vec::new();
-    let opened = fs::File::open(path).and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut octets));
-    let length = opened.map_err(|error| unreadable(&error))? as u64;
-    if length > FILE_MAX {
-        return Err(unreadable(&format!("it has more than the {FILE_MAX} octets that a policy may have")));
-    }
-    let text = String::from_utf8(octets).map_err(|error| unreadable(&format!("it isn't UTF-8 text: {error}")))?;
+    let text = fs::File::open(path).map_err(|error| error.to_string()).and_then(text_of).map_err(unreadable)?;
     Ok(split(&path.display().to_string(), &text))
+}
+
+/// What comes in by standard input, as a file of that name.
+///
+/// # Errors
+/// [`BadPolicy`]: it can't be read.
+pub fn standard_input() -> Result<Vec<Source>, BadPolicy> {
+    let text = text_of(std::io::stdin().lock());
+    let text = text.map_err(|error| BadPolicy(format!("can't read a policy from standard input: {error}")))?;
+    Ok(split("stdin", &text))
+}
+
+fn text_of(input: impl Read) -> Result<String, String> {
+    let mut octets = Vec::new();
+    let length = input.take(FILE_MAX + 1).read_to_end(&mut octets).map_err(|error| error.to_string())? as u64;
+    if length > FILE_MAX {
+        return Err(format!("it has more than the {FILE_MAX} octets that a policy may have"));
+    }
+    String::from_utf8(octets).map_err(|error| format!("it isn't UTF-8 text: {error}"))
 }
 
 #[cfg(test)]

@@ -77,14 +77,88 @@ fn wrong_use_is_2_and_check_tells_what_is_valid() {
     assert!(code == 2 && text.contains("bad.toml"), "{text}");
 }
 
-/// What `espalier decode` makes of standard input.
-fn decode(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
-    let mut command = espalier(&["decode"]);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+/// A policy that is valid, and surely not what was meant.
+const ODD: &str = r#"version = 1
+[[tenant]]
+name = "green"
+ports = [{ bridge = "*", port = "green-*" }]
+[[tenant]]
+name = "orange"
+ports = [{ bridge = "host1", port = "green-9" }]
+"#;
+
+#[test]
+fn check_warns_of_what_is_odd_and_says_yes() {
+    let folder = Folder::new();
+    let odd = folder.write("odd.toml", ODD);
+    let (code, text, told) = run(&["check", odd.to_str().unwrap()]);
+    assert_eq!((code, text.as_str()), (0, "ok: 2 tenants, 2 port entries, 0 named bridges, 1 warning\n"));
+    for part in ["warning: tenant `orange` and tenant `green` both claim port `green-9`", "odd.toml:7:", "help: "] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let (code, text, told) = piped(&["check", "-"], ODD.as_bytes());
+    assert!(code == 0 && text.starts_with("ok") && told.contains("--> stdin:7:"), "{code} {text} {told}");
+    let (code, text, told) = run(&["check", "-o", "json", odd.to_str().unwrap()]);
+    let list: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, told.as_str(), list.as_array().unwrap().len()), (0, "", 1), "{text}");
+    let wanted = serde_json::json!({
+        "file": odd.to_str().unwrap(), "line": 7, "column": 37, "severity": "warning", "code": "overlapping-claims",
+        "text": "tenant `orange` and tenant `green` both claim port `green-9`: nobody gets it",
+    });
+    for (key, value) in wanted.as_object().unwrap() {
+        assert_eq!(&list[0][key], value, "{text}");
+    }
+    assert!(list[0]["help"].as_str().unwrap().contains("narrow") && list[0]["related"][0]["line"] == 4, "{text}");
+}
+
+#[test]
+fn check_tells_programs_every_mistake() {
+    let json = |arguments: &[&str], input: &str| -> (i32, Vec<String>) {
+        let (code, text, told) = piped(&[&["check", "-o", "json"], arguments].concat(), input.as_bytes());
+        let list: Vec<serde_json::Value> =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        assert_eq!(told, "");
+        let one = |it: &serde_json::Value| {
+            assert!(!it["text"].as_str().unwrap().is_empty());
+            format!(
+                "{}:{}:{} {}",
+                it["line"],
+                it["column"],
+                it["severity"].as_str().unwrap(),
+                it["code"].as_str().unwrap()
+            )
+        };
+        (code, list.iter().map(one).collect())
+    };
+    let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+    assert_eq!(json(&["-"], "version = 1\n"), (0, vec![]));
+    let bad = format!("{ODD}oops = 1\n[[tenant]]\nname = \"green\"\nkey = 0\ndefault = 1\n");
+    let wanted = [
+        "7:37:warning overlapping-claims",
+        "8:1:error unknown-key",
+        "9:1:warning no-effect",
+        "10:8:error duplicate",
+        "11:7:error bad-value",
+        "12:11:error wrong-type",
+    ];
+    assert_eq!(json(&["-"], &bad), (2, lines(&wanted)));
+    assert_eq!(json(&["-"], "version = [\n"), (2, lines(&["1:12:error syntax"])));
+    assert_eq!(json(&["/none/such.toml"], ""), (2, lines(&["null:null:error unreadable"])));
+}
+
+/// What a command makes of standard input.
+fn piped(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
+    let mut command = espalier(arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
     let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// What `espalier decode` makes of standard input.
+fn decode(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
+    piped(&[&["decode"], arguments].concat(), input)
 }
 
 /// What `ovs-ofctl -O OpenFlow13 add-flow` 3.1.0 sends for `table=5,tcp,actions=set_field:81->tcp_src,set_field:82->tcp_dst`.

@@ -2,17 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use super::answers;
 use super::between_chains;
+use super::claims;
 use super::declared::{Declared, TenantPart};
+use super::diagnostic::Code;
 use super::report::{At, Draft, Place, Report};
 use super::text::quote;
 use super::values::{canonical, is_literal};
+use super::virtual_macs;
 
 /// Reports them all.
 pub(super) fn check(declared: &Declared, report: &mut Report) {
     for (first, again, ()) in repeated(declared.fabrics.iter().map(|fabric| ((), &fabric.place, ()))) {
         report.push(
             Draft::error("there are two `[fabric]` tables")
+                .code(Code::Duplicate)
                 .at(again.clone(), "second `[fabric]`")
                 .also(first.clone(), "first `[fabric]`")
                 .help("move everything into one of them: the files together describe one fabric"),
@@ -23,8 +28,11 @@ pub(super) fn check(declared: &Declared, report: &mut Report) {
     for tenant in &declared.tenants {
         addresses(tenant, report);
         between_chains::check(tenant, report);
+        answers::check(tenant, report);
+        virtual_macs::check(tenant, report);
     }
     selectors(declared, report);
+    claims::check(declared, report);
 }
 
 fn bridges(declared: &Declared, report: &mut Report) {
@@ -60,6 +68,7 @@ fn tenants(declared: &Declared, report: &mut Report) {
         }
         report.push(
             Draft::error(format!("{tenant} and {owner} have the same key {key}"))
+                .code(Code::Duplicate)
                 .at(again.clone(), "the same key")
                 .also(first.clone(), format!("key of {owner}"))
                 .help("give each tenant a key of its own, or leave `key` out: then one is allocated"),
@@ -101,6 +110,7 @@ fn selectors(declared: &Declared, report: &mut Report) {
         if let Some(name) = named.filter(|_| is_literal(&bridge.value)) {
             report.push(
                 Draft::error(format!("{object}: there is no bridge {}", quote(&bridge.value)))
+                    .code(Code::UnknownBridge)
                     .at(bridge.place.clone(), "upper-case letters")
                     .also(name.place.clone(), "differs in case only")
                     .help(format!("write: bridge = \"{}\"", name.value)),
@@ -132,6 +142,7 @@ fn selectors(declared: &Declared, report: &mut Report) {
     for (first, again, port) in repeated(drained.into_iter()) {
         report.push(
             Draft::error(format!("`drain` selects port {} of the same bridge twice", quote(&port.value)))
+                .code(Code::Duplicate)
                 .at(again.clone(), "selected again")
                 .also(first.clone(), "selected before")
                 .help("remove one of the two entries"),
@@ -159,6 +170,7 @@ fn selectors(declared: &Declared, report: &mut Report) {
         let what = if owner.is_instance { format!("port of {other}") } else { format!("selected by {other}") };
         report.push(
             Draft::error(message)
+                .code(Code::Duplicate)
                 .at(again.clone(), if claimant.is_instance { "the same port" } else { "selected again" })
                 .also(first.clone(), what)
                 .help(help),
@@ -181,7 +193,13 @@ pub(super) fn unique<'a, T: Ord + Clone + 'a>(
     report: &mut Report,
 ) {
     for (first, again, value) in repeated(values.map(|it| (it.value.clone(), &it.place, &it.value))) {
-        report.push(Draft::error(message(value)).at(again.clone(), "again").also(first.clone(), "first").help(help));
+        report.push(
+            Draft::error(message(value))
+                .code(Code::Duplicate)
+                .at(again.clone(), "again")
+                .also(first.clone(), "first")
+                .help(help),
+        );
     }
 }
 

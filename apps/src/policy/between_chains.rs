@@ -7,6 +7,7 @@ use super::between::unique;
 use super::chain::{Classifier, FunctionKind, RuleAction};
 use super::chains::{ChainPart, RulePart};
 use super::declared::TenantPart;
+use super::diagnostic::Code;
 use super::report::{At, Draft, Report};
 use super::space::Space;
 use super::text::quote;
@@ -83,6 +84,7 @@ fn unused(tenant: &TenantPart, report: &mut Report) {
         if function.name.as_ref().is_some_and(|name| !passed.contains(&name.value)) {
             report.push(
                 Draft::warning(format!("no chain passes {}", function.object))
+                    .code(Code::NoEffect)
                     .at(function.place.clone(), "nothing is sent to it")
                     .help("name it in `through` of a [[tenant.chain]], or remove it"),
             );
@@ -101,6 +103,7 @@ fn too_many(tenant: &TenantPart, report: &mut Report) -> bool {
     if all > ENTRIES_MAX {
         report.push(
             Draft::error(format!("chains and rules of {} become {all} flow entries", tenant.object))
+                .code(Code::TooLarge)
                 .at(tenant.place.clone(), format!("more than {ENTRIES_MAX}"))
                 .help("write prefixes instead of many addresses, or fewer ports; a symmetric chain counts twice"),
         );
@@ -117,6 +120,7 @@ fn undecided(chains: &[(&ChainPart, Set<'_>)], report: &mut Report) {
         if let Some((other, (first, second))) = found {
             report.push(
                 Draft::error(format!("{} and {} may be for the same frames", chain.0.object, other.object))
+                    .code(Code::Undecided)
                     .at(second.place.clone(), format!("of priority {}", chain.0.priority))
                     .also(first.place.clone(), "of the same priority")
                     .help("give one of the two chains a higher `priority`: it gets the frames that are for both"),
@@ -135,7 +139,8 @@ fn own_replies(chain: &ChainPart, set: &Set<'_>, report: &mut Report) {
         .map(|classifier| At { value: classifier.value.reversed(), place: classifier.place.clone() })
         .collect();
     let Some((one, other)) = set.pair(&Set::of(&reversed), Space::covers) else { return };
-    let draft = Draft::error(format!("requests and replies of {} can't be told apart", chain.object));
+    let draft =
+        Draft::error(format!("requests and replies of {} can't be told apart", chain.object)).code(Code::Undecided);
     let draft = if one.place == other.place {
         draft.at(one.place.clone(), "replies match this, too")
     } else {
@@ -201,6 +206,7 @@ fn returning(tenant: &TenantPart, report: &mut Report) {
             let function = functions[name];
             report.push(
                 Draft::error(format!("{} can't be told by a MAC address behind {}", chain.object, function.object))
+                    .code(Code::Undecided)
                     .at(classifier.place.clone(), "looks at a MAC address")
                     .also(function.place.clone(), "frames that go on differently come back from here")
                     .help(
@@ -226,6 +232,7 @@ fn never_reached(rules: &[RulePart], report: &mut Report) {
         if let Some((higher, _)) = sets[..at].iter().find(decides) {
             report.push(
                 Draft::warning(format!("{} never decides: {} does before", rule.object, higher.object))
+                    .code(Code::NoEffect)
                     .at(rule.place.clone(), "no frame gets here")
                     .also(higher.place.clone(), "matches all of its frames, and comes first")
                     .help("remove it, or give it a higher `priority` than the other has"),

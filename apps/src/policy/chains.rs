@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use toml::de::DeTable;
 
-use super::chain::{Chain, Classifier, Rule, RuleAction};
+use super::chain::{Chain, Classifier, FunctionKind, Rule, RuleAction};
+use super::diagnostic::Code;
 use super::functions::FunctionPart;
 use super::matches::{self, Ports};
 use super::model::{Origin, RateLimit};
@@ -63,6 +64,10 @@ impl ChainPart {
         let symmetric = section.boolean("symmetric", report);
         let broadcast = section.boolean("broadcast", report).unwrap_or_default();
         let classifiers = matches::read(&section, ports, report);
+        let is_tap = |name: &String| functions.get(name.as_str()).is_some_and(|it| it.kind == Some(FunctionKind::Tap));
+        if through.as_ref().is_some_and(|through| !through.iter().all(is_tap)) {
+            everything(&section, "ARP and what else isn't meant for the functions passes them, too", report);
+        }
         for classifier in classifiers.iter().flatten().filter(|_| !broadcast) {
             if let Some(group) = classifier.value.destination.iter().find(|address| address.is_group()) {
                 report.push(
@@ -115,6 +120,11 @@ impl RulePart {
             ("allow-established", RuleAction::AllowEstablished),
         ];
         let action = section.choice("action", &actions, report);
+        if matches!(action, Some(RuleAction::Drop | RuleAction::Allow)) {
+            let default = if action == Some(RuleAction::Drop) { "drop" } else { "allow" };
+            let meant = format!("for what no rule is for, write default = \"{default}\" in the tenant");
+            everything(&section, &meant, report);
+        }
         Self {
             name,
             priority: priority.unwrap_or_default(),
@@ -133,6 +143,21 @@ impl RulePart {
             action: self.action?,
             origin: origin(&self.place),
         })
+    }
+}
+
+/// Reports a `match` that says nothing. Whoever means every frame can say so.
+fn everything(section: &Section<'_>, why: &str, report: &mut Report) {
+    for table in section.tables_or_one("match", &mut Report::default()).iter().filter(|table| table.value.is_empty()) {
+        report.push(
+            Draft::warning(format!("{} is for every frame of its tenant", section.object))
+                .code(Code::MatchesAll)
+                .at(table.place.clone(), "says nothing, so everything matches")
+                .help(format!(
+                    "say which frames, like: {}; {why}; if every frame is meant, write match = {{ protocol = \"any\" }}",
+                    schema::RULE.example("match"),
+                )),
+        );
     }
 }
 
@@ -169,10 +194,12 @@ fn through(
                 None => "declare it as a [[tenant.function]] of the same tenant, or correct the name".into(),
             };
             Draft::error(format!("{}: there is no function {}", section.object, quote(name.value)))
+                .code(Code::UnknownName)
                 .at(name.place.clone(), "not known")
                 .help(help)
         } else if let Some(first) = seen.get(name.value) {
             Draft::error(format!("{} passes function {} twice", section.object, quote(name.value)))
+                .code(Code::Duplicate)
                 .at(name.place.clone(), "again")
                 .also((*first).clone(), "first")
                 .help("remove one of the two; if it is to be passed twice, declare a second function")

@@ -10,6 +10,7 @@ use toml::de::DeTable;
 
 use super::chain::Verdict;
 use super::chains::{ChainPart, RulePart};
+use super::diagnostic::Code;
 use super::fabric::FabricPart;
 use super::functions::FunctionPart;
 use super::matches::Ports;
@@ -63,7 +64,7 @@ pub(super) struct TenantPart {
     rate_limit: Option<RateLimit>,
     flood_limit: Option<RateLimit>,
     pub(super) ports: Vec<PortPart>,
-    default: Verdict,
+    pub(super) default: Verdict,
     pub(super) functions: Vec<FunctionPart>,
     pub(super) chains: Vec<ChainPart>,
     pub(super) rules: Vec<RulePart>,
@@ -104,10 +105,12 @@ impl Declared {
             let draft = if error.message() == DUPLICATE_KEY {
                 let key = quote(text.get(span.clone()).unwrap_or_default());
                 Draft::error(format!("{DUPLICATE_KEY} {key}"))
+                    .code(Code::Duplicate)
                     .at(Place::new(file, span), "written before")
                     .help("a key stands once in a table: remove one of the two")
             } else {
                 Draft::error(error.message())
+                    .code(Code::Syntax)
                     .at(Place::new(file, span), "")
                     .help("this is no TOML: see https://toml.io, or an example policy")
             };
@@ -126,18 +129,18 @@ impl Declared {
         match (version, tree.get("version")) {
             (Some(1), _) => {}
             (Some(other), Some(place)) => {
-                let draft = Draft::error(format!("policy version {other} isn't known"));
+                let draft = Draft::error(format!("policy version {other} isn't known")).code(Code::Version);
                 report.push(draft.at(Place::new(file, place.span()), "not known").help(help));
                 // What its keys mean isn't known either.
                 return;
             }
             (_, Some(place)) => {
-                let draft = Draft::error("`version` must be the whole number 1");
+                let draft = Draft::error("`version` must be the whole number 1").code(Code::Version);
                 report.push(draft.at(Place::new(file, place.span()), "not a whole number").help(help));
             }
             (_, None) => {
                 let help = "write `version = 1` as the first line: it says how to read the rest";
-                let draft = Draft::error("the policy file has no `version`");
+                let draft = Draft::error("the policy file has no `version`").code(Code::Version);
                 report.push(draft.at(Place::start(file), "`version` is missing").help(help));
             }
         }
@@ -244,6 +247,7 @@ impl TenantPart {
         if section.is_empty("ports") {
             report.push(
                 Draft::warning(format!("{} has no port", section.object))
+                    .code(Code::NoEffect)
                     .at(section.place_of_key("ports"), "nothing belongs to it")
                     .help(format!("write which ports belong to it, like: {}", schema::TENANT.example("ports"))),
             );
@@ -306,6 +310,7 @@ impl PortPart {
             for (of_one, place) in of_one.into_iter().filter_map(|(key, place)| Some((key, place?))) {
                 report.push(
                     Draft::error(format!("`{of_one}` of {}: the entry may select more than one port", section.object))
+                        .code(Code::Misplaced)
                         .at(place.clone(), "can only be said of one port")
                         .also(pattern.place.clone(), "this may match several")
                         .help(format!(

@@ -13,6 +13,60 @@ pub enum Severity {
     Warning,
 }
 
+/// One row a kind of mistake: its word.
+macro_rules! codes {
+    ($($(#[$meta:meta])* $code:ident = $word:literal;)+) => {
+        /// What kind of mistake it is: a word for programs, which stays as it is when messages are put otherwise.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Code { $($(#[$meta])* $code),+ }
+
+        impl fmt::Display for Code {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$code => $word),+ })
+            }
+        }
+    };
+}
+
+codes! {
+    /// The file is no TOML.
+    Syntax = "syntax";
+    /// The file is of no version that is known.
+    Version = "version";
+    /// A key that isn't known there.
+    UnknownKey = "unknown-key";
+    /// A key that has to be there.
+    MissingKey = "missing-key";
+    /// A key that can't stand beside what else is there.
+    Misplaced = "misplaced-key";
+    /// A value of another type than the key's.
+    WrongType = "wrong-type";
+    /// A value that the key can't have.
+    BadValue = "bad-value";
+    /// Something that there may be only one of.
+    Duplicate = "duplicate";
+    /// A name of a port or function that nothing has.
+    UnknownName = "unknown-name";
+    /// More than fits.
+    TooLarge = "too-large";
+    /// Frames that two things are said of.
+    Undecided = "undecided";
+    /// What is said changes nothing.
+    NoEffect = "no-effect";
+    /// A bridge that nothing is known of.
+    UnknownBridge = "unknown-bridge";
+    /// A port that two tenants may claim.
+    Overlap = "overlapping-claims";
+    /// A pattern that a link's port may match.
+    MayMatchLinks = "may-match-links";
+    /// A `match` that says nothing, and so takes everything.
+    MatchesAll = "matches-everything";
+    /// Answers to what is let in aren't let in.
+    AnswersDropped = "answers-dropped";
+    /// A pinned address that moves from port to port by its nature.
+    VirtualMac = "virtual-mac";
+}
+
 /// A place in a policy file, and what is to be said of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
@@ -33,6 +87,8 @@ pub struct Label {
 pub struct Diagnostic {
     /// How bad it is.
     pub severity: Severity,
+    /// What kind of mistake it is.
+    pub code: Code,
     /// What is wrong, in one line that names the object.
     pub message: String,
     /// Where it is wrong.

@@ -3,6 +3,7 @@
 use toml::de::DeTable;
 
 use super::declared::selected;
+use super::diagnostic::Code;
 use super::model::{Fabric, Glob, LinkSelector, Origin, Probes};
 use super::report::{At, Draft, Place, Report};
 use super::schema;
@@ -16,7 +17,7 @@ const PROBE_BUDGET: [u16; 2] = [100, 50_000];
 /// `[fabric]`.
 pub(super) struct FabricPart {
     pub(super) place: Place,
-    links: Option<Vec<At<String>>>,
+    pub(super) links: Option<Vec<At<String>>>,
     probes: Probes,
     pub(super) drain: Vec<DrainPart>,
 }
@@ -45,6 +46,7 @@ impl FabricPart {
                 if let Some((_, place)) = section.get("probe_budget") {
                     report.push(
                         Draft::error("`probe_budget` has no effect beside this `probe_interval`".to_owned())
+                            .code(Code::Misplaced)
                             .at(place, "no effect")
                             .help("leave one of the two out: a budget is for probe_interval = \"auto\""),
                     );
@@ -89,6 +91,7 @@ impl DrainPart {
         if !links.iter().any(|link| Glob::new(&link.value).matches(&port.value)) {
             report.push(
                 Draft::warning(format!("port {} can't be a link, so nothing is drained", quote(&port.value)))
+                    .code(Code::NoEffect)
                     .at(port.place.clone(), "matches no pattern of `links`")
                     .help("write the name of a port that `links` admits, or remove the entry"),
             );

@@ -4,6 +4,7 @@ use openflow::types::MacAddr;
 use toml::de::DeTable;
 
 use super::chain::{Function, FunctionKind, Instance, OnFailure};
+use super::diagnostic::Code;
 use super::model::Origin;
 use super::report::{At, Draft, Place, Report};
 use super::schema;
@@ -59,6 +60,7 @@ impl FunctionPart {
         if kind == Some(FunctionKind::Tap) && section.has("on_failure") {
             report.push(
                 Draft::error(format!("`on_failure` of {}: a tap is never in the way", section.object))
+                    .code(Code::Misplaced)
                     .at(section.place_of_key("on_failure"), "not for a tap")
                     .help("remove it: frames go on, whether their copies are taken or not"),
             );
@@ -67,6 +69,7 @@ impl FunctionPart {
         if section.is_empty("instances") {
             report.push(
                 Draft::error(format!("{} has no instance", section.object))
+                    .code(Code::MissingKey)
                     .at(section.place_of_key("instances"), "it runs nowhere")
                     .help(format!("write where it runs, like: {}", schema::FUNCTION.example("instances"))),
             );
@@ -136,6 +139,7 @@ impl InstancePart {
         {
             report.push(
                 Draft::error(format!("`ingress` and `egress` of {} are the same port", section.object))
+                    .code(Code::Duplicate)
                     .at(other.place.clone(), "the same port")
                     .also(one.place.clone(), "`ingress`")
                     .help("write the port that frames come out of, or kind = \"hairpin\" if there is only one"),
@@ -177,6 +181,7 @@ fn fits(section: &Section<'_>, kind: FunctionKind, report: &mut Report) {
     let mut unfit = |key: &str, why: &str, help: &str| {
         report.push(
             Draft::error(format!("`{key}` of {}: {why}", section.object))
+                .code(Code::Misplaced)
                 .at(section.place_of_key(key), "not for this kind of function")
                 .help(help),
         );

@@ -11,6 +11,7 @@ use toml::de::DeTable;
 use super::chain::{Address, Classifier, Prefix, Protocol};
 use super::chains::Classifiers;
 use super::declared::PortPart;
+use super::diagnostic::Code;
 use super::model::Origin;
 use super::report::{At, Draft, Report};
 use super::schema;
@@ -77,6 +78,7 @@ fn classifier(table: At<&DeTable<'_>>, of: &str, ports: &Ports<'_>, report: &mut
         1..=Classifier::ENTRIES_MAX => return Some(At { value, place: section.place }),
         entries => report.push(
             Draft::error(format!("{} becomes {entries} flow entries", section.object))
+                .code(Code::TooLarge)
                 .at(section.place, format!("more than {}", Classifier::ENTRIES_MAX))
                 .help(
                     "each pair of addresses is an entry, for each mask of the ports: write prefixes, or fewer of them",
@@ -127,6 +129,7 @@ fn protocol(section: &Section<'_>, report: &mut Report) -> Option<Protocol> {
     if by_name.is_some_and(|protocol| protocol != Protocol::Any) {
         report.push(
             Draft::error(format!("{} has both `protocol` and `ethertype`", section.object))
+                .code(Code::Misplaced)
                 .at(written.place, "one says what the other does")
                 .also(section.place_of_key("protocol"), "`protocol`")
                 .help("remove one of the two"),
@@ -293,6 +296,7 @@ fn named(
         };
         report.push(
             Draft::error(format!("`{key}` of {}: no port is named {}", section.object, quote(name.value)))
+                .code(Code::UnknownName)
                 .at(name.place.clone(), "not known")
                 .help(help),
         );
@@ -319,6 +323,7 @@ fn named(
     if needed {
         report.push(
             Draft::error(format!("`{key}` of {}: nothing tells frames of {} apart", section.object, port.object))
+                .code(Code::MissingKey)
                 .at(name.place.clone(), "which frames are its?")
                 .also(port.place.clone(), "the port")
                 .help(help),
@@ -339,6 +344,7 @@ fn port_ranges(
     if protocol.is_some_and(|protocol| !has_ports(protocol)) {
         report.push(
             Draft::error(format!("`{key}` of {}: its protocol has no ports", section.object))
+                .code(Code::Misplaced)
                 .at(section.place_of_key(key), "only tcp, udp and sctp have ports")
                 .help(format!("write protocol = \"tcp\" beside it, or remove `{key}`")),
         );

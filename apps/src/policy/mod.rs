@@ -3,16 +3,19 @@
 //! [`load`] takes the texts of all files together, because a mistake may lie between two of them. It goes on after a
 //! mistake, so that one reading tells of all of them, each with its place and with what to write instead.
 
+mod answers;
 mod between;
 mod between_chains;
 mod chain;
 mod chains;
+mod claims;
 mod declared;
 mod diagnostic;
 mod fabric;
 mod functions;
 mod matches;
 mod model;
+mod patterns;
 mod rate;
 mod render;
 mod report;
@@ -21,6 +24,7 @@ mod section;
 mod space;
 mod text;
 mod values;
+mod virtual_macs;
 
 use std::sync::Arc;
 
@@ -28,7 +32,7 @@ use self::declared::Declared;
 use self::report::{Draft, Place, Report};
 
 pub use self::chain::*;
-pub use self::diagnostic::{Diagnostic, Diagnostics, Label, Severity};
+pub use self::diagnostic::{Code, Diagnostic, Diagnostics, Label, Severity};
 pub use self::model::*;
 
 /// A policy file.
@@ -68,6 +72,7 @@ pub fn load(sources: &[Source]) -> Result<Loaded, Diagnostics> {
         if text.len() > Source::BYTES_MAX {
             report.push(
                 Draft::error(format!("policy file {} is too large: {} bytes", text::quote(&names[file]), text.len()))
+                    .code(Code::TooLarge)
                     .at(Place::start(file), "")
                     .help(format!("a policy file has at most {} MiB; split it", Source::BYTES_MAX >> 20)),
             );

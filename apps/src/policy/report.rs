@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::diagnostic::{Diagnostic, Diagnostics, Label, Severity};
+use super::diagnostic::{Code, Diagnostic, Diagnostics, Label, Severity};
 use super::text::Lines;
 
 /// More than this helps nobody, and a large broken file must not make a larger report.
@@ -37,6 +37,7 @@ pub(super) struct At<T> {
 /// A mistake whose places are still bytes.
 pub(super) struct Draft {
     severity: Severity,
+    code: Code,
     message: String,
     label: (Place, String),
     related: Vec<(Place, String)>,
@@ -47,6 +48,7 @@ impl Draft {
     pub(super) fn error(message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Error,
+            code: Code::BadValue,
             message: message.into(),
             label: (Place::start(0), String::new()),
             related: Vec::new(),
@@ -56,6 +58,12 @@ impl Draft {
 
     pub(super) fn warning(message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(message) }
+    }
+
+    /// What kind of mistake it is, if it isn't a value that can't be.
+    pub(super) fn code(mut self, code: Code) -> Self {
+        self.code = code;
+        self
     }
 
     pub(super) fn at(mut self, place: Place, label: impl Into<String>) -> Self {
@@ -119,6 +127,7 @@ impl Report {
             .into_iter()
             .map(|draft| Diagnostic {
                 severity: draft.severity,
+                code: draft.code,
                 message: draft.message,
                 label: label(draft.label),
                 related: draft.related.into_iter().map(label).collect(),

@@ -3,6 +3,7 @@
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
+use super::diagnostic::Code;
 use super::report::{At, Draft, Place, Report};
 use super::schema::{FILE, Schema};
 use super::text::{nearest, quote};
@@ -37,6 +38,7 @@ impl<'t> Section<'t> {
             };
             report.push(
                 Draft::error(format!("unknown key {} in {object}", quote(name)))
+                    .code(Code::UnknownKey)
                     .at(Place::new(place.file, key.span()), "unknown")
                     .help(help),
             );
@@ -70,6 +72,7 @@ impl<'t> Section<'t> {
     /// A mistake in the value of a key, with an example as help.
     pub(super) fn wrong(&self, key: &str, place: Place, expected: &str, found: &str) -> Draft {
         Draft::error(format!("{} of {} must be {expected}, not {found}", quote(key), self.object))
+            .code(Code::WrongType)
             .at(place, format!("this is {found}"))
             .help(format!("write it like: {}", self.schema.example(key)))
     }
@@ -77,6 +80,7 @@ impl<'t> Section<'t> {
     /// A key that must be there isn't.
     pub(super) fn missing(&self, key: &str) -> Draft {
         Draft::error(format!("{} has no {}", self.object, quote(key)))
+            .code(Code::MissingKey)
             .at(self.place.clone(), format!("{} is missing here", quote(key)))
             .help(format!("add: {}", self.schema.example(key)))
     }

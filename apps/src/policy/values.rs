@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use openflow::types::{DatapathId, MacAddr};
 
+use super::diagnostic::Code;
 use super::model::Probes;
 use super::report::{At, Draft, Report};
 use super::text::quote;
@@ -98,6 +99,7 @@ pub(super) fn port_pattern(text: &At<&str>, of: &str, report: &mut Report) -> Op
     if least > PORT_NAME_MAX {
         report.push(
             Draft::warning(format!("{} matches no port: it needs {least} characters", quote(text.value)))
+                .code(Code::NoEffect)
                 .at(text.place.clone(), "too long")
                 .help(format!(
                     "a bridge tells {PORT_NAME_MAX} characters of a port's name; shorten it, or end a pattern with `*`"

@@ -24,7 +24,7 @@ use crate::snapshot::{Bridge, BridgeCount, Status};
                         another policy waits to be confirmed, or isn't the one that was named."
 )]
 pub(super) struct Apply {
-    /// Policy files, or folders whose *.toml files are read
+    /// Policy files, or folders whose *.toml files are read; `-`: standard input
     #[arg(required = true, value_name = "POLICY")]
     policy: Vec<PathBuf>,
     /// Without `espalier confirm` within this time the policy before returns by itself
@@ -74,7 +74,7 @@ struct Wait {
 
 pub(super) fn apply(apply: &Apply) -> ExitCode {
     let sources = match sound(&apply.policy) {
-        Ok((sources, ..)) => sources,
+        Ok(sources) => sources,
         Err(bad) => return fail(USAGE, &bad.to_string()),
     };
     let time = apply.confirm_within.map(|time| format!("?confirm_within={}ms", time.as_millis()));

@@ -23,7 +23,7 @@ use crate::policy_files;
                         unreachable."
 )]
 pub(super) struct Plan {
-    /// Policy files, or folders whose *.toml files are read
+    /// Policy files, or folders whose *.toml files are read; `-`: standard input
     #[arg(required = true, value_name = "POLICY")]
     policy: Vec<PathBuf>,
     /// Show each flow entry, group and meter that would change, too
@@ -38,7 +38,7 @@ pub(super) struct Plan {
 
 pub(super) fn run(plan: &Plan) -> ExitCode {
     let sources = match sound(&plan.policy) {
-        Ok((sources, ..)) => sources,
+        Ok(sources) => sources,
         Err(bad) => return fail(USAGE, &bad.to_string()),
     };
     let path = format!("policy/plan?flows={}", plan.flows);
