@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use super::chain::{Address, Classifier, Prefix, Protocol, RuleAction, Verdict};
 use super::chains::RulePart;
-use super::declared::TenantPart;
+use super::declared::{PortPart, TenantPart};
 use super::diagnostic::Code;
 use super::model::Origin;
-use super::report::{At, Draft, Report};
+use super::report::{At, Draft, Place, Report};
 use super::space::Space;
 
 /// Frames to look for: protocol, senders, receivers, first and last of the source and destination ports.
@@ -27,6 +27,8 @@ struct Asked {
     name: &'static str,
     request: Kind,
     answer: Kind,
+    /// Can't a station without it know its own address?
+    gives_address: bool,
     /// A rule that lets its answers in.
     remedy: &'static str,
 }
@@ -60,6 +62,7 @@ const fn one(port: u16) -> Option<(u16, u16)> {
 const fn udp(name: &'static str, group: &'static [(IpAddr, u8)], port: u16, remedy: &'static str) -> Asked {
     Asked {
         name,
+        gives_address: false,
         request: Kind { protocol: Protocol::UDP, source: &[], destination: group, ports: [OWN, one(port)] },
         answer: Kind { protocol: Protocol::UDP, source: &[], destination: STATIONS, ports: [one(port), OWN] },
         remedy,
@@ -69,6 +72,7 @@ const fn udp(name: &'static str, group: &'static [(IpAddr, u8)], port: u16, reme
 const ASKED: [Asked; 8] = [
     Asked {
         name: "DHCP",
+        gives_address: true,
         request: Kind {
             protocol: Protocol::UDP,
             source: &[v4(0, 0, 0, 0)],
@@ -80,6 +84,7 @@ const ASKED: [Asked; 8] = [
     },
     Asked {
         name: "DHCPv6",
+        gives_address: true,
         request: Kind {
             protocol: Protocol::UDP,
             source: &[],
@@ -91,6 +96,7 @@ const ASKED: [Asked; 8] = [
     },
     Asked {
         name: "IGMP",
+        gives_address: false,
         request: Kind {
             protocol: Protocol::Ip(2),
             source: &[],
@@ -107,6 +113,7 @@ const ASKED: [Asked; 8] = [
     },
     Asked {
         name: "MLD",
+        gives_address: false,
         request: Kind {
             protocol: Protocol::Icmp,
             source: &[],
@@ -131,6 +138,7 @@ const ASKED: [Asked; 8] = [
     ),
     Asked {
         name: "NetBIOS",
+        gives_address: false,
         request: Kind {
             protocol: Protocol::UDP,
             source: &[],
@@ -176,9 +184,12 @@ impl Kind {
     }
 }
 
-/// Rules in the order in which they are asked, with their frames.
+/// What a rule matches, each with its frames.
+type Matches<'a> = Vec<(&'a At<Classifier>, Space)>;
+
+/// Rules in the order in which they are asked, with what they match.
 struct Rules<'a> {
-    rules: Vec<(&'a RulePart, Vec<(&'a At<Classifier>, Space)>)>,
+    rules: Vec<(&'a RulePart, Matches<'a>)>,
     default: Verdict,
 }
 
@@ -194,13 +205,18 @@ impl<'a> Rules<'a> {
         Some(Self { rules, default: tenant.default })
     }
 
-    /// The first rule that lets some of these frames in before all of them are dropped, with what of its `match` does;
-    /// `Err`: the default decides.
-    fn lets_in(&self, space: &Space) -> Result<Option<(&'a RulePart, &'a At<Classifier>)>, Verdict> {
+    /// The first rule that lets some of these frames in before all of them are dropped, with what of its `match` does, other
+    /// than this; `Err`: the default decides.
+    fn lets_in(
+        &self,
+        space: &Space,
+        but: Option<&Place>,
+    ) -> Result<Option<(&'a RulePart, &'a At<Classifier>)>, Verdict> {
         for (rule, classifiers) in &self.rules {
             match rule.action {
                 Some(RuleAction::Allow) => {
-                    if let Some((at, _)) = classifiers.iter().find(|(_, of)| of.overlaps(space)) {
+                    let mut others = classifiers.iter().filter(|(at, _)| Some(&at.place) != but);
+                    if let Some((at, _)) = others.find(|(_, of)| of.overlaps(space)) {
                         return Ok(Some((rule, at)));
                     }
                 }
@@ -219,17 +235,30 @@ impl<'a> Rules<'a> {
     }
 }
 
+/// Lets it in whatever one station sends that may have to ask for its IP address?
+fn sends_all(tenant: &TenantPart, classifier: &Classifier) -> bool {
+    let [Address::Mac(mac)] = classifier.source.as_slice() else { return false };
+    let has_address = |port: &PortPart| port.mac.as_ref().is_some_and(|pin| pin.value == *mac) && port.ip_is_written;
+    classifier.protocol == Protocol::Any && classifier.destination.is_empty() && !tenant.ports.iter().any(has_address)
+}
+
 /// Reports rules that let in such requests, and no answers. One message for each rule is enough.
 pub(super) fn check(tenant: &TenantPart, report: &mut Report) {
     let Some(rules) = Rules::of(tenant) else { return };
     let mut found: Vec<(&RulePart, &At<Classifier>, &RulePart, Vec<&Asked>)> = Vec::new();
     for asked in &ASKED {
         let answer = asked.answer.space();
-        let Ok(Some((rule, at))) = rules.lets_in(&asked.request.space()) else { continue };
-        let ends = matches!(rules.lets_in(&answer), Ok(None) | Err(Verdict::Drop));
-        let Some(replies) = rules.replies(&answer).filter(|_| ends && asked.request.is_meant_by(&at.value)) else {
+        let Ok(Some((rule, at))) = rules.lets_in(&asked.request.space(), None) else { continue };
+        let sends_all = asked.gives_address && sends_all(tenant, &at.value);
+        if !sends_all && !asked.request.is_meant_by(&at.value) {
             continue;
-        };
+        }
+        // Who asks isn't who answers.
+        let ends = rules.lets_in(&answer, Some(&at.place).filter(|_| sends_all));
+        let Some(replies) = rules.replies(&answer) else { continue };
+        if !matches!(ends, Ok(None) | Err(Verdict::Drop)) {
+            continue;
+        }
         match found.iter_mut().find(|(_, before, ..)| before.place == at.place) {
             Some((.., names)) => names.push(asked),
             None => found.push((rule, at, replies, vec![asked])),
