@@ -53,7 +53,7 @@ fn fabric(rules: &str) -> Fabric {
     let mut add = |dpid: u64, name: String| {
         let ports = &mut view.bridges.get_mut(&DatapathId(dpid)).unwrap().ports;
         let port = PortNo(ports.len() as u32 + 1);
-        ports.insert(port, PortView { name, up: true });
+        ports.insert(port, PortView { name, up: true, ..PortView::default() });
         Endpoint { bridge: DatapathId(dpid), port }
     };
     let mut links = Vec::new();

@@ -76,7 +76,7 @@ fn add_port(view: &mut View, dpid: u64, name: String) -> Endpoint {
     let bridge = DatapathId(dpid);
     let ports = &mut view.bridges.get_mut(&bridge).expect("it exists").ports;
     let port = PortNo(ports.len() as u32 + 1);
-    ports.insert(port, PortView { name, up: true });
+    ports.insert(port, PortView { name, up: true, ..PortView::default() });
     Endpoint { bridge, port }
 }
 

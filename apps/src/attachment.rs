@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use openflow::types::{DatapathId, PortNo};
 
-use crate::policy::{FunctionKind, Origin, Policy, PortSelector, Tenant};
+use crate::policy::{FunctionKind, Glob, Origin, Policy, PortSelector, Tenant};
 use crate::problems::Problem;
-use crate::view::{Endpoint, View};
+use crate::view::{Endpoint, PortView, View};
 
 /// A port of a tenant.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +41,8 @@ pub enum PortUse {
     Function(Box<ServicePort>),
     /// It may become a link.
     Candidate,
+    /// A tenant's pattern matches it, and it isn't the tenant's before probes had time to show that it is no link.
+    Untried(Box<Attached>),
     /// Nothing: frames from it go nowhere.
     Unused,
 }
@@ -50,7 +52,9 @@ impl PortUse {
     /// come back that didn't before: that makes it another one.
     pub fn same_owner(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Tenant(one), Self::Tenant(two)) => one.tenant == two.tenant,
+            (Self::Tenant(one) | Self::Untried(one), Self::Tenant(two) | Self::Untried(two)) => {
+                one.tenant == two.tenant
+            }
             (Self::Function(one), Self::Function(two)) => {
                 (&one.tenant, &one.function, &one.instance, one.kind)
                     == (&two.tenant, &two.function, &two.instance, two.kind)
@@ -74,6 +78,20 @@ impl Attachments {
     /// The use of one port.
     pub fn of(&self, place: Endpoint) -> &PortUse {
         self.ports.get(&place).unwrap_or(&PortUse::Unused)
+    }
+
+    /// Do probes go out there, to find what is behind it?
+    pub fn is_probed(&self, place: Endpoint) -> bool {
+        matches!(self.of(place), PortUse::Candidate | PortUse::Untried(_))
+    }
+
+    /// The tenant whose pattern matches a port of which it isn't sure that it is no link, or that is the tenant's by that alone.
+    pub fn by_pattern(&self, place: Endpoint) -> Option<&Attached> {
+        match self.of(place) {
+            PortUse::Untried(attached) => Some(attached),
+            PortUse::Tenant(attached) if !attached.selector.port.is_literal() => Some(attached),
+            _ => None,
+        }
     }
 
     /// The tenant whose port it is.
@@ -118,24 +136,75 @@ pub fn attach(policy: &Policy, view: &View) -> Attachments {
                 Some((origin, PortUse::Tenant(Box::new(Attached { tenant: tenant.name.clone(), selector }))))
             };
             let mut claimed = policy.tenants.iter().filter_map(|tenant| Some((tenant, claims(tenant)?)));
+            let place = Endpoint { bridge: *dpid, port: *number };
             let used = match (claimed.next(), claimed.next()) {
-                (Some((_, (_, used))), None) => used,
+                (Some((_, (_, used))), None) => match used {
+                    PortUse::Tenant(attached) if !attached.selector.port.is_literal() => {
+                        match by_pattern(policy, port, attached) {
+                            Ok(used) => used,
+                            Err(why) => {
+                                let text = format!("port `{}` of bridge `{}` {why}", port.name, bridge.name);
+                                attachments.problems.push(Problem::new("pattern takes link", place, text));
+                                PortUse::Unused
+                            }
+                        }
+                    }
+                    used => used,
+                },
+                (Some((_, (_, one))), Some((_, (_, other))))
+                    if [&one, &other].iter().all(|it| stays_link(policy, port, it)) =>
+                {
+                    PortUse::Candidate
+                }
                 (Some((one, (first, _))), Some((other, (second, _)))) => {
                     let text = format!(
                         "port `{}` of bridge `{}` is claimed by tenant `{}` ({first}) and tenant `{}` ({second}): nobody gets it; narrow one of the two patterns",
                         port.name, bridge.name, one.name, other.name,
                     );
-                    let place = Endpoint { bridge: *dpid, port: *number };
                     attachments.problems.push(Problem::new("claimed twice", place, text));
                     PortUse::Unused
                 }
                 (None, _) if *number != PortNo::LOCAL && may_link(policy, &port.name) => PortUse::Candidate,
                 (None, _) => PortUse::Unused,
             };
-            attachments.ports.insert(Endpoint { bridge: *dpid, port: *number }, used);
+            attachments.ports.insert(place, used);
         }
     }
     attachments
+}
+
+/// Does a pattern match a port that is a link's all the same?
+fn stays_link(policy: &Policy, port: &PortView, claimed: &PortUse) -> bool {
+    let PortUse::Tenant(attached) = claimed else { return false };
+    let by_pattern = || by_pattern(policy, port, attached.clone());
+    !attached.selector.port.is_literal() && by_pattern() == Ok(PortUse::Candidate)
+}
+
+/// What a port is for that a tenant's pattern matches, or why it is nobody's. A pattern never makes a tenant's port of a link: a
+/// flood into it would come back by the others. Whoever is behind a port can pass probes on, so these alone make no link of it.
+fn by_pattern(policy: &Policy, port: &PortView, attached: Box<Attached>) -> Result<PortUse, String> {
+    let PortSelector { port: pattern, origin, .. } = &attached.selector;
+    let behind = port.behind;
+    let of_links = policy.fabric.links.iter().filter(|glob| glob.matches(&port.name)).map(Glob::exactness).max();
+    // The more exact of two patterns speaks for the port.
+    if of_links.is_some_and(|exactness| exactness > pattern.exactness()) {
+        return Ok(PortUse::Candidate);
+    }
+    let claim = format!("matches `{pattern}` of tenant `{}` ({origin})", attached.tenant);
+    let apart = "name the ends of links apart from the tenants' ports, or name them more exactly in `links` of [fabric] than that \
+                 pattern does; a port that is to be the tenant's all the same has to be listed by its very name";
+    match of_links {
+        Some(_) if behind.tunnel => Ok(PortUse::Candidate),
+        None if behind.tunnel => Err(format!(
+            "{claim}, but is the end of a tunnel, which `links` of [fabric] doesn't name: nobody gets it; {apart}"
+        )),
+        _ if behind.probes => Err(format!(
+            "{claim}, but probes show that it leads to another port of this fabric: nobody gets it; if that is a link, {apart}; \
+             if something behind it joins two ports, end that, then apply the policy again"
+        )),
+        _ if behind.untried => Ok(PortUse::Untried(attached)),
+        _ => Ok(PortUse::Tenant(attached)),
+    }
 }
 
 /// The tenant's service function that a port belongs to.

@@ -76,15 +76,14 @@ pub fn compile(
     let no_ports = BTreeMap::new();
     let ports = view.bridges.get(&dpid).map_or(&no_ports, |bridge| &bridge.ports);
     for &port in ports.keys() {
-        let used = attachments.of(Endpoint { bridge: dpid, port });
-        if *used != PortUse::Unused {
+        let place = Endpoint { bridge: dpid, port };
+        if *attachments.of(place) != PortUse::Unused {
             builder.meter(port_meter(port), COPIES);
         }
-        let place = Endpoint { bridge: dpid, port };
         if let (Some(meter), Some(limit)) = (flood_limit(port), limits::of_floods(place, policy, attachments)) {
             builder.meter(meter, limit);
         }
-        if *used == PortUse::Candidate {
+        if attachments.is_probed(place) {
             report_probes(&mut builder, port);
         }
     }

@@ -104,7 +104,7 @@ pub fn metered<'a>(
         let (tenant, origin) = match attachments.of(Endpoint { bridge: dpid, port }) {
             PortUse::Tenant(attached) => (&attached.tenant, &attached.selector.origin),
             PortUse::Function(service) => (&service.tenant, &service.origin),
-            PortUse::Candidate | PortUse::Unused => return None,
+            PortUse::Candidate | PortUse::Untried(_) | PortUse::Unused => return None,
         };
         let name = bridge.ports.get(&port).map_or("", |port| port.name.as_str());
         Some(Metered { tenant, what: format!("{what} of port {name}"), origin })

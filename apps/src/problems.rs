@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::allocation::Allocations;
-use crate::attachment::Attachments;
+use crate::attachment::{Attachments, PortUse};
 use crate::chains::Chains;
 use crate::marks::Direction;
 use crate::mtu;
@@ -58,6 +58,7 @@ pub struct Facts<'a> {
 /// All problems, in the order in which they are shown.
 pub fn problems(facts: &Facts<'_>) -> Vec<Problem> {
     let mut all = facts.attachments.problems.clone();
+    all.extend(facts.links_taken());
     all.extend(facts.drains());
     all.extend(facts.drains_of_nothing());
     all.extend(facts.parts());
@@ -69,6 +70,25 @@ pub fn problems(facts: &Facts<'_>) -> Vec<Problem> {
 }
 
 impl Facts<'_> {
+    /// Ports that are somebody's by their names although they are links.
+    fn links_taken(&self) -> Vec<Problem> {
+        let taken = self.attachments.ports.iter().filter_map(|(place, used)| {
+            let port = self.view.bridges.get(&place.bridge)?.ports.get(&place.port)?;
+            let (whose, origin) = match used {
+                PortUse::Tenant(attached) => (format!("tenant {}", attached.tenant), &attached.selector.origin),
+                PortUse::Function(port) => (format!("function {} of tenant {}", port.function, port.tenant), &port.origin),
+                PortUse::Candidate | PortUse::Untried(_) | PortUse::Unused => return None,
+            };
+            let name = self.name(*place);
+            let text = format!(
+                "probes show that {name} leads to another port of this fabric, but it is a port of {whose} ({origin}): it is no \
+                 link, and what is flooded there may come back; take that entry out of the policy, or end what joins the two"
+            );
+            port.behind.probes.then(|| Problem::new("link taken", place, text))
+        });
+        taken.collect()
+    }
+
     /// Links that can't be drained as the policy wants it.
     fn drains(&self) -> Vec<Problem> {
         let used = self.view.links.iter().map(|link| (link, false));

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use openflow::group::Bucket;
 use openflow::types::{GroupId, MeterId};
 
-pub use self::closing::{closing, strangers};
+pub use self::closing::{closing, stations, strangers};
 pub(crate) use self::kinds::is_way;
 use self::kinds::{
     begins, beneath, changed_returns, common_groups, flips, is_return, is_step, moves_on, replaces, returns, same_exit,

@@ -195,7 +195,7 @@ match = {{ protocol = "tcp" }}
         let mut view = View::default();
         for dpid in [1, 2] {
             let names = ["in", "out"].map(|name| format!("{name}{dpid}"));
-            let port = |name: String| PortView { up: !down.contains(&name.as_str()), name };
+            let port = |name: String| PortView { up: !down.contains(&name.as_str()), name, ..PortView::default() };
             let ports = (1..).map(PortNo).zip(names.map(port)).collect();
             let bridge = Bridge { name: format!("b{dpid}"), responsive: !silent.contains(&dpid), ports };
             view.bridges.insert(DatapathId(dpid), bridge);

@@ -103,12 +103,25 @@ pub struct Bridge {
 }
 
 /// A port.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PortView {
     /// Its name.
     pub name: String,
     /// Has it carrier, and is it switched on?
     pub up: bool,
+    /// What is known of what is behind it.
+    pub behind: Behind,
+}
+
+/// What is known of what is behind a port. Only what comes through a tunnel can be told for certain from what a station sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// No probes went out there long enough to tell.
+    pub untried: bool,
+    /// Probes of this fabric came in there, or what went out there came in elsewhere: a link, or a station that joins two ports.
+    pub probes: bool,
+    /// Frames came out of a tunnel.
+    pub tunnel: bool,
 }
 
 /// One end of a link, or the place of a host.

@@ -46,7 +46,7 @@ impl Needs {
             let tenant = match used {
                 PortUse::Tenant(attached) => &attached.tenant,
                 PortUse::Function(port) => &port.tenant,
-                PortUse::Candidate | PortUse::Unused => continue,
+                PortUse::Candidate | PortUse::Untried(_) | PortUse::Unused => continue,
             };
             bridges.entry(tenant).or_default().insert(place.bridge);
         }

@@ -86,7 +86,10 @@ fn fabric(carrier: Carrier) -> Fabric {
         (3, &["ids-in", "ids-out", "fx-in", "fx-out", "fy-in", "fy-out"]),
     ] {
         let names = ["next", "last", "green-1", "orange-1", "stray"].into_iter().chain(more.iter().copied());
-        let ports = (1..).map(PortNo).zip(names.map(|name| PortView { name: name.into(), up: true })).collect();
+        let ports = (1..)
+            .map(PortNo)
+            .zip(names.map(|name| PortView { name: name.into(), up: true, ..PortView::default() }))
+            .collect();
         view.bridges.insert(DatapathId(dpid), Bridge { name: format!("b{dpid}"), responsive: true, ports });
     }
     let end = |dpid, port| Endpoint { bridge: DatapathId(dpid), port: PortNo(port) };

@@ -87,7 +87,10 @@ fn fabric(text: &str) -> Fabric {
     let mut view = View::default();
     for (dpid, more) in [(1, &[][..]), (2, &["fw-in", "fw-out", "ids"])] {
         let names = ["link", "green-1", "green-2"].into_iter().chain(more.iter().copied());
-        let ports = (1..).map(PortNo).zip(names.map(|name| PortView { name: name.into(), up: true })).collect();
+        let ports = (1..)
+            .map(PortNo)
+            .zip(names.map(|name| PortView { name: name.into(), up: true, ..PortView::default() }))
+            .collect();
         view.bridges.insert(DatapathId(dpid), Bridge { name: format!("b{dpid}"), responsive: true, ports });
     }
     let end = |dpid| Endpoint { bridge: DatapathId(dpid), port: PortNo(1) };

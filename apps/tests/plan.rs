@@ -61,7 +61,10 @@ fn situation() -> Situation {
         (1, ["web", "green-1", "orange-1", "fw-in", "fw-out", "vx2", "spare"]),
         (2, ["x", "green-1", "orange-1", "y", "z", "vx1", "spare"]),
     ] {
-        let ports = (1..).map(PortNo).zip(names.map(|name| PortView { name: name.into(), up: true })).collect();
+        let ports = (1..)
+            .map(PortNo)
+            .zip(names.map(|name| PortView { name: name.into(), up: true, ..PortView::default() }))
+            .collect();
         view.bridges.insert(DatapathId(dpid), Bridge { name: format!("h{dpid}"), responsive: true, ports });
     }
     view.links.push(Link { a: at(1, 6), b: at(2, 6), carrier: Carrier::Tunnel });

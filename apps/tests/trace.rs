@@ -55,7 +55,10 @@ fn situation(policy: Policy, change: impl FnOnce(&mut View)) -> Situation {
         (1, ["web", "green-1", "orange-1", "fw-in", "fw-out", "vx2", "tap"]),
         (2, ["green-1", "db", "orange-1", "x", "y", "vx1", "z"]),
     ] {
-        let ports = (1..).map(PortNo).zip(names.map(|name| PortView { name: name.into(), up: true })).collect();
+        let ports = (1..)
+            .map(PortNo)
+            .zip(names.map(|name| PortView { name: name.into(), up: true, ..PortView::default() }))
+            .collect();
         view.bridges.insert(DatapathId(dpid), Bridge { name: format!("h{dpid}"), responsive: true, ports });
     }
     view.links.push(Link { a: at(1, 6), b: at(2, 6), carrier: Carrier::Tunnel });

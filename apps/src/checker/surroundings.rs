@@ -66,7 +66,7 @@ impl<'a> Checker<'a> {
                         let name = bridge.and_then(|bridge| bridge.ports.get(&place.port));
                         Behind::Function(*key, service, name.map_or("", |port| port.name.as_str()))
                     }),
-                    PortUse::Candidate | PortUse::Unused => None,
+                    PortUse::Candidate | PortUse::Untried(_) | PortUse::Unused => None,
                 };
                 ports.extend(behind.map(|behind| (place.port, behind)));
             }

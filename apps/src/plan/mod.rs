@@ -13,11 +13,11 @@ use crate::attachment::{Attachments, PortUse, attach, bridge_names};
 use crate::compile::compile;
 use crate::desired::{BridgeState, Flow, FlowKey, Group, Meter};
 use crate::pipeline;
-use crate::policy::Policy;
+use crate::policy::{Policy, PortSelector};
 use crate::problems::{self, Changes, Facts};
 use crate::tenants;
 use crate::trace::Situation;
-use crate::view::{Host, Link, View};
+use crate::view::{Endpoint, Host, Link, View};
 use crate::withhold::{self, Needs, Reluctance, withhold};
 
 /// What a policy would change.
@@ -181,6 +181,8 @@ impl Situation {
         for (dpid, name) in bridge_names(policy, &self.told) {
             if let Some(bridge) = view.bridges.get_mut(&dpid) {
                 bridge.name = name;
+                // What nobody has tried yet counts as no link, as it will unless probes show otherwise.
+                bridge.ports.values_mut().for_each(|port| port.behind.untried = false);
             }
         }
         let attachments = attach(policy, &view);
@@ -214,8 +216,42 @@ impl Situation {
         for name in silent.chain(absent.map(ToString::to_string)) {
             notes.push(format!("bridge {name} doesn't answer: what would change there isn't counted"));
         }
+        notes.extend(self.matched_links(policy));
         if policy.fabric.links != self.policy.fabric.links {
             notes.push("links that would be found for the first time because of other `fabric.links` aren't taken into account".into());
+        }
+        notes
+    }
+}
+
+impl Situation {
+    /// The links whose ends patterns of tenants' ports match, and that stay links.
+    fn matched_links(&self, policy: &Policy) -> Vec<String> {
+        let links =
+            self.view.links.iter().chain(self.view.withheld.keys()).chain(self.view.held.iter().map(|it| &it.link));
+        let mut notes = Vec::new();
+        for link in links.chain(&self.view.down) {
+            let name = |end: Endpoint| {
+                let bridge = self.view.bridges.get(&end.bridge)?;
+                Some((bridge.name.as_str(), bridge.ports.get(&end.port)?.name.as_str()))
+            };
+            let (Some(a), Some(b)) = (name(link.a), name(link.b)) else { continue };
+            for (bridge, port) in [a, b] {
+                let matches = |selector: &&PortSelector| {
+                    !selector.port.is_literal() && selector.bridge.matches(bridge) && selector.port.matches(port)
+                };
+                for (tenant, selector) in policy
+                    .tenants
+                    .iter()
+                    .flat_map(|it| it.ports.iter().filter(matches).map(move |selector| (it, selector)))
+                {
+                    notes.push(format!(
+                        "link {}/{} – {}/{}: `{}` of tenant {} ({}) matches {bridge}/{port}, which is no port of the tenant all the \
+                         same, because a pattern never takes a link; name links and ports apart",
+                        a.0, a.1, b.0, b.1, selector.port, tenant.name, selector.origin
+                    ));
+                }
+            }
         }
         notes
     }

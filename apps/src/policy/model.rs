@@ -236,6 +236,12 @@ impl Glob {
     pub fn is_literal(&self) -> bool {
         !self.to_string().contains(['*', '?'])
     }
+
+    /// How much of a name it says: its characters that stand for themselves. Of two patterns that match the same name, the one
+    /// that says more is the more exact one.
+    pub fn exactness(&self) -> usize {
+        self.to_string().chars().filter(|it| !matches!(it, '*' | '?')).count()
+    }
 }
 
 impl fmt::Display for Glob {

@@ -10,7 +10,7 @@ use openflow::types::PortNo;
 use super::{Change, Edit};
 use crate::desired::{BridgeState, Flow, FlowKey};
 use crate::marks::cookie;
-use crate::pipeline::ADMIT;
+use crate::pipeline::{ADMIT, GUARD};
 
 /// The numbers whose entries were made for a port of another name than the one that has it now, or than any. `names` are the
 /// ports that the bridge has. Entries that don't say what they were made for count as made for the present port.
@@ -21,6 +21,13 @@ pub fn strangers(state: &BridgeState, names: &BTreeMap<PortNo, &str>) -> BTreeSe
         (names.get(&port).map(|name| cookie::name(name)) != Some(made_for)).then_some(port)
     };
     admits.filter_map(stranger).collect()
+}
+
+/// The ports that a bridge which holds this takes frames in from as a tenant's, or as a function's.
+pub fn stations(state: &BridgeState) -> BTreeSet<PortNo> {
+    let admits = state.values().flat_map(|section| section.flows.iter().take_while(|(key, _)| key.table == ADMIT));
+    let enters = |flow: &Flow| flow.instructions.contains(&Instruction::GotoTable(GUARD));
+    admits.filter(|(_, flow)| enters(flow)).filter_map(|(key, _)| key.matching.in_port()).collect()
 }
 
 /// The changes after which a bridge that holds this neither takes anything in by these ports nor sends anything out there. What
@@ -98,7 +105,7 @@ mod tests {
     use super::*;
     use crate::desired::{SectionBuilder, apply, drop, go};
     use crate::marks::Owner;
-    use crate::pipeline::{FLOOD, FORWARD, GUARD};
+    use crate::pipeline::{FLOOD, FORWARD};
     use crate::view::PortView;
 
     fn to(last: u8) -> [Oxm; 1] {
@@ -107,7 +114,7 @@ mod tests {
 
     /// Entries of two ports, made while these were their names.
     fn state(names: &[(u32, &str)]) -> BridgeState {
-        let port = |name: &str| PortView { name: name.to_owned(), up: true };
+        let port = |name: &str| PortView { name: name.to_owned(), up: true, ..PortView::default() };
         let ports = names.iter().map(|(number, name)| (PortNo(*number), port(name))).collect();
         let mut builder = SectionBuilder::new(Owner(100));
         for number in [1, 2] {

@@ -11,7 +11,7 @@ use apps::limits::delivered;
 use apps::marks::{Owner, TreeVersion, group_version};
 use apps::pipeline::{FLOOD, FORWARD, LEARN};
 use apps::reconcile::{self, Change, Edit};
-use apps::view::{Endpoint, Host};
+use apps::view::{Behind, Endpoint, Host};
 use openflow::action::Action;
 use openflow::message::Message;
 use openflow::multipart::{MultipartReply, Part};
@@ -84,12 +84,13 @@ impl Connection {
 pub(crate) struct PortRecord {
     pub(crate) port: Port,
     was_live: bool,
+    pub(crate) behind: Behind,
 }
 
 impl PortRecord {
     fn new(port: Port) -> Self {
         let was_live = port.state.contains(PortState::LIVE);
-        Self { port, was_live }
+        Self { port, was_live, behind: Behind { untried: true, ..Behind::default() } }
     }
 
     /// Can frames pass? A port that loses its liveness (BFD, for one) can't, though its carrier is there.
@@ -169,8 +170,23 @@ impl Bridge {
         let ports = real.map(|port| (port.number, PortRecord::new(port))).collect();
         let before = std::mem::replace(&mut self.ports, ports);
         let name = |record: &PortRecord| record.port.name.clone();
+        // What is called as before and has another address may be something else.
+        let device = |record: &PortRecord| (record.port.name.text().into_owned(), record.port.address);
+        let behind: BTreeMap<_, Behind> = before.values().map(|record| (device(record), record.behind)).collect();
+        for record in self.ports.values_mut() {
+            record.behind = behind.get(&device(record)).copied().unwrap_or(record.behind);
+        }
         let stays = |(number, record): (&PortNo, &PortRecord)| self.ports.get(number).map(name) == Some(name(record));
         before.iter().filter(|it| !stays(*it)).map(|(number, _)| *number).collect()
+    }
+
+    /// What its tables let in as a station's has been found to be no link before.
+    pub(crate) fn recall_stations(&mut self) {
+        for port in reconcile::stations(&self.installed) {
+            if let Some(record) = self.ports.get_mut(&port) {
+                record.behind.untried = false;
+            }
+        }
     }
 
     /// The numbers whose entries, as they were read, were made for other ports than those that have them.
@@ -190,6 +206,9 @@ impl Bridge {
         let mut new = PortRecord::new(port);
         if let Some(old) = self.ports.get(&new.port.number) {
             new.was_live |= old.was_live;
+            if old.port.name == new.port.name {
+                new.behind = old.behind;
+            }
             if old.port.name == new.port.name && old.is_up() == new.is_up() {
                 self.ports.insert(new.port.number, new);
                 return false;

@@ -34,9 +34,7 @@ impl Core {
             tenants: self.policy.tenants.len(),
             hosts: hosts.len(),
             chains: self.policy.tenants.iter().map(|tenant| tenant.chains.len()).sum(),
-            converged: self.rounds.is_idle()
-                && self.faults.is_empty()
-                && connected.iter().all(|bridge| bridge.converged),
+            converged: self.is_at_rest() && self.faults.is_empty() && connected.iter().all(|bridge| bridge.converged),
             problems: self.problems(now),
             ..Status::default()
         };
@@ -115,7 +113,7 @@ impl Core {
             ports: ports.collect(),
             desired: table(desired),
             installed: table(&bridge.installed),
-            converged: self.rounds.is_idle() && bridge.holds(self.desired.bridges.get(&dpid)),
+            converged: self.is_at_rest() && bridge.holds(self.desired.bridges.get(&dpid)),
             problems: bridge.problems().collect(),
         }
     }

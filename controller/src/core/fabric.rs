@@ -56,7 +56,7 @@ impl Core {
         let role = identity.role;
         bridge.connection = Some(Connection::new(now, session, address, role));
         self.name_bridges();
-        self.close_ports(now, dpid, &others);
+        self.numbers_passed(now, dpid, &others);
         let name = self.bridges.get(&dpid).map(|bridge| bridge.name.clone()).unwrap_or_default();
         self.notice_of(now, dpid, Level::Info, &format!("bridge {name} ({dpid}) connected from {address}"));
         if role == Role::Slave {
@@ -90,7 +90,11 @@ impl Core {
 
     /// The last answer about a bridge's tables is here.
     pub(super) fn tables_read(&mut self, now: Instant, dpid: DatapathId) {
+        let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
+        bridge.recall_stations();
+        let others = bridge.strangers();
         self.refresh(now);
+        self.numbers_passed(now, dpid, &others);
         let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
         let attachments = &self.attachments;
         let is_link = |port| *attachments.of(Endpoint { bridge: dpid, port }) == PortUse::Candidate;
@@ -98,9 +102,6 @@ impl Core {
         (bridge.unjudged, bridge.is_back) = (true, true);
         self.rounds.two_trees.extend(bridge.installed.keys());
         self.rounds.found_again.clear();
-        let others = bridge.strangers();
-        self.close_ports(now, dpid, &others);
-        let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
         let mut hosts = bridge.hosts(dpid);
         // Where there are more than there may be, those stay that sent something lately.
         hosts.sort_by_key(|(.., host)| !host.fresh);
@@ -160,7 +161,11 @@ impl Core {
         let known = self.bridges.iter().filter(|(_, bridge)| bridge.was_read);
         self.view.bridges = known
             .map(|(dpid, bridge)| {
-                let port = |port: &PortRecord| PortView { name: port.port.name.text().into_owned(), up: port.is_up() };
+                let port = |port: &PortRecord| PortView {
+                    name: port.port.name.text().into_owned(),
+                    up: port.is_up(),
+                    behind: port.behind,
+                };
                 let ports = bridge.ports.iter().map(|(number, record)| (*number, port(record))).collect();
                 (*dpid, view::Bridge { name: bridge.name.clone(), responsive: bridge.is_responsive(), ports })
             })
@@ -171,12 +176,14 @@ impl Core {
         for problem in self.attachments.problems.iter().take(PROBLEMS_TOLD).cloned().collect::<Vec<_>>() {
             self.notice(now, Level::Warning, &problem.text);
         }
-        let candidates = self.attachments.ports.iter().filter(|(place, used)| {
+        let probed = self.attachments.ports.keys().filter(|place| {
             let bridge = self.view.bridges.get(&place.bridge);
             let up = bridge.and_then(|bridge| bridge.ports.get(&place.port)).is_some_and(|port| port.up);
-            **used == PortUse::Candidate && up && bridge.is_some_and(|bridge| bridge.responsive)
+            self.attachments.is_probed(**place) && up && bridge.is_some_and(|bridge| bridge.responsive)
         });
-        self.topology.set_senders(now, &candidates.map(|(place, _)| *place).collect());
+        let probed = probed.copied().collect();
+        self.topology.set_senders(now, &probed);
+        self.try_ports(now, &probed);
         self.refresh_health(now);
         // Hosts stay while their port is the tenant's and isn't known to be down.
         let (attachments, view) = (&self.attachments, &self.view);

@@ -26,7 +26,8 @@ impl Core {
                 self.was_had(had, place, used)
             }
         };
-        let used = self.attachments.ports.iter().filter(|(_, used)| **used != PortUse::Unused);
+        let used =
+            self.attachments.ports.iter().filter(|(_, used)| !matches!(used, PortUse::Unused | PortUse::Untried(_)));
         used.into_iter().any(|(place, used)| got(*place, used))
             || self.memory.allocations.moved_since(&self.compiled_for.allocations)
     }
@@ -44,7 +45,7 @@ impl Core {
                 by_others(&service.tenant) || (!same && had.any(port))
             }
             PortUse::Candidate => had.as_no_link(port),
-            PortUse::Unused => false,
+            PortUse::Untried(_) | PortUse::Unused => false,
         }
     }
 

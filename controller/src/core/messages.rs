@@ -18,6 +18,7 @@ use openflow::types::{DatapathId, MacAddr, Xid};
 use super::hosts::{Outcome, sender};
 use super::probe::Probe;
 use super::topology::Refusal;
+use super::trials::bears_tunnel;
 use super::{Core, Level, SessionId};
 
 impl Core {
@@ -85,6 +86,7 @@ impl Core {
         let place = Endpoint { bridge: dpid, port };
         match packet.table {
             ADMIT => self.probe_in(now, place, packet),
+            LEARN if self.is_link_by_tunnel(now, place, packet) => {}
             LEARN => self.learn(now, place, &packet.data),
             _ => {}
         }
@@ -95,10 +97,15 @@ impl Core {
             return self.function_probe_in(now, at, &packet.data);
         }
         let probe = Probe::decode(&self.probe_key, &packet.data);
+        if let Some(probe) = &probe {
+            self.hears(now, at, probe, bears_tunnel(packet));
+        }
         let here = self.port_name(at);
-        let (Some(probe), PortUse::Candidate) = (probe, self.attachments.of(at)) else {
+        let both = |probe: &Probe| [at, probe.from].iter().all(|it| *self.attachments.of(*it) == PortUse::Candidate);
+        let Some(probe) = probe.filter(both) else {
             let tenant = self.attachments.tenant(at).map(|attached| attached.tenant.clone());
             match (probe, tenant) {
+                (Some(_), Some(_)) if self.attachments.by_pattern(at).is_some() => {}
                 (Some(probe), Some(tenant)) => {
                     let from = self.port_name(probe.from);
                     self.problem(now, at.bridge, &format!("probes of {from} arrive at {here}, a port of tenant {tenant}: no link there; somebody joins the two"));

@@ -28,6 +28,7 @@ mod settling;
 mod situation;
 mod topology;
 mod trees;
+mod trials;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -184,6 +185,8 @@ pub struct Core {
     bridges: BTreeMap<DatapathId, Bridge>,
     sessions: BTreeMap<SessionId, DatapathId>,
     topology: Topology,
+    /// Ports that a tenant's pattern matches, and until when probes may show that they are links.
+    trials: BTreeMap<Endpoint, Instant>,
     health: Health,
     mtu: Mtu,
     hosts: HostTable,
@@ -233,6 +236,7 @@ impl Core {
             named: BTreeSet::new(),
             bridges: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            trials: BTreeMap::new(),
             hosts: HostTable::default(),
             held: BTreeMap::new(),
             view: View::default(),
@@ -267,6 +271,7 @@ impl Core {
             Event::Timer => {
                 self.overdue(now);
                 self.expire_links(now);
+                self.end_trials(now);
                 if self.refresh_due {
                     self.refresh(now);
                 }
@@ -294,6 +299,7 @@ impl Core {
             .into_iter()
             .chain(self.health.deadline())
             .chain(self.mtu.deadline())
+            .chain(self.trials.values().min().copied())
             .chain(self.overdue_at())
             .chain(self.count_at())
             .chain(self.poll_at())
@@ -316,6 +322,7 @@ impl Core {
         self.named = policy.named_bridges();
         self.policy = policy;
         self.policy_status = status;
+        self.forget_probes_heard();
         // What was refused may be other than what is wanted now.
         self.bridges.values_mut().for_each(|bridge| bridge.refusals.clear());
         self.refresh(now);

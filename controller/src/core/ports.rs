@@ -79,30 +79,25 @@ impl Core {
         let first = closing(&bridge.installed, ports);
         first.iter().for_each(|change| change.apply(&mut bridge.installed));
         let then = if any_flies { closing(&expected, ports) } else { Vec::new() };
-        let mut told = false;
         if !first.is_empty()
             && let Some((session, messages)) = bridge.send(now, NO_ROUND, first)
         {
-            told = true;
             self.effects.push(Effect::SendFirst { session, messages });
         }
         if !then.is_empty()
             && let Some((session, messages)) = bridge.send(now, NO_ROUND, then)
         {
-            told = true;
             self.effects.push(Effect::Send { session, messages });
         }
         if reads {
             // What it has told so far may be from before.
             self.read_tables(now, dpid);
         }
-        if told {
-            self.tell_closed(now, dpid, ports);
-        }
     }
 
-    /// Tells of numbers that are other ports' now. That one is nobody's any more is nothing to tell.
-    fn tell_closed(&mut self, now: Instant, dpid: DatapathId, ports: &BTreeSet<PortNo>) {
+    /// Numbers passed from one port to another while nobody looked. That one is nobody's any more is nothing to tell.
+    pub(super) fn numbers_passed(&mut self, now: Instant, dpid: DatapathId, ports: &BTreeSet<PortNo>) {
+        self.close_ports(now, dpid, ports);
         let Some(bridge) = self.bridges.get(&dpid) else { return };
         let name = |port: &PortNo| Some(format!("{port} ({})", bridge.ports.get(port)?.port.name.text()));
         let taken: Vec<String> = ports.iter().filter_map(name).collect();

@@ -29,7 +29,7 @@ impl Core {
             attachments: self.attachments.clone(),
             hosts: hosts.collect(),
             settling: self.settling.is_some(),
-            converged: self.rounds.is_idle() && holding.all(|it| it),
+            converged: self.is_at_rest() && holding.all(|it| it),
         }
     }
 }

@@ -223,6 +223,11 @@ impl Topology {
         probes
     }
 
+    /// Is this one of the probes that were sent lately?
+    pub(crate) fn is_outstanding(&self, from: Endpoint, number: u64) -> bool {
+        self.senders.get(&from).is_some_and(|sender| sender.sent.iter().any(|sent| sent.number == number))
+    }
+
     /// A genuine probe has arrived. `Ok(true)`: it opened a way that was closed. One that has arrived at another port, too,
     /// opens a way to each of them: then these ports share a segment, and there is no link.
     pub(crate) fn arrived(

@@ -396,7 +396,7 @@ impl Fabric {
 }
 
 fn port(name: &str) -> PortView {
-    PortView { name: name.to_owned(), up: true }
+    PortView { name: name.to_owned(), up: true, ..PortView::default() }
 }
 
 fn add_link(view: &mut View, a: u64, b: u64, carrier: Carrier) -> Link {
