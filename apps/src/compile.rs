@@ -1,10 +1,10 @@
 //! From policy and view to what every bridge should hold. This full computation is the truth; whoever computes less must
 //! come to the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use openflow::types::DatapathId;
+use openflow::types::{DatapathId, PortNo};
 
 use crate::allocation::Allocations;
 use crate::attachment::attach;
@@ -12,6 +12,7 @@ use crate::desired::{BridgeState, Section};
 use crate::fabric;
 use crate::marks::Owner;
 use crate::policy::Policy;
+use crate::reconcile;
 use crate::tenants;
 use crate::trees::Tree;
 use crate::view::{Grown, Hosts, View};
@@ -23,6 +24,8 @@ pub struct Desired {
     pub bridges: BTreeMap<DatapathId, BridgeState>,
     /// By tenant.
     pub trees: BTreeMap<String, Tree>,
+    /// The ports by which frames of known destination, or on their way to functions, are sent over links.
+    pub ways: BTreeMap<DatapathId, BTreeMap<Owner, BTreeSet<PortNo>>>,
 }
 
 impl Desired {
@@ -31,7 +34,14 @@ impl Desired {
         for state in self.bridges.values_mut() {
             state.remove(&owner);
         }
+        for ways in self.ways.values_mut() {
+            ways.remove(&owner);
+        }
         for (dpid, section) in sections {
+            let ways = reconcile::ways(&section);
+            if !ways.is_empty() {
+                self.ways.entry(dpid).or_default().insert(owner, ways);
+            }
             if !section.is_empty() {
                 self.bridges.entry(dpid).or_default().insert(owner, Arc::new(section));
             }

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use openflow::types::DatapathId;
 use serde::{Deserialize, Serialize};
 
 use crate::allocation::Allocations;
@@ -17,10 +18,10 @@ use crate::attachment::{Attachments, PortUse};
 use crate::chains::Chains;
 use crate::marks::Direction;
 use crate::mtu;
-use crate::policy::{LinkSelector, Policy};
+use crate::policy::{Glob, LinkSelector, Policy, PortSelector, nearest};
 use crate::services::{Health, Placed};
 use crate::trees::Tree;
-use crate::view::{Carrier, Endpoint, Link, View};
+use crate::view::{Bridge, Carrier, Endpoint, Link, View};
 use crate::withhold;
 
 /// Something that an operator should look at.
@@ -59,6 +60,7 @@ pub struct Facts<'a> {
 pub fn problems(facts: &Facts<'_>) -> Vec<Problem> {
     let mut all = facts.attachments.problems.clone();
     all.extend(facts.links_taken());
+    all.extend(facts.selectors());
     all.extend(facts.drains());
     all.extend(facts.drains_of_nothing());
     all.extend(facts.parts());
@@ -87,6 +89,57 @@ impl Facts<'_> {
             port.behind.probes.then(|| Problem::new("link taken", place, text))
         });
         taken.collect()
+    }
+
+    /// Entries of `ports` that select nothing. That no port fits a pattern yet is a problem only if some port nearly does.
+    fn selectors(&self) -> Vec<Problem> {
+        let bridges = || self.view.bridges.iter();
+        if bridges().next().is_none() {
+            return Vec::new();
+        }
+        let View { links, withheld, held, down, .. } = self.view;
+        let all = links.iter().chain(withheld.keys()).chain(held.iter().map(|held| &held.link)).chain(down);
+        let linked: BTreeSet<Endpoint> = all.flat_map(|link| [link.a, link.b]).collect();
+        let mut problems = Vec::new();
+        for tenant in &self.policy.tenants {
+            for selector in &tenant.ports {
+                let PortSelector { bridge, port, origin, .. } = selector;
+                let fits =
+                    |(dpid, it): &(&DatapathId, &Bridge)| bridge.matches(&it.name) || bridge.matches(&dpid.to_string());
+                let here = || bridges().filter(fits);
+                let why = if here().next().is_none() {
+                    let meant = nearest(&bridge.to_string(), bridges().map(|(_, it)| it.name.as_str()));
+                    let meant = meant.filter(|_| bridge.is_literal());
+                    if !bridge.is_literal() {
+                        continue;
+                    }
+                    format!("no bridge of that name is or was connected{}", did_you_mean(meant))
+                } else if here().any(|(_, it)| it.ports.values().any(|it| port.matches(&it.name))) {
+                    continue;
+                } else {
+                    let free =
+                        here().flat_map(|(dpid, it)| it.ports.iter().map(move |(number, it)| (dpid, number, it)));
+                    let free = free.filter(|(dpid, number, _)| {
+                        let place = Endpoint { bridge: **dpid, port: **number };
+                        !linked.contains(&place)
+                            && matches!(self.attachments.of(place), PortUse::Candidate | PortUse::Unused)
+                    });
+                    let names = free.map(|(_, _, it)| it.name.as_str());
+                    let meant = if port.is_literal() {
+                        nearest(&port.to_string(), names.take(1_000))
+                    } else {
+                        nearly(port, names)
+                    };
+                    if meant.is_none() && !port.is_literal() {
+                        continue;
+                    }
+                    format!("no port of that name is there{}", did_you_mean(meant))
+                };
+                let text = format!("tenant {}: `{bridge}`, `{port}` ({origin}) selects nothing: {why}", tenant.name);
+                problems.push(Problem::new("selects nothing", format!("{} {bridge}/{port}", tenant.name), text));
+            }
+        }
+        problems
     }
 
     /// Links that can't be drained as the policy wants it.
@@ -189,7 +242,7 @@ impl Facts<'_> {
     }
 
     /// Instances of functions in chains that frames can't pass.
-    fn functions(&self) -> Vec<Problem> {
+    pub(crate) fn functions(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         for tenant in self.policy.tenants.iter().filter(|tenant| !tenant.chains.is_empty()) {
             let Some(numbers) = self.allocations.of(&tenant.name) else { continue };
@@ -223,6 +276,22 @@ impl Facts<'_> {
         let port = bridge.ports.get(&place.port);
         format!("{}/{}", bridge.name, port.map_or_else(|| place.port.to_string(), |port| port.name.clone()))
     }
+}
+
+/// The first of the names that begins nearly as a pattern does.
+fn nearly<'a>(pattern: &Glob, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let pattern = pattern.to_string();
+    let begin = pattern.split(['*', '?']).next().filter(|begin| begin.len() > 3)?;
+    // Some letter may be one too many, or be missing.
+    let begins = |name: &&str| {
+        let cut = |length: usize| name.get(..length.min(name.len()));
+        (begin.len() - 1..=begin.len() + 1).filter_map(cut).any(|it| nearest(begin, std::iter::once(it)).is_some())
+    };
+    names.take(1_000).find(begins)
+}
+
+fn did_you_mean(meant: Option<&str>) -> String {
+    meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default()
 }
 
 /// What is to be said of a link that an entry of `drain` selects and that may carry something all the same: because it is held, or

@@ -25,12 +25,12 @@ use openflow::group::Bucket;
 use openflow::types::{GroupId, MeterId};
 
 pub use self::closing::{closing, stations, strangers};
-pub(crate) use self::kinds::is_way;
 use self::kinds::{
     begins, beneath, changed_returns, common_groups, flips, is_return, is_step, moves_on, replaces, returns, same_exit,
     sender, senders,
 };
 pub use self::kinds::{floods, followed, takes_in};
+pub(crate) use self::kinds::{is_way, ways};
 pub use self::told::{adopt, read_back, recognise_ways};
 use crate::desired::{BridgeState, Flow, FlowKey, Group, Meter, Section};
 use crate::marks::{Owner, TreeVersion, group_version, other_version};

@@ -146,7 +146,7 @@ async fn hosts(State(api): State<Api>) -> Response {
     let mut hosts = snapshot.hosts.clone();
     let age = taken.elapsed().as_secs();
     for host in &mut hosts {
-        host.seen_seconds += age;
+        host.seen_seconds = host.seen_seconds.map(|seen| seen + age);
     }
     json(&hosts)
 }

@@ -42,6 +42,9 @@ pub struct Status {
     pub chains: usize,
     /// Has every connected bridge acknowledged exactly what is desired?
     pub converged: bool,
+    /// After a start: are bridges from before still awaited, or links still to be found? Nothing is changed until then.
+    #[serde(default)]
+    pub settling: bool,
     /// What an operator should look at, in plain words; empty: nothing.
     pub problems: Vec<String>,
 }
@@ -155,6 +158,15 @@ pub struct Link {
     pub mtu: Option<u16>,
     /// Tenants whose tree uses it.
     pub tenants: Vec<String>,
+    /// Tenants whose known unicast, or frames on their way to functions, it carries.
+    #[serde(default)]
+    pub unicast: Vec<String>,
+    /// Seconds since it came up, or went down; absent: a bridge at its end doesn't answer, so nobody knows.
+    #[serde(default)]
+    pub since_seconds: Option<u64>,
+    /// How it is known that it is down: `probes`, `carrier` or `liveness` (of a port: BFD, for one); absent: it isn't down.
+    #[serde(default)]
+    pub lost_by: Option<String>,
     /// Does it carry nothing because the policy wants it so, as both its bridges have acknowledged?
     pub drained: bool,
     /// What an operator should know beside that: that it is damped, why and for how long, that it is drained or why it
@@ -223,8 +235,9 @@ pub struct Host {
     pub port: String,
     /// Does the policy pin it there?
     pub pinned: bool,
-    /// Seconds since the controller last saw a frame of it.
-    pub seen_seconds: u64,
+    /// Seconds since it last sent something, as far as is known: of hosts that are known, bridges are asked every 10 s, or
+    /// less often where there are more than 10,000. Absent: nothing was heard of it since the controller was started, or it is pinned.
+    pub seen_seconds: Option<u64>,
 }
 
 /// A rate limit as it stands at one bridge.
@@ -295,7 +308,8 @@ pub struct Instance {
     pub weight: u16,
     /// Do only the connections that it has go on passing it?
     pub draining: bool,
-    /// `working`; `silent`: its bridge doesn't answer; `failed`: a port is missing or down, or nothing comes through.
+    /// `working`; `unproven`: it is used, as its ports are up, but no probe has come through yet; `silent`: its bridge doesn't
+    /// answer; `failed`: a port is missing or down, or nothing comes through any more.
     pub health: String,
     /// Do probes come through? Only those of kind `wire` and `hairpin` are probed.
     pub probes_pass: bool,

@@ -34,6 +34,7 @@ use self::report::{Draft, Place, Report};
 pub use self::chain::*;
 pub use self::diagnostic::{Code, Diagnostic, Diagnostics, Label, Severity};
 pub use self::model::*;
+pub(crate) use self::text::nearest;
 
 /// A policy file.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

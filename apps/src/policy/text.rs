@@ -63,7 +63,7 @@ pub(super) fn quote(text: &str) -> String {
 }
 
 /// The candidate that looks most like `wrong`, if one does.
-pub(super) fn nearest<'a>(wrong: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(wrong: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     if wrong.len() > 64 {
         return None;
     }

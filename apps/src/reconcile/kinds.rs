@@ -34,6 +34,12 @@ pub fn takes_in(section: &Section) -> impl Iterator<Item = PortNo> {
     admits.filter(|(key, flow)| is_way(key, flow)).filter_map(|(key, _)| key.matching.in_port())
 }
 
+/// The ports by which frames of known destination, or on their way to functions, are sent on over links first of all.
+pub(crate) fn ways(section: &Section) -> BTreeSet<PortNo> {
+    let sends = section.flows.iter().filter(|(key, flow)| key.table != ADMIT && is_way(key, flow));
+    sends.filter_map(|(_, flow)| exit(flow)).collect()
+}
+
 /// What frames take when a way for those alone that entered here goes: that of all others for the same destination; `None`: it is
 /// no such way.
 pub(super) fn beneath(key: &FlowKey) -> Option<FlowKey> {

@@ -1,6 +1,7 @@
 //! Follows one frame, for people, through the tables that all bridges should hold: which entry of which table it hits and
 //! what in the policy that is there for, over which links and functions it goes, and where it and its copies end.
 
+mod failures;
 mod request;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use openflow::types::{DatapathId, MacAddr, PortNo, TableId};
 use serde::{Deserialize, Serialize};
 
+use self::failures::failures;
 use crate::allocation::Allocations;
 use crate::attachment::{Attachments, PortUse};
 use crate::desired::{BridgeState, Flow, FlowKey};
@@ -256,6 +258,7 @@ impl Situation {
             let note = "an instance drains: this is the way of a new connection; one that is older than that goes on as before";
             notes.push(note.into());
         }
+        notes.extend(failures(self, &steps));
         Ok(Trace { frame: asked.sent, notes, steps, verdict })
     }
 

@@ -121,7 +121,10 @@ fn status(status: &Status) -> String {
         ["tenants".to_owned(), status.tenants.to_string()],
         ["hosts".to_owned(), status.hosts.to_string()],
         ["chains".to_owned(), status.chains.to_string()],
-        ["converged".to_owned(), yes(status.converged)],
+        [
+            "converged".to_owned(),
+            if status.settling { "not yet, after a start".to_owned() } else { yes(status.converged) },
+        ],
     ];
     lines.extend(status.problems.iter().map(|problem| ["problem".to_owned(), problem.clone()]));
     lines.iter().fold(String::new(), |mut text, [name, value]| {
@@ -155,11 +158,13 @@ fn bridges(document: Value) -> Result<String, Error> {
 
 fn links(links: &[Link]) -> String {
     table(
-        ["BRIDGE", "PORT", "BRIDGE", "PORT", "STATE", "CARRIER", "MTU", "TENANTS", "NOTE"],
+        ["BRIDGE", "PORT", "BRIDGE", "PORT", "STATE", "SINCE", "CARRIER", "MTU", "TENANTS", "UNICAST", "NOTE"],
         links.iter().map(|link| {
+            let since = link.since_seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds} s"));
+            let state = link.lost_by.as_ref().map_or_else(|| state(link.up), |by| format!("down ({by})"));
             let [a, a_port, b, b_port] = [&link.a.bridge, &link.a.port, &link.b.bridge, &link.b.port].map(Clone::clone);
-            let (state, mtu, tenants) = (state(link.up), octets(link.mtu), list(&link.tenants));
-            [a, a_port, b, b_port, state, link.carrier.clone(), mtu, tenants, link.note.clone()]
+            let (carrier, mtu, tenants) = (link.carrier.clone(), octets(link.mtu), list(&link.tenants));
+            [a, a_port, b, b_port, state, since, carrier, mtu, tenants, list(&link.unicast), link.note.clone()]
         }),
     )
 }
@@ -169,7 +174,8 @@ fn hosts(hosts: &[Host]) -> String {
         ["TENANT", "MAC", "IP", "BRIDGE", "PORT", "PINNED", "SEEN"],
         hosts.iter().map(|host| {
             let [tenant, mac, bridge, port] = [&host.tenant, &host.mac, &host.bridge, &host.port].map(Clone::clone);
-            [tenant, mac, list(&host.ips), bridge, port, yes(host.pinned), format!("{} s ago", host.seen_seconds)]
+            let seen = host.seen_seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds} s ago"));
+            [tenant, mac, list(&host.ips), bridge, port, yes(host.pinned), seen]
         }),
     )
 }

@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 use apps::attachment::PortUse;
 use apps::desired::FlowKey;
 use apps::limits::{self, Limited};
-use apps::marks::{self, Owner};
-use apps::pipeline::{CLASSIFY, DELIVER};
+use apps::marks::{self, Owner, cookie};
+use apps::pipeline::{CLASSIFY, DELIVER, LEARN};
 use apps::policy::RateUnit;
 use apps::view::Endpoint;
 use openflow::flow::{FlowStats, FlowStatsRequest};
 use openflow::message::Message;
 use openflow::meter::{MeterRequest, MeterStats};
 use openflow::multipart::{MultipartRequest, Part};
-use openflow::types::{DatapathId, MeterId, PortNo, TableId, Xid};
+use openflow::oxm::Oxm;
+use openflow::types::{DatapathId, MacAddr, MeterId, PortNo, TableId, Xid};
 
 use super::bridge::Bridge;
 use super::{Core, Effect};
@@ -26,6 +27,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The same where nobody wants to see counts: only who floods is looked for.
 const SELDOM: Duration = Duration::from_secs(5);
+
+/// Time between two questions about when hosts were last heard of; longer where there are more hosts than [`HOSTS`].
+const SEEN: Duration = Duration::from_secs(10);
+const HOSTS: usize = 10_000;
 
 /// After this an answer isn't waited for any more.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -42,6 +47,10 @@ pub(crate) struct Counting {
     flows: BTreeMap<FlowKey, Traffic>,
     /// Parts of answers that aren't whole.
     coming: BTreeMap<Xid, Vec<FlowStats>>,
+    /// The question about sources that isn't answered yet, and when it was asked.
+    asked_seen: Option<(Xid, Instant)>,
+    /// How many frames each source had sent, by the last two answers.
+    sent: [BTreeMap<(PortNo, MacAddr), u64>; 2],
 }
 
 impl Counting {
@@ -84,6 +93,40 @@ impl Counting {
             }));
         }
         Ok(())
+    }
+
+    /// Takes in a part of an answer about sources, if that is what it is. Gives those that sent something since the answer before.
+    pub(crate) fn told_seen(
+        &mut self,
+        xid: Xid,
+        flows: Vec<FlowStats>,
+        more: bool,
+    ) -> Result<Vec<(Owner, PortNo, MacAddr)>, Vec<FlowStats>> {
+        if self.asked_seen.is_none_or(|(asked, _)| asked != xid) {
+            return Err(flows);
+        }
+        let mut heard = Vec::new();
+        for entry in flows.into_iter().filter(|entry| entry.table == LEARN) {
+            let source = entry.matching.fields().iter().find_map(|field| match field {
+                Oxm::EthSrc(mac, None) => Some(*mac),
+                _ => None,
+            });
+            let (Some(owner), Some(port), Some(mac)) = (cookie::owner(entry.cookie), entry.matching.in_port(), source)
+            else {
+                continue;
+            };
+            let [before, now] = &mut self.sent;
+            if before.get(&(port, mac)).is_some_and(|before| entry.packet_count > *before) {
+                heard.push((owner, port, mac));
+            }
+            now.insert((port, mac), entry.packet_count);
+        }
+        if !more {
+            self.asked_seen = None;
+            let [before, now] = &mut self.sent;
+            *before = std::mem::take(now);
+        }
+        Ok(heard)
     }
 
     /// What hit an entry.
@@ -150,6 +193,34 @@ impl Core {
         }
     }
 
+    /// When [`Core::ask_seen`] has something to do.
+    pub(super) fn seen_at(&self) -> Option<Instant> {
+        let hosts = self.hosts.len();
+        let more = u32::try_from(hosts / HOSTS).unwrap_or(u32::MAX);
+        (hosts > 0).then(|| self.asked_seen + SEEN * more.saturating_add(1))
+    }
+
+    /// Asks bridges which hosts sent something, if it is time: of those that are known no frame is shown.
+    pub(super) fn ask_seen(&mut self, now: Instant) {
+        if self.seen_at().is_none_or(|due| now < due) {
+            return;
+        }
+        self.asked_seen = now;
+        for bridge in self.bridges.values_mut().filter(|bridge| bridge.is_responsive()) {
+            let xid = bridge.next_xid();
+            let Some(connection) = &mut bridge.connection else { continue };
+            let counting = &mut connection.counting;
+            if counting.asked_seen.is_some_and(|(_, asked)| now < asked + ANSWER) {
+                continue;
+            }
+            counting.asked_seen = Some((xid, now));
+            counting.sent[1].clear();
+            let request = MultipartRequest::Flow(FlowStatsRequest { table: LEARN, ..FlowStatsRequest::all() });
+            let messages = vec![(xid, Message::MultipartRequest(Part::whole(request)))];
+            self.effects.push(Effect::Send { session: connection.session, messages });
+        }
+    }
+
     /// All limits, with what they did.
     pub(super) fn limits(&self) -> Vec<snapshot::Limit> {
         if !self.limited {
@@ -190,5 +261,56 @@ impl Core {
             }
         };
         limits.into_iter().map(row).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openflow::flow::FlowModFlags;
+    use openflow::matching::Match;
+    use openflow::types::Cookie;
+
+    use super::*;
+
+    const OWNER: Owner = Owner(100);
+
+    fn source(port: u32, last: u8, packet_count: u64) -> FlowStats {
+        let mac = MacAddr([2, 0, 0, 0, 0, last]);
+        FlowStats {
+            table: LEARN,
+            duration_sec: 1,
+            duration_nsec: 0,
+            priority: 10,
+            idle_timeout: 300,
+            hard_timeout: 0,
+            flags: FlowModFlags::empty(),
+            cookie: cookie::of(OWNER, LEARN),
+            packet_count,
+            byte_count: 0,
+            matching: Match::new([Oxm::InPort(PortNo(port), None), Oxm::EthSrc(mac, None)]),
+            instructions: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn who_sent_something_between_two_answers_was_heard_of() {
+        let now = Instant::now();
+        let mut counting = Counting::default();
+        let mut ask = |xid: u32, counts: [u64; 2]| {
+            counting.asked_seen = Some((Xid(xid), now));
+            let first = counting.told_seen(Xid(xid), vec![source(1, 1, counts[0])], true).unwrap();
+            let second = counting.told_seen(Xid(xid), vec![source(2, 2, counts[1])], false).unwrap();
+            assert!(counting.asked_seen.is_none());
+            first.into_iter().chain(second).map(|(owner, port, _)| (owner, port.0)).collect::<Vec<_>>()
+        };
+        assert_eq!(ask(1, [5, 5]), [], "nobody knows when");
+        assert_eq!(ask(2, [5, 6]), [(OWNER, 2)]);
+        assert_eq!(ask(3, [7, 6]), [(OWNER, 1)]);
+        assert_eq!(ask(4, [1, 6]), [], "an entry that was made anew");
+        let unasked = counting.told_seen(Xid(4), vec![source(1, 1, 9)], false);
+        assert!(unasked.is_err_and(|flows| flows.len() == 1), "somebody else's answer");
+        let foreign = FlowStats { cookie: Cookie(0), ..source(1, 1, 99) };
+        counting.asked_seen = Some((Xid(5), now));
+        assert_eq!(counting.told_seen(Xid(5), vec![foreign], false), Ok(Vec::new()));
     }
 }

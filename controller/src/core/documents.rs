@@ -15,6 +15,7 @@ use openflow::types::DatapathId;
 
 use super::Core;
 use super::bridge::Bridge;
+use super::linked::rough;
 use crate::snapshot::{self, BridgeCount, LinkCount, PortName, Snapshot, Status, TableCount};
 
 impl Core {
@@ -35,11 +36,12 @@ impl Core {
             hosts: hosts.len(),
             chains: self.policy.tenants.iter().map(|tenant| tenant.chains.len()).sum(),
             converged: self.is_at_rest() && self.faults.is_empty() && connected.iter().all(|bridge| bridge.converged),
+            settling: self.settling.is_some(),
             problems: self.problems(now),
             ..Status::default()
         };
         let limits = self.limits();
-        let (tenants, chains) = (self.tenants(&limits), self.chains());
+        let (tenants, chains) = (self.tenants(&limits, &hosts), self.chains());
         Snapshot { status, bridges, links, tenants, hosts, limits, chains }
     }
 
@@ -53,14 +55,45 @@ impl Core {
 
     fn problems(&self, now: Instant) -> Vec<String> {
         let mut problems: Vec<String> = self.faults.values().cloned().collect();
-        problems.extend(self.policy_problems());
         problems.extend(self.bridges.values().flat_map(Bridge::problems));
-        let silent = self.bridges.values().filter(|bridge| bridge.connection.is_none());
-        problems.extend(silent.map(|bridge| format!("bridge {} isn't connected", bridge.name)));
-        problems.extend(self.topology.refused(now, |place| self.port_name(place)));
-        problems.extend(self.link_problems(now));
+        if let Some(settling) = &self.settling {
+            // What isn't there yet is no problem yet.
+            problems.push(self.still_settling(now, settling));
+        } else {
+            problems.extend(self.policy_problems());
+            problems.extend(self.missing_bridges(now));
+            problems.extend(self.topology.refused(now, |place| self.port_name(place)));
+            problems.extend(self.link_problems(now));
+            problems.extend(self.lost_links(now));
+        }
         problems.extend(self.notices.problems(now).map(str::to_owned));
         problems
+    }
+
+    /// Bridges that were there before, or that the policy names, and aren't connected.
+    fn missing_bridges(&self, now: Instant) -> Vec<String> {
+        let gone = self.bridges.values().filter(|bridge| bridge.connection.is_none());
+        let mut missing: Vec<String> = gone.map(|bridge| format!("bridge {} isn't connected", bridge.name)).collect();
+        let (named, up) = (&self.policy.bridges, rough(now.duration_since(self.started)));
+        let never = named.iter().map(|it| it.dpid).chain(self.memory.bridges.iter().copied().map(DatapathId));
+        let never: BTreeSet<DatapathId> = never.filter(|dpid| !self.bridges.contains_key(dpid)).collect();
+        if now.duration_since(self.started) < super::settling::BRIDGES {
+            return missing;
+        }
+        missing.extend(never.into_iter().map(|dpid| {
+            let name = self.name_of(dpid);
+            let before = if self.memory.bridges.contains(&dpid.0) { "was here before" } else { "is named by the policy" };
+            format!(
+                "bridge {name} isn't connected: it {before}, but hasn't come since the controller was started {up} ago;                  on its host, `ovs-vsctl show` tells whether it has a controller and reaches it"
+            )
+        }));
+        missing
+    }
+
+    /// What a bridge is called that may never have been here.
+    pub(super) fn name_of(&self, dpid: DatapathId) -> String {
+        let named = self.policy.bridges.iter().find(|named| named.dpid == dpid);
+        named.map_or_else(|| self.bridge_name(dpid), |named| named.name.clone())
     }
 
     /// What follows from the policy, as plans have it, too.
@@ -131,7 +164,7 @@ impl Core {
         self.bridges.get(&dpid).map_or_else(|| dpid.to_string(), |bridge| bridge.name.clone())
     }
 
-    fn tenants(&self, limits: &[snapshot::Limit]) -> Vec<snapshot::Tenant> {
+    fn tenants(&self, limits: &[snapshot::Limit], hosts: &[snapshot::Host]) -> Vec<snapshot::Tenant> {
         let tenants = self.policy.tenants.iter().map(|tenant| {
             let ports = self.attachments.of_tenant(&tenant.name).map(|(place, _)| self.name(place));
             let tree = self.desired.trees.get(&tenant.name);
@@ -143,7 +176,7 @@ impl Core {
                 mtu: longest(false),
                 mtu_in_chains: longest(true).filter(|_| !tenant.chains.is_empty()),
                 tree: tree.map(|tree| self.tree(tree)).unwrap_or_default(),
-                hosts: self.hosts.of(&tenant.name).count() + tenants::pinned(&tenant.name, &self.attachments).len(),
+                hosts: hosts.iter().filter(|host| host.tenant == tenant.name).count(),
                 chains: tenant.chains.len(),
                 limits: limits.iter().filter(|limit| limit.tenant == tenant.name).count(),
             }
@@ -181,13 +214,13 @@ impl Core {
             let mut rows: Vec<_> = learnt
                 .map(|(mac, learnt)| {
                     let ips = learnt.ips.iter().map(ToString::to_string).collect();
-                    (*mac, learnt.host.place, false, ips, now.duration_since(learnt.seen).as_secs())
+                    (*mac, learnt.host.place, false, ips, learnt.seen.map(|seen| now.duration_since(seen).as_secs()))
                 })
                 .collect();
             for (mac, host) in &pinned {
                 let ips = self.attachments.tenant(host.place).map(|attached| attached.selector.ip.as_slice());
                 let ips = ips.unwrap_or_default().iter().map(ToString::to_string).collect();
-                rows.push((*mac, host.place, true, ips, 0));
+                rows.push((*mac, host.place, true, ips, None));
             }
             rows.sort_by_key(|(mac, ..)| *mac);
             hosts.extend(rows.into_iter().map(|(mac, place, pinned, ips, seen_seconds)| {

@@ -103,6 +103,7 @@ impl Core {
         self.rounds.two_trees.extend(bridge.installed.keys());
         self.rounds.found_again.clear();
         let mut hosts = bridge.hosts(dpid);
+        let addresses = self.kept_addresses(dpid);
         // Where there are more than there may be, those stay that sent something lately.
         hosts.sort_by_key(|(.., host)| !host.fresh);
         for (key, mac, host) in hosts {
@@ -110,7 +111,8 @@ impl Core {
             let Some(tenant) = self.policy.tenants.iter().find(|tenant| tenant.name == name) else { continue };
             let pinned = tenant.ports.iter().any(|selector| selector.mac == Some(mac));
             if !pinned && self.attachments.tenant(host.place).is_some_and(|attached| attached.tenant == name) {
-                self.hosts.recover(now, &tenant.name, mac, host, tenant.max_hosts);
+                let ips = addresses.get(&(name.to_owned(), mac, host.place.port)).cloned().unwrap_or_default();
+                self.hosts.recover(now, &tenant.name, mac, host, ips, tenant.max_hosts);
             }
         }
         // What was up before is presumed to be up still, until probes tell otherwise.

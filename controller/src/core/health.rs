@@ -121,6 +121,11 @@ impl Health {
         self.probed.iter().filter(|(_, probed)| probed.failed).map(|(ingress, _)| *ingress).collect()
     }
 
+    /// Is it probed?
+    pub(crate) fn is_probed(&self, ingress: Endpoint) -> bool {
+        self.probed.contains_key(&ingress)
+    }
+
     /// Has a probe come through?
     pub(crate) fn passes(&self, ingress: Endpoint) -> bool {
         self.probed.get(&ingress).is_some_and(|probed| probed.open && probed.passed.is_some() && !probed.failed)

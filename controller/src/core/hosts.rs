@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use apps::view::{Endpoint, Host, Hosts};
-use openflow::types::MacAddr;
+use openflow::types::{DatapathId, MacAddr, PortNo};
+use serde::{Deserialize, Serialize};
+
+use super::{Core, Effect};
 
 /// IP addresses that are remembered of one host.
 const IPS: usize = 16;
@@ -18,9 +21,31 @@ const REST: Duration = Duration::from_secs(1);
 pub(crate) struct Learnt {
     pub(crate) host: Host,
     pub(crate) ips: BTreeSet<IpAddr>,
-    pub(crate) seen: Instant,
+    /// When a frame of it was last known to come in; `None`: not since it was read from a bridge's tables.
+    pub(crate) seen: Option<Instant>,
     came: Instant,
 }
+
+/// A host's IP addresses, kept over restarts: bridges' tables tell where it is, but not those.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addressed {
+    /// Its tenant.
+    pub tenant: String,
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+    /// Datapath id of its bridge.
+    pub bridge: u64,
+    /// Number of its port.
+    pub port: u32,
+    /// The addresses.
+    pub ips: Vec<IpAddr>,
+}
+
+/// So many hosts' addresses are kept.
+const KEPT: usize = 65_536;
+
+/// They are kept at most this often.
+const KEEP: Duration = Duration::from_secs(5);
 
 /// What came of a frame's source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +67,8 @@ pub(crate) enum Outcome {
 pub(crate) struct HostTable {
     tenants: BTreeMap<String, BTreeMap<MacAddr, Learnt>>,
     counts: BTreeMap<Endpoint, usize>,
+    /// Some host got an address since they were last kept.
+    addressed: bool,
 }
 
 impl HostTable {
@@ -59,10 +86,10 @@ impl HostTable {
         if let Some(learnt) = known {
             let old = learnt.host;
             if old.place == place {
-                learnt.seen = now;
+                learnt.seen = Some(now);
                 learnt.host.fresh = true;
                 if let Some(ip) = ip.filter(|_| learnt.ips.len() < IPS) {
-                    learnt.ips.insert(ip);
+                    self.addressed |= learnt.ips.insert(ip);
                 }
                 return if old.fresh { Outcome::Known } else { Outcome::New };
             }
@@ -74,25 +101,45 @@ impl HostTable {
             return Outcome::Full;
         }
         let old = self.remove(tenant, mac);
-        self.insert(now, tenant, mac, Host { place, fresh: true }, ip);
+        self.addressed |= ip.is_some();
+        self.insert(now, tenant, mac, Host { place, fresh: true }, ip.into_iter().collect());
         old.map_or(Outcome::New, |old| Outcome::Moved(old.host.place))
     }
 
     /// Puts a host where a bridge's tables say that it is, unless more is known, or its port has as many as it may have.
-    pub(crate) fn recover(&mut self, now: Instant, tenant: &str, mac: MacAddr, host: Host, max: u32) {
+    pub(crate) fn recover(
+        &mut self,
+        now: Instant,
+        tenant: &str,
+        mac: MacAddr,
+        host: Host,
+        ips: BTreeSet<IpAddr>,
+        max: u32,
+    ) {
         let known = self.tenants.get(tenant).is_some_and(|hosts| hosts.contains_key(&mac));
         let room = self.counts.get(&host.place).copied().unwrap_or(0) < max as usize;
         if !known && room {
-            self.insert(now, tenant, mac, host, None);
+            self.insert(now, tenant, mac, host, ips);
             // A place that was read may be an old one; a frame from elsewhere counts at once.
             if let Some(learnt) = self.tenants.get_mut(tenant).and_then(|hosts| hosts.get_mut(&mac)) {
-                learnt.came = now.checked_sub(REST).unwrap_or(now);
+                (learnt.came, learnt.seen) = (now.checked_sub(REST).unwrap_or(now), None);
             }
         }
     }
 
-    fn insert(&mut self, now: Instant, tenant: &str, mac: MacAddr, host: Host, ip: Option<IpAddr>) {
-        let learnt = Learnt { host, ips: ip.into_iter().collect(), seen: now, came: now };
+    /// Frames of a host came in.
+    pub(crate) fn seen(&mut self, now: Instant, tenant: &str, mac: MacAddr, place: Endpoint) {
+        let host = self.tenants.get_mut(tenant).and_then(|hosts| hosts.get_mut(&mac));
+        host.filter(|learnt| learnt.host.place == place).into_iter().for_each(|learnt| learnt.seen = Some(now));
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.tenants.values().map(BTreeMap::len).sum()
+    }
+
+    fn insert(&mut self, now: Instant, tenant: &str, mac: MacAddr, host: Host, ips: BTreeSet<IpAddr>) {
+        let learnt = Learnt { host, ips, seen: Some(now), came: now };
         if self.tenants.entry(tenant.to_owned()).or_default().insert(mac, learnt).is_none() {
             *self.counts.entry(host.place).or_default() += 1;
         }
@@ -160,6 +207,41 @@ impl HostTable {
     }
 }
 
+impl Core {
+    /// When hosts' addresses have to be kept.
+    pub(super) fn keep_hosts_at(&self) -> Option<Instant> {
+        self.hosts.addressed.then_some(self.hosts_kept + KEEP)
+    }
+
+    /// Keeps hosts' addresses, if it is time: those that are known, and those of bridges that aren't back yet.
+    pub(super) fn keep_hosts(&mut self, now: Instant) {
+        if self.keep_hosts_at().is_none_or(|due| now < due) {
+            return;
+        }
+        (self.hosts_kept, self.hosts.addressed) = (now, false);
+        let known = self.hosts.tenants.iter().flat_map(|(tenant, hosts)| hosts.iter().map(move |it| (tenant, it)));
+        let known = known.filter(|(_, (_, learnt))| !learnt.ips.is_empty());
+        let known = known.map(|(tenant, (mac, learnt))| Addressed {
+            tenant: tenant.clone(),
+            mac: mac.0,
+            bridge: learnt.host.place.bridge.0,
+            port: learnt.host.place.port.0,
+            ips: learnt.ips.iter().copied().collect(),
+        });
+        let away = |it: &&Addressed| !self.bridges.get(&DatapathId(it.bridge)).is_some_and(|bridge| bridge.was_read);
+        let awaited = self.memory.hosts.iter().filter(away).cloned();
+        self.memory.hosts = known.chain(awaited).take(KEPT).collect();
+        self.effects.push(Effect::Save(self.memory.clone()));
+    }
+
+    /// The addresses that hosts of a bridge had before, where they are still at the same port.
+    pub(super) fn kept_addresses(&self, dpid: DatapathId) -> BTreeMap<(String, MacAddr, PortNo), BTreeSet<IpAddr>> {
+        let here = self.memory.hosts.iter().filter(|it| it.bridge == dpid.0);
+        let key = |it: &Addressed| it.ips.iter().copied().take(IPS).collect();
+        here.map(|it| ((it.tenant.clone(), MacAddr(it.mac), PortNo(it.port)), key(it))).collect()
+    }
+}
+
 /// The sender's IP address, as far as the beginning of a frame tells: ARP (RFC 826), IPv4, IPv6.
 pub(crate) fn sender(frame: &[u8]) -> Option<IpAddr> {
     let mut at = 12;
@@ -186,7 +268,6 @@ pub(crate) fn sender(frame: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use openflow::types::{DatapathId, PortNo};
 
     fn place(port: u32) -> Endpoint {
         Endpoint { bridge: DatapathId(1), port: PortNo(port) }
@@ -213,9 +294,9 @@ mod tests {
     fn tables_that_are_read_back_fill_no_port_beyond_its_bound() {
         let (mut table, now) = (HostTable::default(), Instant::now());
         for last in 0..100 {
-            table.recover(now, "green", mac(last), Host { place: place(1), fresh: true }, 3);
+            table.recover(now, "green", mac(last), Host { place: place(1), fresh: true }, BTreeSet::new(), 3);
         }
-        table.recover(now, "green", mac(200), Host { place: place(2), fresh: false }, 3);
+        table.recover(now, "green", mac(200), Host { place: place(2), fresh: false }, BTreeSet::new(), 3);
         assert_eq!(table.places("green").into_keys().collect::<Vec<_>>(), [mac(0), mac(1), mac(2), mac(200)]);
     }
 

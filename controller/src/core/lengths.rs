@@ -317,6 +317,7 @@ mod tests {
     use super::search::MOST;
     use super::*;
     use crate::core::damping::Damping;
+    use crate::core::topology::Sign;
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
@@ -342,7 +343,8 @@ mod tests {
             let now = Instant::now();
             let (mut known, mut carries) = (BTreeMap::new(), BTreeMap::new());
             for (Link { a, b, carrier }, octets) in (1..).map(link).zip(links) {
-                known.insert((a, b), Known { carrier, state: State::Up, damping: Damping::default(), withheld: false });
+                let (state, damping, lost_by) = (State::Up, Damping::default(), Sign::Probes);
+                known.insert((a, b), Known { carrier, state, damping, withheld: false, since: now, lost_by });
                 carries.extend([((a, b), *octets), ((b, a), *octets)]);
             }
             let mut mtu = Mtu::new(now);

@@ -13,7 +13,7 @@ use openflow::message::Message;
 use openflow::multipart::{MultipartFlags, MultipartReply, Part};
 use openflow::oxm::Oxm;
 use openflow::packet::PacketIn;
-use openflow::types::{DatapathId, MacAddr, Xid};
+use openflow::types::{DatapathId, MacAddr, PortNo, Xid};
 
 use super::hosts::{Outcome, sender};
 use super::probe::Probe;
@@ -53,6 +53,10 @@ impl Core {
                 let Some(connection) = &mut bridge.connection else { return };
                 let more = flags.contains(MultipartFlags::MORE);
                 let Err(flows) = connection.counting.told_flows(xid, flows, more) else { return };
+                let flows = match connection.counting.told_seen(xid, flows, more) {
+                    Ok(heard) => return self.heard_of(now, dpid, heard),
+                    Err(flows) => flows,
+                };
                 self.told(now, dpid, xid, Part { flags, body: MultipartReply::Flow(flows) });
             }
             Message::MultipartReply(part) => self.told(now, dpid, xid, part),
@@ -60,6 +64,14 @@ impl Core {
             Message::FlowRemoved(gone) => self.flow_removed(dpid, &gone),
             // Nothing else was asked for.
             _ => {}
+        }
+    }
+
+    /// Hosts of a bridge have sent something.
+    fn heard_of(&mut self, now: Instant, dpid: DatapathId, hosts: Vec<(Owner, PortNo, MacAddr)>) {
+        for (owner, port, mac) in hosts {
+            let tenant = self.tenant_of(owner).map(str::to_owned);
+            tenant.into_iter().for_each(|tenant| self.hosts.seen(now, &tenant, mac, Endpoint { bridge: dpid, port }));
         }
     }
 

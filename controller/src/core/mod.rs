@@ -50,8 +50,10 @@ use serde::{Deserialize, Serialize};
 use crate::snapshot::PolicyStatus;
 use bridge::Bridge;
 use health::Health;
+pub use hosts::Addressed;
 use hosts::HostTable;
 use lengths::Mtu;
+use linked::Removed;
 use notices::Notices;
 use rounds::Rounds;
 use settling::Settling;
@@ -85,6 +87,9 @@ pub struct Memory {
     /// What bridges were last brought to as a whole.
     #[serde(default)]
     pub settled: Settled,
+    /// IP addresses of hosts, as of some seconds ago.
+    #[serde(default)]
+    pub hosts: Vec<Addressed>,
 }
 
 /// What bridges were brought to.
@@ -190,6 +195,8 @@ pub struct Core {
     health: Health,
     mtu: Mtu,
     hosts: HostTable,
+    /// When their addresses were last kept.
+    hosts_kept: Instant,
     /// Links at bridges that don't answer.
     held: BTreeMap<(Endpoint, Endpoint), Held>,
     view: View,
@@ -202,6 +209,9 @@ pub struct Core {
     rounds: Rounds,
     /// Ports changed, and what follows from that is still to be found out.
     refresh_due: bool,
+    /// Links that went with a port lately.
+    removed_links: Vec<Removed>,
+    started: Instant,
     /// What is waited for after a restart.
     settling: Option<Settling>,
     /// Has the policy rate limits?
@@ -210,6 +220,8 @@ pub struct Core {
     chained: bool,
     /// When limits were last asked for what they did.
     counted: Instant,
+    /// When bridges were last asked which hosts sent something.
+    asked_seen: Instant,
     /// When it was last looked which bridges' turn it is to be asked for their tables.
     polled: Instant,
     notices: Notices,
@@ -238,6 +250,7 @@ impl Core {
             sessions: BTreeMap::new(),
             trials: BTreeMap::new(),
             hosts: HostTable::default(),
+            hosts_kept: now,
             held: BTreeMap::new(),
             view: View::default(),
             attachments: Attachments::default(),
@@ -247,11 +260,14 @@ impl Core {
             compiled_for: settings.memory.settled.clone(),
             memory: settings.memory,
             refresh_due: false,
+            removed_links: Vec::new(),
+            started: now,
             settling: Settling::after(now, awaited),
             limited: false,
             chained: false,
             counted: now,
             polled: now,
+            asked_seen: now,
             notices: Notices::default(),
             faults: BTreeMap::new(),
             suspects: BTreeSet::new(),
@@ -282,6 +298,8 @@ impl Core {
                 self.probe_functions(now);
                 self.count(now);
                 self.poll(now);
+                self.ask_seen(now);
+                self.keep_hosts(now);
             }
         }
         std::mem::take(&mut self.effects)
@@ -303,6 +321,8 @@ impl Core {
             .chain(self.overdue_at())
             .chain(self.count_at())
             .chain(self.poll_at())
+            .chain(self.seen_at())
+            .chain(self.keep_hosts_at())
             .chain(rounds)
             .chain(refresh)
             .min()

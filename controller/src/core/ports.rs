@@ -13,6 +13,7 @@ use openflow::types::{DatapathId, PortNo};
 
 use super::bridge::is_port;
 use super::rounds::NO_ROUND;
+use super::topology::Sign;
 use super::{Core, Effect, Level};
 
 impl Core {
@@ -44,11 +45,16 @@ impl Core {
             others.extend(namesakes.map(|(number, _)| *number).filter(|number| *number != place.port));
         }
         let bridge_name = bridge.name.clone();
+        if before.is_some() && after.is_none() {
+            self.link_removed(now, place, &format!("{bridge_name}/{name}"));
+        }
+        let Some(bridge) = self.bridges.get(&dpid) else { return };
         let state = match bridge.ports.get(&place.port) {
             None => "is gone",
             Some(port) if port.is_up() => "is up",
-            Some(_) => {
-                self.topology.silence(place);
+            Some(record) => {
+                let sign = if record.port.is_up() { Sign::Liveness } else { Sign::Carrier };
+                self.topology.port_down(place, sign);
                 "is down"
             }
         };

@@ -74,6 +74,7 @@ impl Core {
             }
         }
         let health = match placed.health {
+            Health::Working if self.is_unproven(placed) => "unproven",
             Health::Working => "working",
             Health::Silent => "silent",
             Health::Failed => "failed",
@@ -90,5 +91,11 @@ impl Core {
             received,
             returned,
         }
+    }
+
+    /// Is it probed, and has nothing come through yet?
+    fn is_unproven(&self, placed: &Placed<'_>) -> bool {
+        let ingress = placed.ingress(Direction::Forward);
+        ingress.is_some_and(|ingress| self.health.is_probed(ingress) && !self.health.passes(ingress))
     }
 }

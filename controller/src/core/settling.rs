@@ -14,7 +14,7 @@ use super::bridge::Bridge;
 
 /// The bridges from before are awaited for at most this long: Open vSwitch tries again every 8 s (`max_backoff` in
 /// ovs-vswitchd.conf.db(5)).
-const BRIDGES: Duration = Duration::from_secs(10);
+pub(crate) const BRIDGES: Duration = Duration::from_secs(10);
 
 /// When they are all back, their links get at least this long to be found: whoever has just started is slow.
 const LINKS: Duration = Duration::from_millis(400);
@@ -24,6 +24,9 @@ const USED: Duration = Duration::from_millis(1500);
 
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// So many of the bridges that are awaited are named.
+const AWAITED_TOLD: usize = 5;
 
 /// What is waited for.
 #[derive(Debug)]
@@ -82,5 +85,20 @@ impl Core {
             }));
         }
         used
+    }
+
+    /// The one thing to say meanwhile.
+    pub(super) fn still_settling(&self, now: Instant, settling: &Settling) -> String {
+        let left = settling.until.saturating_duration_since(now).as_secs_f64().ceil();
+        let awaited: Vec<String> = settling.bridges.iter().take(AWAITED_TOLD).map(|dpid| self.name_of(*dpid)).collect();
+        let more = match settling.bridges.len().saturating_sub(AWAITED_TOLD) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let what = match awaited.as_slice() {
+            [] => "links are being found".to_owned(),
+            names => format!("bridges that were here before are awaited ({}{more})", names.join(", ")),
+        };
+        format!("still finding the fabric after a start: {what}; nothing is changed for at most {left:.0} s more")
     }
 }

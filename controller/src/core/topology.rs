@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use apps::policy::Probes;
 use apps::view::{Carrier, Endpoint, Link};
-pub(crate) use links::{Known, State};
+pub(crate) use links::{Known, Sign, State};
 use openflow::types::{DatapathId, PortNo};
 
 /// Probes of one port that may still arrive: at least so many, and those of the last second.
@@ -85,6 +85,8 @@ pub(crate) struct Topology {
     known: BTreeMap<(Endpoint, Endpoint), Known>,
     /// How often what is known of links changed.
     changes: u64,
+    /// Ports that told by themselves that nothing passes them, since the last look at links.
+    signs: BTreeMap<Endpoint, Sign>,
     scanned: Instant,
     /// When there is something to look at before the next scan.
     again: Option<Instant>,
@@ -105,6 +107,7 @@ impl Topology {
             delivered: BTreeMap::new(),
             known: BTreeMap::new(),
             changes: 0,
+            signs: BTreeMap::new(),
             scanned: now,
             again: None,
             calm: None,
@@ -183,6 +186,12 @@ impl Topology {
         for others in self.heard.values_mut() {
             others.remove(&port);
         }
+    }
+
+    /// A port tells that nothing passes it.
+    pub(crate) fn port_down(&mut self, port: Endpoint, sign: Sign) {
+        self.signs.insert(port, sign);
+        self.silence(port);
     }
 
     /// Forgets what was known of the links at a port that is gone.

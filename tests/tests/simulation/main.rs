@@ -13,8 +13,10 @@ mod hands;
 mod judge;
 mod monitor;
 mod pipe;
+mod restarts;
 mod scenarios;
 mod tables;
+mod told;
 mod world;
 
 use std::ops::Range;

@@ -421,6 +421,13 @@ impl World {
         self.arrive(at, &Bytes::from(data), None, Carrier::Vlan);
     }
 
+    /// The same with a frame that tells the host's IP address.
+    pub(crate) fn host_tells(&mut self, at: Endpoint, source: MacAddr, ip: [u8; 4]) {
+        let arp = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &source.0, &ip, &[0; 10], &[0; 18]].concat();
+        let data: Vec<u8> = [&[0xff; 6][..], &source.0, &[8, 6], &arp].concat();
+        self.arrive(at, &Bytes::from(data), None, Carrier::Vlan);
+    }
+
     pub(crate) fn states(&self) -> BTreeMap<DatapathId, BridgeState> {
         self.bridges.iter().map(|(dpid, bridge)| (*dpid, bridge.tables.state())).collect()
     }

@@ -27,6 +27,21 @@ pub(crate) struct Known {
     pub(crate) damping: Damping,
     /// It is up, but not used; or it wasn't when a bridge at its end stopped answering.
     pub(crate) withheld: bool,
+    /// When it came up, or went down.
+    pub(crate) since: Instant,
+    /// By what it went, if it is down.
+    pub(crate) lost_by: Sign,
+}
+
+/// How it is known that a way is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// Its probes are lost.
+    Probes,
+    /// A port at its end lost its carrier, or was switched off.
+    Carrier,
+    /// A port at its end has carrier, but BFD or CFM found it dead.
+    Liveness,
 }
 
 impl Known {
@@ -78,7 +93,8 @@ impl Topology {
             match (known.state, up.get(&(*a, *b)) == Some(&known.carrier)) {
                 (State::Up | State::Held, false) if held.contains(&(*a, *b)) => known.state = State::Held,
                 (State::Up | State::Held, false) => {
-                    (known.state, known.withheld) = (State::Down, false);
+                    (known.state, known.withheld, known.since) = (State::Down, false, now);
+                    known.lost_by = [a, b].iter().find_map(|end| self.signs.get(end).copied()).unwrap_or(Sign::Probes);
                     known.damping.went_down(now);
                     links.went.push(Link { a: *a, b: *b, carrier: known.carrier });
                 }
@@ -87,14 +103,21 @@ impl Topology {
             }
         }
         for (&(a, b), &carrier) in &up {
-            let new = Known { carrier, state: State::Down, damping: Damping::default(), withheld: false };
-            let known = self.known.entry((a, b)).or_insert(new);
+            let known = self.known.entry((a, b)).or_insert(Known {
+                carrier,
+                state: State::Down,
+                damping: Damping::default(),
+                withheld: false,
+                since: now,
+                lost_by: Sign::Probes,
+            });
             if !known.is_up() {
-                (known.carrier, known.state) = (carrier, State::Up);
+                (known.carrier, known.state, known.since) = (carrier, State::Up, now);
                 links.came.push((Link { a, b, carrier }, known.damping.came_up(now)));
             }
         }
         self.changes += u64::from(!links.came.is_empty() || !links.went.is_empty());
+        self.signs.clear();
         links.up = up.into_iter().map(|((a, b), carrier)| Link { a, b, carrier }).collect();
         links
     }
