@@ -141,6 +141,8 @@ pub async fn start(options: Options) -> Result<Handle, StartError> {
     handle.spawn("policy watcher", policies.run(reloads, asked, stopped.clone()));
     handle.spawn("listener", listen::serve(openflow.0, shared, stopped.clone()));
     let patience = options.limits.request;
+    // Whoever reads the first document reads of the policy in force.
+    let _ = published.clone().changed().await;
     let router = Api { published, inputs, asks, texts, patience, problems, started, exposition }.router();
     handle.spawn("REST server", api::serve(rest.0, router, patience, stopped));
     info!("bridges may connect to {}, REST is served at http://{}", handle.openflow_addr, handle.rest_addr);

@@ -61,6 +61,14 @@ async fn what_is_read_after_a_change_is_of_the_new_policy() {
     for writer in writers {
         writer.await.unwrap();
     }
+    // Nor does whoever reads first after a restart.
+    let mut operator = Arc::into_inner(operator).unwrap();
+    let generation = operator.generation().await;
+    for _ in 0..5 {
+        operator.program.signal("-KILL");
+        operator.restart();
+        assert_eq!(operator.generation().await, generation);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use super::server::{Failure, Server};
 use super::{NO, UNREACHABLE, USAGE, fail, print, sound};
 use crate::policy_commands::{Answer, Returned, time};
 use crate::policy_files;
-use crate::snapshot::{Bridge, BridgeCount, Status};
+use crate::snapshot::{Bridge, BridgeCount, Status, TableCount};
 
 /// Which policy, and under which conditions.
 #[derive(Debug, Args)]
@@ -176,37 +176,72 @@ impl Wait {
                 return print(&format!("all connected bridges ({connected} of {known}) hold what it says\n"));
             }
             if start.elapsed() >= time {
-                return fail(NO, &waiting(&status, time, server));
+                let bridges = server.get("bridges").ok().and_then(|all| serde_json::from_value::<Vec<_>>(all).ok());
+                return fail(NO, &unready(&status, &bridges.unwrap_or_default(), time));
             }
             sleep(Duration::from_millis(50));
         }
     }
 }
 
-/// What isn't as it should be.
-fn waiting(status: &Status, time: Duration, server: &Server) -> String {
+/// What isn't as it should be when the time is over.
+fn unready(status: &Status, bridges: &[Bridge], time: Duration) -> String {
     let time = time.as_secs_f32();
-    let mut text = if status.bridges.connected == 0 {
+    let mut lines = Vec::new();
+    lines.push(if status.bridges.connected == 0 {
         format!(
             "no bridge is connected after {time} s, so none holds what it says; they get it when they connect: \
              `ovs-vsctl set-controller BRIDGE tcp:CONTROLLER:6653` on each host"
         )
     } else {
         format!("not all bridges hold what it says after {time} s")
-    };
-    for name in &status.bridges.missing {
-        text += &format!("\nbridge {name}, which the policy names, isn't connected");
+    });
+    let missing = &status.bridges.missing;
+    lines.extend(missing.iter().map(|name| format!("bridge {name}, which the policy names, isn't connected")));
+    let mut behind = Vec::new();
+    for Bridge { name, desired, installed, .. } in bridges.iter().filter(|it| it.connected && !it.converged) {
+        if *desired == TableCount::default() {
+            // Of every other one something is desired.
+            behind.push(format!("bridge {name} doesn't answer, or its tables are being read"));
+        } else if desired != installed {
+            behind.push(format!("bridge {name} holds {} of {} flow entries", installed.flows, desired.flows));
+        }
     }
-    let bridges: Vec<Bridge> =
-        server.get("bridges").ok().and_then(|bridges| serde_json::from_value(bridges).ok()).unwrap_or_default();
-    for bridge in bridges.iter().filter(|bridge| bridge.connected && !bridge.converged) {
-        text += &format!(
-            "\nbridge {} holds {} of {} flow entries",
-            bridge.name, bridge.installed.flows, bridge.desired.flows
+    if behind.is_empty() && !status.converged && status.bridges.connected > 0 {
+        behind.push("changes of entries are still under way; look again with `espalier get bridges`".to_owned());
+    }
+    lines.extend(behind);
+    lines.extend(status.problems.iter().cloned());
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_when_the_time_is_over_is_told_bridge_by_bridge() {
+        let bridge = |name: &str, flows: [usize; 2]| {
+            let [installed, desired] = flows.map(|flows| TableCount { flows, ..TableCount::default() });
+            Bridge { name: name.into(), connected: true, installed, desired, ..Bridge::default() }
+        };
+        let mut status = Status::default();
+        (status.bridges.connected, status.bridges.missing) = (3, vec!["h9".into()]);
+        let told = |status: &Status, bridges: &[Bridge]| unready(status, bridges, Duration::from_secs(2));
+        let text = told(&status, &[bridge("h1", [5, 5]), bridge("h2", [3, 5]), bridge("h3", [7, 0])]);
+        let lines = [
+            "not all bridges hold what it says after 2 s",
+            "bridge h9, which the policy names, isn't connected",
+            "bridge h2 holds 3 of 5 flow entries",
+            "bridge h3 doesn't answer, or its tables are being read",
+        ];
+        assert_eq!(text, lines.join("\n"));
+        let text = told(&status, &[bridge("h1", [5, 5])]);
+        assert!(
+            text.ends_with("changes of entries are still under way; look again with `espalier get bridges`"),
+            "{text}"
         );
+        status.converged = true;
+        assert_eq!(told(&status, &[]), lines[..2].join("\n"));
     }
-    for problem in &status.problems {
-        text += &format!("\n{problem}");
-    }
-    text
 }
