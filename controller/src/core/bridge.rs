@@ -112,6 +112,10 @@ pub(crate) struct Bridge {
     /// The name that it goes by.
     pub(crate) name: String,
     pub(crate) ports: BTreeMap<PortNo, PortRecord>,
+    /// When it first connected.
+    pub(crate) came: Option<Instant>,
+    /// When its connection last ended.
+    pub(crate) left: Option<Instant>,
     pub(crate) connection: Option<Connection>,
     /// What its tables hold, as last acknowledged or read.
     pub(crate) installed: BridgeState,
@@ -170,14 +174,18 @@ impl Bridge {
         let ports = real.map(|port| (port.number, PortRecord::new(port))).collect();
         let before = std::mem::replace(&mut self.ports, ports);
         let name = |record: &PortRecord| record.port.name.clone();
-        // What is called as before and has another address may be something else.
+        self.keep_behind(&before);
+        let stays = |(number, record): (&PortNo, &PortRecord)| self.ports.get(number).map(name) == Some(name(record));
+        before.iter().filter(|it| !stays(*it)).map(|(number, _)| *number).collect()
+    }
+
+    /// What is known of what is behind its ports, from before. What is called as before and has another address may be something else.
+    pub(crate) fn keep_behind(&mut self, before: &BTreeMap<PortNo, PortRecord>) {
         let device = |record: &PortRecord| (record.port.name.text().into_owned(), record.port.address);
         let behind: BTreeMap<_, Behind> = before.values().map(|record| (device(record), record.behind)).collect();
         for record in self.ports.values_mut() {
             record.behind = behind.get(&device(record)).copied().unwrap_or(record.behind);
         }
-        let stays = |(number, record): (&PortNo, &PortRecord)| self.ports.get(number).map(name) == Some(name(record));
-        before.iter().filter(|it| !stays(*it)).map(|(number, _)| *number).collect()
     }
 
     /// What its tables let in as a station's has been found to be no link before.

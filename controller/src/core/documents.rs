@@ -56,6 +56,7 @@ impl Core {
     fn problems(&self, now: Instant) -> Vec<String> {
         let mut problems: Vec<String> = self.faults.values().cloned().collect();
         problems.extend(self.bridges.values().flat_map(Bridge::problems));
+        problems.extend(self.identity_problems());
         if let Some(settling) = &self.settling {
             // What isn't there yet is no problem yet.
             problems.push(self.still_settling(now, settling));

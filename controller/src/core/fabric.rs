@@ -30,6 +30,9 @@ use super::{Core, Effect, Level, SessionId, Settled};
 /// Ports that nobody gets, as far as the log tells; the status tells of all.
 const PROBLEMS_TOLD: usize = 20;
 
+/// What Open vSwitch says where nobody gave a bridge a name (`other_config:dp-desc`, ovs-vswitchd.conf.db(5)).
+const UNNAMED: &str = "None";
+
 /// A bridge that is expected to say something is silent for at least so long before it counts as one that doesn't answer:
 /// a channel may well stall for as long as TCP takes to send again what was lost.
 const SILENT: Duration = Duration::from_millis(500);
@@ -51,10 +54,18 @@ impl Core {
         }
         self.sessions.insert(session, dpid);
         let bridge = self.bridges.entry(dpid).or_default();
+        let is_new = bridge.came.is_none();
+        bridge.came.get_or_insert(now);
         bridge.told = identity.desc.map(|desc| desc.datapath.text().into_owned()).unwrap_or_default();
+        if bridge.told == UNNAMED {
+            bridge.told.clear();
+        }
         let others = bridge.set_ports(identity.ports);
         let role = identity.role;
         bridge.connection = Some(Connection::new(now, session, address, role));
+        if is_new {
+            self.look_for_former_self(now, dpid);
+        }
         self.name_bridges();
         self.numbers_passed(now, dpid, &others);
         let name = self.bridges.get(&dpid).map(|bridge| bridge.name.clone()).unwrap_or_default();
@@ -139,6 +150,7 @@ impl Core {
         self.lost(now, dpid);
         if let Some(bridge) = self.bridges.get_mut(&dpid) {
             bridge.connection = None;
+            bridge.left = Some(now);
             let name = &bridge.name;
             let text = format!("bridge {name} ({dpid}) is no longer connected; it goes on forwarding as it was told");
             self.notice_of(now, dpid, Level::Warning, &text);
@@ -241,7 +253,9 @@ impl Core {
         let held: Vec<Held> = self.held.values().map(usable).collect();
         let unknown = held.iter().filter(|held| held.up).map(|held| (held.link.a, held.link.b)).collect();
         let links = self.topology.links(now, &unknown);
-        let held: Vec<Held> = held.into_iter().map(|held| self.still_used(held)).collect();
+        let instead = self.drop_superseded(&links.up);
+        let held = held.into_iter().filter(|it| self.held.contains_key(&(it.link.a, it.link.b)));
+        let held: Vec<Held> = held.map(|held| self.still_used(held)).collect();
         let other_held = self.view.held != held;
         self.view.held = held;
         let (used, withheld) = self.withhold(now, &links.up);
@@ -276,6 +290,7 @@ impl Core {
             let tenants = self.policy.tenants.iter().filter_map(|tenant| self.memory.allocations.of(&tenant.name));
             self.rounds.dirty.extend(tenants.map(|numbers| Owner(numbers.key)));
         }
+        self.judge_superseded(now, instead);
     }
 
     /// Which of the links that are up may be used. The others are damped, or drained by the policy, and nobody needs them.

@@ -174,6 +174,16 @@ impl HostTable {
         host.filter(|learnt| learnt.host.place == place).is_some_and(|learnt| std::mem::take(&mut learnt.host.fresh))
     }
 
+    /// Places are called otherwise; `None`: they are gone.
+    pub(crate) fn relocate(&mut self, now_at: impl Fn(Endpoint) -> Option<Endpoint>) {
+        self.retain(|_, learnt| now_at(learnt.host.place).is_some());
+        self.counts.clear();
+        for learnt in self.tenants.values_mut().flat_map(BTreeMap::values_mut) {
+            learnt.host.place = now_at(learnt.host.place).unwrap_or(learnt.host.place);
+            *self.counts.entry(learnt.host.place).or_default() += 1;
+        }
+    }
+
     /// Keeps only hosts for which `keep` holds. Gives the tenants that lost some.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&str, &Learnt) -> bool) -> BTreeSet<String> {
         let mut lost = BTreeSet::new();

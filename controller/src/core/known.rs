@@ -17,7 +17,7 @@ impl Core {
         self.bridges.len() < self.bridges_max || self.bridges.contains_key(&dpid) || self.is_named(dpid)
     }
 
-    fn is_named(&self, dpid: DatapathId) -> bool {
+    pub(super) fn is_named(&self, dpid: DatapathId) -> bool {
         self.policy.bridges.iter().any(|named| named.dpid == dpid)
     }
 

@@ -22,6 +22,7 @@ mod probe;
 mod read_back;
 mod reading;
 mod refusals;
+mod returned;
 mod rounds;
 mod services;
 mod settling;

@@ -118,6 +118,10 @@ impl Topology {
         }
         self.changes += u64::from(!links.came.is_empty() || !links.went.is_empty());
         self.signs.clear();
+        // A port leads to one other: what it led to before is no link any more.
+        let now: BTreeMap<Endpoint, Endpoint> = up.keys().flat_map(|(a, b)| [(*a, *b), (*b, *a)]).collect();
+        let stays = |end: &Endpoint, far: &Endpoint| now.get(end).is_none_or(|other| other == far);
+        self.known.retain(|(a, b), known| known.is_up() || (stays(a, b) && stays(b, a)));
         links.up = up.into_iter().map(|((a, b), carrier)| Link { a, b, carrier }).collect();
         links
     }
