@@ -16,7 +16,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
-use crate::container::{Container, INTERFACE};
+use crate::container::Container;
 use crate::frame::{Frame, Marker};
 use crate::netns::Netns;
 use crate::{Host, wait_until};
@@ -51,7 +51,7 @@ pub struct Sender {
 impl Sender {
     /// A sender at a container's interface; gone with the interface when the container moves.
     pub fn new(from: &Container) -> Result<Self> {
-        Self::inside(&from.netns, INTERFACE)
+        Self::inside(&from.netns, &from.interface)
     }
 
     /// A sender at an interface of a namespace.
@@ -138,7 +138,7 @@ impl Capture {
     /// Records what a container receives. It sees every interface the container has or gets, so it goes on when the
     /// container moves. The kernel takes the outermost VLAN tag off before: see [`Capture::at_port`] for tags.
     pub fn start(container: &Container) -> Result<Self> {
-        Self::open(&container.netns, None, Direction::Received)
+        Self::open(&container.netns, &container.interface, false, Direction::Received)
     }
 
     /// Records at a port of a host. With [`Direction::Sent`] it sees what OVS puts out of the port, tags and all;
@@ -149,26 +149,26 @@ impl Capture {
 
     /// Records at an interface of a namespace.
     pub(crate) fn inside(netns: &Netns, interface: &str, direction: Direction) -> Result<Self> {
-        Self::open(netns, Some(interface.to_owned()), direction)
+        Self::open(netns, interface, true, direction)
     }
 
-    fn open(netns: &Netns, interface: Option<String>, direction: Direction) -> Result<Self> {
+    fn open(netns: &Netns, interface: &str, alone: bool, direction: Direction) -> Result<Self> {
+        let interface = interface.to_owned();
         let shared = Arc::<Shared>::default();
         let (ready, is_ready) = mpsc::channel();
         let sharing = Arc::clone(&shared);
         let thread = netns.spawn("capture", move || {
             let socket = packet_socket(Some(SockProtocol::EthAll))?;
-            if let Some(interface) = &interface {
-                bind(socket.as_raw_fd(), &link_address(interface)?).context("binding a packet socket failed")?;
+            if alone {
+                bind(socket.as_raw_fd(), &link_address(&interface)?).context("binding a packet socket failed")?;
             }
             setsockopt(&socket, sockopt::RcvBufForce, &BUFFER_BYTES).context("enlarging a receive buffer failed")?;
             setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(0, 10_000))
                 .context("setting a timeout failed")?;
-            let interface = interface.as_deref().unwrap_or(INTERFACE);
-            let before = kernel_count(interface, direction).unwrap_or(0);
+            let before = kernel_count(&interface, direction).unwrap_or(0);
             let _ = ready.send(());
             record(&socket, direction, &sharing)?;
-            Ok(kernel_count(interface, direction).unwrap_or(0).saturating_sub(before))
+            Ok(kernel_count(&interface, direction).unwrap_or(0).saturating_sub(before))
         })?;
         let mut capture = Self { shared, thread: Some(thread) };
         // The thread drops its sender without a word if it fails; its error says why.

@@ -14,14 +14,16 @@ use crate::topology::{Lab, no_offload, words};
 
 /// The MTU inside: what fits into the underlay with any tunnel's headers.
 const MTU: u32 = 1450;
-/// The container's own end of its cable.
-pub(crate) const INTERFACE: &str = "eth0";
+/// The own end of the cable of the lab's containers.
+const INTERFACE: &str = "eth0";
 
 /// A container; a handle that stays valid for what it describes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
     /// Its namespace.
     pub netns: Netns,
+    /// Its own end of the cable.
+    pub interface: String,
     /// The host it is on, from 1.
     pub host: usize,
     /// The bridge it is attached to.
@@ -95,6 +97,7 @@ impl Lab {
         let tenant = port.split_once('-').map(|(tenant, _)| tenant).filter(|t| self.spec.key_of(t).is_some());
         Container {
             netns: Netns::named(format!("{}-h{host}-{port}", self.id)),
+            interface: INTERFACE.to_owned(),
             host,
             bridge: bridge.to_owned(),
             port: port.to_owned(),
@@ -183,10 +186,10 @@ impl Lab {
         for container in &containers {
             let peers = containers.iter().filter(|peer| peer.tenant == container.tenant && peer.mac != container.mac);
             let lines = peers.fold(String::new(), |lines, peer| {
-                let Container { ipv4, ipv6, mac, .. } = peer;
+                let (Container { ipv4, ipv6, mac, .. }, interface) = (peer, &container.interface);
                 lines
-                    + &format!("neigh replace {ipv4} lladdr {mac} dev {INTERFACE} nud permanent\n")
-                    + &format!("neigh replace {ipv6} lladdr {mac} dev {INTERFACE} nud permanent\n")
+                    + &format!("neigh replace {ipv4} lladdr {mac} dev {interface} nud permanent\n")
+                    + &format!("neigh replace {ipv6} lladdr {mac} dev {interface} nud permanent\n")
             });
             container.netns.ip_batch(&lines)?;
         }

@@ -87,14 +87,19 @@ impl Host {
         format!("unix:{}", self.path(file).display())
     }
 
+    /// Lets a program's environment say that the host's Open vSwitch is meant, not the machine's own.
+    pub(crate) fn name_open_vswitch(&self, command: &mut Command) {
+        for name in ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"] {
+            command.env(name, &self.dir);
+        }
+    }
+
     fn spawn(&self, program: &str, args: &[String]) -> Result<Daemon> {
         let mut command = Command::new(program);
         command.args(args).args(["--no-chdir", "-vconsole:off", "-vsyslog:off", "-vfile:info"]);
         command.arg(format!("--log-file={}", self.path(&format!("{program}.log")).display()));
         command.arg(format!("--pidfile={}", self.path(&format!("{program}.pid")).display()));
-        for name in ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"] {
-            command.env(name, &self.dir);
-        }
+        self.name_open_vswitch(&mut command);
         let output = self.path(&format!("{program}.out"));
         self.netns.run(|| Daemon::spawn(&self.lab_dir, &output, &mut command))
     }

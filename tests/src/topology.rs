@@ -18,7 +18,7 @@ use crate::spec::{Bridge, Spec, Switching};
 use crate::{leftovers, process};
 
 /// The controller's address in the control network.
-const CONTROLLER: &str = "172.16.0.254";
+pub(crate) const CONTROLLER: &str = "172.16.0.254";
 /// The port OpenFlow is spoken on.
 pub(crate) const OPENFLOW_PORT: u16 = 6653;
 /// The host's end of its cable to the underlay.
