@@ -312,6 +312,14 @@ pub enum FlowUpdate {
 const ABBREVIATED: u16 = 3;
 
 impl FlowUpdate {
+    /// The table that it is about, if it says so.
+    pub const fn table(&self) -> Option<TableId> {
+        match self {
+            Self::Full { table, .. } => Some(*table),
+            _ => None,
+        }
+    }
+
     /// Why the entry was removed, if it was.
     pub fn removed(&self) -> Option<FlowRemovedReason> {
         match self {

@@ -73,8 +73,7 @@ impl Lab {
         let connection = connected.with_context(|| format!("Mininet ended: {}", told()))?;
         connection.set_read_timeout(Some(PATIENCE)).context("setting a timeout failed")?;
         let mut mininet = Mininet { connection: BufReader::new(connection), daemon };
-        let hosts: Vec<Described> =
-            serde_json::from_str(&mininet.line()?).context("Mininet's hosts can't be read")?;
+        let hosts: Vec<Described> = serde_json::from_str(&mininet.line()?).context("Mininet's hosts can't be read")?;
         for (number, described) in (1_u16..).zip(hosts) {
             let container = self.adopt(&mininet, host, number, &described, whose(&described.name))?;
             self.containers_mut().push(container);

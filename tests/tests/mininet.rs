@@ -51,8 +51,7 @@ fn meet(network: &Network) -> Result<()> {
 #[test]
 fn a_tree_carries_two_tenants_and_tcp_once_checksums_are_filled_in() -> Result<()> {
     let odd = |name: &str| ["h1", "h3", "h5", "h7", "h9"].contains(&name);
-    let (mut mininet, network) =
-        start(&["tree", "2", "3"], |name| Some(if odd(name) { "green" } else { "orange" }))?;
+    let (mut mininet, network) = start(&["tree", "2", "3"], |name| Some(if odd(name) { "green" } else { "orange" }))?;
     network.settled(4, 3)?;
     meet(&network)?;
     network.check_delivery()?;

@@ -9,7 +9,7 @@ use apps::desired::{BridgeState, FlowKey};
 use apps::kept::Kept;
 use apps::limits::delivered;
 use apps::marks::{Owner, TreeVersion, group_version};
-use apps::pipeline::{FLOOD, FORWARD, LEARN};
+use apps::pipeline::{self, FLOOD, FORWARD, LEARN};
 use apps::reconcile::{self, Change, Edit};
 use apps::view::{Behind, Endpoint, Host};
 use openflow::action::Action;
@@ -19,7 +19,7 @@ use openflow::oxm::Oxm;
 use openflow::peer::{PORTS_MAX, XID_MAX};
 use openflow::port::{Port, PortState};
 use openflow::switch::Role;
-use openflow::types::{DatapathId, MacAddr, PortNo, Xid};
+use openflow::types::{DatapathId, MacAddr, PortNo, TableId, Xid};
 
 use super::SessionId;
 use super::bundles::{Bundles, InFlight};
@@ -35,6 +35,8 @@ pub(crate) struct Connection {
     pub(crate) session: SessionId,
     pub(crate) address: SocketAddr,
     pub(crate) role: Role,
+    /// How many tables are there for controllers.
+    pub(crate) tables: u8,
     /// When it last sent anything.
     pub(crate) heard: Instant,
     /// It has sent nothing for so long, although it was asked, that it is taken for one that doesn't answer.
@@ -65,6 +67,7 @@ impl Connection {
             session,
             address,
             role,
+            tables: u8::MAX,
             heard: now,
             silent: false,
             asked: None,
@@ -76,6 +79,12 @@ impl Connection {
             bundles: Bundles::default(),
             polling: Polling::default(),
         }
+    }
+
+    /// Is a table there for controllers? Others are the bridge's own, and nobody else can change them: Open vSwitch keeps there
+    /// what its bonds do. It tells of changes in them all the same.
+    pub(crate) fn is_for_controllers(&self, table: TableId) -> bool {
+        table.0 < self.tables || pipeline::table(table).is_some()
     }
 }
 

@@ -189,9 +189,15 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
+    use super::super::verify::tests::two_tenants;
+    use super::super::{Event, SessionId};
     use super::*;
     use openflow::action::Action;
+    use openflow::experimenter::ExperimenterReply;
+    use openflow::message::Message;
+    use openflow::multipart::{MultipartReply, Part};
     use openflow::oxm::Oxm;
+    use openflow::types::Xid;
 
     fn update(event: FlowEvent, cookie: u64, reason: u16, instructions: Vec<Instruction>) -> FlowUpdate {
         let matching = Match::new([Oxm::InPort(PortNo(1), None)]);
@@ -255,6 +261,30 @@ mod tests {
         assert!(state.is_empty());
     }
 
+    /// As bonds of Open vSwitch do, which tells of 254 tables and of what happens in the one behind them.
+    #[test]
+    fn what_a_bridge_does_in_tables_of_its_own_is_no_drift() {
+        let now = Instant::now();
+        let mut core = two_tenants(now);
+        let (dpid, session) = (DatapathId(1), SessionId(1));
+        core.sessions.insert(session, dpid);
+        let told = |core: &mut Core, number: u8| {
+            let mut added = update(FlowEvent::Added, 0, 0, vec![]);
+            let FlowUpdate::Full { table, .. } = &mut added else { unreachable!("a whole one") };
+            *table = TableId(number);
+            let body = MultipartReply::Experimenter(ExperimenterReply::FlowMonitor(vec![added]));
+            let message = Message::MultipartReply(Part::whole(body));
+            core.handle(now, Event::Message { session, xid: Xid(0), message });
+            (core.notices.problems(now).count(), core.rounds.dirty.len())
+        };
+        if let Some(connection) = core.bridges.get_mut(&dpid).and_then(|bridge| bridge.connection.as_mut()) {
+            connection.tables = 254;
+        }
+        core.rounds.dirty.clear();
+        assert_eq!(told(&mut core, 254), (0, 0));
+        assert_eq!(told(&mut core, 253).0, 1, "that one is there for controllers");
+    }
+
     #[test]
     fn what_others_do_is_known_and_what_was_known_is_no_news() {
         let (ours, theirs) = (marks::cookie::of(Owner(100), TableId(9)).0, 7);
@@ -269,7 +299,7 @@ mod tests {
         assert_eq!(told(update(FlowEvent::Deleted, theirs, 0, vec![])), None, "idle entries go by themselves");
         assert_eq!(told(update(FlowEvent::Deleted, theirs, 2, vec![])), Some((Deed::Removed, 0)));
         assert_eq!(told(update(FlowEvent::Deleted, theirs, 2, vec![])), None);
-        assert_eq!(told(FlowUpdate::Own(openflow::types::Xid(3))), None);
+        assert_eq!(told(FlowUpdate::Own(Xid(3))), None);
         assert!(state.is_empty());
     }
 }

@@ -62,7 +62,8 @@ impl Core {
         }
         let others = bridge.set_ports(identity.ports);
         let role = identity.role;
-        bridge.connection = Some(Connection::new(now, session, address, role));
+        let tables = identity.features.n_tables;
+        bridge.connection = Some(Connection { tables, ..Connection::new(now, session, address, role) });
         if is_new {
             self.look_for_former_self(now, dpid);
         }

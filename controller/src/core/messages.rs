@@ -45,12 +45,18 @@ impl Core {
                 }
             }
             Message::MultipartReply(Part {
-                body: MultipartReply::Experimenter(ExperimenterReply::FlowMonitor(updates)),
+                body: MultipartReply::Experimenter(ExperimenterReply::FlowMonitor(mut updates)),
                 ..
-            }) => self.drifted(now, dpid, updates),
-            Message::MultipartReply(Part { flags, body: MultipartReply::Flow(flows) }) => {
+            }) => {
+                let Some(bridge) = self.bridges.get(&dpid) else { return };
+                let Some(connection) = &bridge.connection else { return };
+                updates.retain(|update| update.table().is_none_or(|table| connection.is_for_controllers(table)));
+                self.drifted(now, dpid, updates);
+            }
+            Message::MultipartReply(Part { flags, body: MultipartReply::Flow(mut flows) }) => {
                 let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
                 let Some(connection) = &mut bridge.connection else { return };
+                flows.retain(|flow| connection.is_for_controllers(flow.table));
                 let more = flags.contains(MultipartFlags::MORE);
                 let Err(flows) = connection.counting.told_flows(xid, flows, more) else { return };
                 let flows = match connection.counting.told_seen(xid, flows, more) {
