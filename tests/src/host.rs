@@ -179,6 +179,14 @@ impl Host {
         self.vsctl(&all)
     }
 
+    /// Runs a line as an operator does who sits at the host: in its namespace, with its Open vSwitch.
+    pub fn shell(&self, line: &str) -> Result<String> {
+        let mut command = Command::new("sh");
+        command.args(["-ec", line]);
+        self.name_open_vswitch(&mut command);
+        self.netns.run(|| process::output(&mut command))
+    }
+
     /// Runs `ovs-ofctl -O OpenFlow13 VERB BRIDGE ARGS…` beside the controller's channel.
     pub fn ofctl(&self, verb: &str, bridge: &str, args: &[&str]) -> Result<String> {
         let mut command = Command::new("ovs-ofctl");

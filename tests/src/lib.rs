@@ -14,6 +14,7 @@
 //!
 //! Hosts are counted from 1, as in their names.
 
+mod cable;
 mod capture;
 mod container;
 mod controller;
@@ -35,6 +36,7 @@ mod spec;
 mod stream;
 mod topology;
 
+pub use cable::SECOND_UPLINK;
 pub use capture::{Capture, Captured, Direction, Reflector, Sender};
 pub use container::Container;
 pub use controller::{Controller, ControllerSpec, Response};

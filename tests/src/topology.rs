@@ -26,7 +26,7 @@ pub(crate) const UPLINK: &str = "uplink";
 /// The host's end of its cable to the controller.
 pub(crate) const CONTROL: &str = "control";
 /// Tunnel headers must fit beside the 1450 bytes that containers send.
-const UNDERLAY_MTU: u32 = 1600;
+pub(crate) const UNDERLAY_MTU: u32 = 1600;
 
 /// A running lab; dropping it takes it down.
 #[derive(Debug)]
