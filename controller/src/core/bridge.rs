@@ -88,23 +88,22 @@ impl Connection {
     }
 }
 
-/// A port, and whether it was ever alive: a bridge that doesn't tell liveness is taken by its carrier alone.
+/// A port, and whether its liveness counts: a bridge that never tells of any is taken by its ports' carrier alone.
 #[derive(Clone, Debug)]
 pub(crate) struct PortRecord {
     pub(crate) port: Port,
-    was_live: bool,
+    liveness_counts: bool,
     pub(crate) behind: Behind,
 }
 
 impl PortRecord {
-    fn new(port: Port) -> Self {
-        let was_live = port.state.contains(PortState::LIVE);
-        Self { port, was_live, behind: Behind { untried: true, ..Behind::default() } }
+    fn new(port: Port, liveness_counts: bool) -> Self {
+        Self { port, liveness_counts, behind: Behind { untried: true, ..Behind::default() } }
     }
 
-    /// Can frames pass? A port that loses its liveness (BFD, for one) can't, though its carrier is there.
+    /// Can frames pass? A port that isn't live (BFD, LACP, CFM) can't, though its carrier is there.
     pub(crate) fn is_up(&self) -> bool {
-        self.port.is_up() && (!self.was_live || self.port.state.contains(PortState::LIVE))
+        self.port.is_up() && (!self.liveness_counts || self.port.state.contains(PortState::LIVE))
     }
 }
 
@@ -125,6 +124,8 @@ pub(crate) struct Bridge {
     pub(crate) came: Option<Instant>,
     /// When its connection last ended.
     pub(crate) left: Option<Instant>,
+    /// Has it ever said of a port that it is live? Then those of which it doesn't say so aren't.
+    pub(crate) tells_liveness: bool,
     pub(crate) connection: Option<Connection>,
     /// What its tables hold, as last acknowledged or read.
     pub(crate) installed: BridgeState,
@@ -179,8 +180,10 @@ impl Bridge {
 
     /// It has these ports. Gives the numbers that were other ports' so far.
     pub(crate) fn set_ports(&mut self, ports: Vec<Port>) -> BTreeSet<PortNo> {
+        self.tells_liveness |= ports.iter().any(|port| port.state.contains(PortState::LIVE));
+        let liveness_counts = self.tells_liveness;
         let real = ports.into_iter().filter(|port| is_port(port.number));
-        let ports = real.map(|port| (port.number, PortRecord::new(port))).collect();
+        let ports = real.map(|port| (port.number, PortRecord::new(port, liveness_counts))).collect();
         let before = std::mem::replace(&mut self.ports, ports);
         let name = |record: &PortRecord| record.port.name.clone();
         self.keep_behind(&before);
@@ -220,19 +223,17 @@ impl Bridge {
 
     /// A port came or changed. `true`: other than in what doesn't matter here.
     pub(crate) fn set_port(&mut self, port: Port) -> bool {
-        let mut new = PortRecord::new(port);
-        if let Some(old) = self.ports.get(&new.port.number) {
-            new.was_live |= old.was_live;
-            if old.port.name == new.port.name {
-                new.behind = old.behind;
-            }
-            if old.port.name == new.port.name && old.is_up() == new.is_up() {
-                self.ports.insert(new.port.number, new);
-                return false;
-            }
+        let before = self.ports.get(&port.number);
+        let behind = before.filter(|old| old.port.name == port.name).map(|old| old.behind);
+        let before = before.map(|old| (old.port.name.clone(), old.is_up()));
+        if port.state.contains(PortState::LIVE) && !std::mem::replace(&mut self.tells_liveness, true) {
+            self.ports.values_mut().for_each(|record| record.liveness_counts = true);
         }
+        let mut new = PortRecord::new(port, self.tells_liveness);
+        new.behind = behind.unwrap_or(new.behind);
+        let changed = before != Some((new.port.name.clone(), new.is_up()));
         self.ports.insert(new.port.number, new);
-        true
+        changed
     }
 
     /// Asks for all that its tables hold.
@@ -342,5 +343,25 @@ impl Bridge {
             }
         }
         hosts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bridge_that_calls_one_port_live_calls_all_so_that_are() {
+        let port = |number, state| Port { state, ..Port::new(PortNo(number), MacAddr::default(), "p") };
+        let dark = PortState::empty();
+        let mut bridge = Bridge::default();
+        let up = |bridge: &Bridge| bridge.ports.values().map(PortRecord::is_up).collect::<Vec<_>>();
+        bridge.set_ports(vec![port(1, dark), port(2, dark)]);
+        assert_eq!(up(&bridge), [true, true], "it never told of any");
+        assert!(!bridge.set_port(port(2, PortState::LIVE)), "up as before");
+        assert_eq!(up(&bridge), [false, true], "a bond without a partner");
+        assert!(bridge.set_port(port(1, PortState::LIVE)));
+        bridge.set_ports(vec![port(1, dark), port(2, dark)]);
+        assert_eq!(up(&bridge), [false, false], "it is the same bridge after it connects again");
     }
 }

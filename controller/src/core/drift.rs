@@ -58,6 +58,8 @@ enum Deed {
     Added,
     Changed,
     Removed,
+    /// The bridge did so by itself: it needed the room.
+    Evicted,
 }
 
 impl fmt::Display for Deed {
@@ -66,6 +68,7 @@ impl fmt::Display for Deed {
             Self::Added => "added",
             Self::Changed => "changed",
             Self::Removed => "removed",
+            Self::Evicted => "evicted",
         })
     }
 }
@@ -110,7 +113,8 @@ fn change(state: &mut BridgeState, update: FlowUpdate) -> Option<(Deed, FlowKey,
         // Sources that were silent go by themselves, which is told in another way, too.
         let owner = had.filter(|_| gone != Some(FlowRemovedReason::IdleTimeout))?;
         remove(state, owner);
-        return Some((Deed::Removed, key, owner));
+        let evicted = gone == Some(FlowRemovedReason::Eviction);
+        return Some((if evicted { Deed::Evicted } else { Deed::Removed }, key, owner));
     }
     let before = had.and_then(|owner| state.get(&owner)?.flows.get(&key).cloned());
     flow.flags = before.as_ref().map_or(flow.flags, |flow| flow.flags);
@@ -164,13 +168,18 @@ impl Core {
             let Some((deed, key, owner)) = change(&mut bridge.installed, update) else { continue };
             let table = pipeline::table(key.table).map_or("no table of ours", |table| table.name);
             let FlowKey { table: id, priority, matching } = &key;
-            texts.push(format!(
-                "somebody {deed} an entry of bridge {}: table {} ({table}), priority {priority}, {}; it is put right: \
-                 its tables are for this controller alone",
-                bridge.name,
-                id.0,
-                if matching.fields().is_empty() { "any frame".to_owned() } else { matching.to_string() },
-            ));
+            let matching = if matching.fields().is_empty() { "any frame".to_owned() } else { matching.to_string() };
+            let entry = format!(
+                "an entry of bridge {}: table {} ({table}), priority {priority}, {matching}",
+                bridge.name, id.0
+            );
+            texts.push(match deed {
+                Deed::Evicted => format!(
+                    "want of room {deed} {entry}; it is put back: raise the flow_limit of that table (ovs-vsctl list \
+                     flow_table), or remove it"
+                ),
+                _ => format!("somebody {deed} {entry}; it is put right: its tables are for this controller alone"),
+            });
             bridge.unjudged = true;
             // Others rely on what one keeps that can't be changed.
             self.refresh_due |= !bridge.is_responsive();
@@ -298,6 +307,8 @@ mod tests {
         assert_eq!(told(add(theirs, 11)), Some((Deed::Changed, 100)), "it was the tenant's, and is nobody's");
         assert_eq!(told(update(FlowEvent::Deleted, theirs, 0, vec![])), None, "idle entries go by themselves");
         assert_eq!(told(update(FlowEvent::Deleted, theirs, 2, vec![])), Some((Deed::Removed, 0)));
+        assert_eq!(told(add(ours, 10)), Some((Deed::Added, 100)));
+        assert_eq!(told(update(FlowEvent::Deleted, ours, 5, vec![])), Some((Deed::Evicted, 100)), "for want of room");
         assert_eq!(told(update(FlowEvent::Deleted, theirs, 2, vec![])), None);
         assert_eq!(told(FlowUpdate::Own(Xid(3))), None);
         assert!(state.is_empty());

@@ -21,6 +21,7 @@ impl Core {
         let place = Endpoint { bridge: dpid, port: status.port.number };
         let name = status.port.name.text().into_owned();
         let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
+        let told_liveness = bridge.tells_liveness;
         let before = bridge.ports.get(&place.port).map(|record| record.port.name.clone());
         let changed = match status.reason {
             _ if !is_port(place.port) => false,
@@ -45,6 +46,12 @@ impl Core {
             others.extend(namesakes.map(|(number, _)| *number).filter(|number| *number != place.port));
         }
         let bridge_name = bridge.name.clone();
+        if bridge.tells_liveness && !told_liveness {
+            // Those that it doesn't call live weren't so before.
+            for (port, _) in bridge.ports.iter().filter(|(_, record)| !record.is_up()) {
+                self.topology.silence(Endpoint { bridge: dpid, port: *port });
+            }
+        }
         if before.is_some() && after.is_none() {
             self.link_removed(now, place, &format!("{bridge_name}/{name}"));
         }
