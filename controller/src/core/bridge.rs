@@ -28,6 +28,7 @@ use super::drift::{self, Drift};
 use super::polling::Polling;
 use super::reading::Reading;
 use super::refusals::Refusal;
+use super::topology::Sign;
 
 /// A connection that is open.
 #[derive(Debug)]
@@ -104,6 +105,11 @@ impl PortRecord {
     /// Can frames pass? A port that isn't live (BFD, LACP, CFM) can't, though its carrier is there.
     pub(crate) fn is_up(&self) -> bool {
         self.port.is_up() && (!self.liveness_counts || self.port.state.contains(PortState::LIVE))
+    }
+
+    /// By what it is known that it isn't up.
+    pub(crate) fn sign(&self) -> Sign {
+        if self.port.is_up() { Sign::Liveness } else { Sign::Carrier }
     }
 }
 

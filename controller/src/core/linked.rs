@@ -113,7 +113,7 @@ impl Core {
                 Sign::Carrier => {
                     "a port at its end has no carrier, or is switched off: look at the cable, or `ip link`"
                 }
-                Sign::Liveness => "BFD or CFM found a port at its end dead: look at the path between the two",
+                Sign::Liveness => "BFD, CFM or LACP found a port at its end dead: look at the path between the two",
             };
             format!("link {a} – {b} has been down for {}: {why}", rough(now.duration_since(known.since)))
         };

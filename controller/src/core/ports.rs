@@ -13,7 +13,6 @@ use openflow::types::{DatapathId, PortNo};
 
 use super::bridge::is_port;
 use super::rounds::NO_ROUND;
-use super::topology::Sign;
 use super::{Core, Effect, Level};
 
 impl Core {
@@ -34,7 +33,18 @@ impl Core {
             }
             PortReason::Unknown(_) => false,
         };
+        let turned = bridge.tells_liveness && !told_liveness;
+        if turned {
+            // The others counted by their carrier until now.
+            for (port, record) in bridge.ports.iter().filter(|(_, record)| !record.is_up()) {
+                self.topology.port_down(Endpoint { bridge: dpid, port: *port }, record.sign());
+            }
+        }
         if !changed {
+            if turned {
+                self.links_changed(now);
+                self.refresh_due = true;
+            }
             return;
         }
         let after = bridge.ports.get(&place.port).map(|record| record.port.name.clone());
@@ -46,12 +56,6 @@ impl Core {
             others.extend(namesakes.map(|(number, _)| *number).filter(|number| *number != place.port));
         }
         let bridge_name = bridge.name.clone();
-        if bridge.tells_liveness && !told_liveness {
-            // Those that it doesn't call live weren't so before.
-            for (port, _) in bridge.ports.iter().filter(|(_, record)| !record.is_up()) {
-                self.topology.silence(Endpoint { bridge: dpid, port: *port });
-            }
-        }
         if before.is_some() && after.is_none() {
             self.link_removed(now, place, &format!("{bridge_name}/{name}"));
         }
@@ -60,8 +64,7 @@ impl Core {
             None => "is gone",
             Some(port) if port.is_up() => "is up",
             Some(record) => {
-                let sign = if record.port.is_up() { Sign::Liveness } else { Sign::Carrier };
-                self.topology.port_down(place, sign);
+                self.topology.port_down(place, record.sign());
                 "is down"
             }
         };

@@ -40,7 +40,7 @@ pub(crate) enum Sign {
     Probes,
     /// A port at its end lost its carrier, or was switched off.
     Carrier,
-    /// A port at its end has carrier, but BFD or CFM found it dead.
+    /// A port at its end has carrier, but BFD, CFM or LACP found it dead.
     Liveness,
 }
 
