@@ -71,7 +71,7 @@ impl Netns {
     }
 
     /// Runs many `ip` commands, one a line, in one process.
-    pub(crate) fn ip_batch(&self, lines: &str) -> Result<()> {
+    pub fn ip_batch(&self, lines: &str) -> Result<()> {
         process::feed(Command::new("ip").args(["-n", &self.0, "-batch", "-"]), lines)
             .with_context(|| format!("in namespace {}", self.0))
     }

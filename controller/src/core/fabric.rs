@@ -22,6 +22,7 @@ use openflow::wire::Nothing;
 
 use super::bridge::{Bridge, Connection, PortRecord};
 use super::damping::HOLD;
+use super::moves::is_usable;
 use super::probe::Probe;
 use super::rounds::ACKNOWLEDGE;
 use super::topology::State;
@@ -202,12 +203,7 @@ impl Core {
         self.refresh_health(now);
         // Hosts stay while their port is the tenant's and isn't known to be down.
         let (attachments, view) = (&self.attachments, &self.view);
-        self.hosts.retain(|tenant, learnt| {
-            let place = learnt.host.place;
-            let port = view.bridges.get(&place.bridge).and_then(|bridge| bridge.ports.get(&place.port));
-            attachments.tenant(place).is_some_and(|attached| attached.tenant == tenant)
-                && port.is_some_and(|port| port.up)
-        });
+        self.hosts.retain(|tenant, place| is_usable(attachments, view, tenant, place));
         self.remember(&[]);
         self.links_changed(now);
         self.rounds.all_dirty = true;

@@ -15,7 +15,6 @@ use openflow::oxm::Oxm;
 use openflow::packet::PacketIn;
 use openflow::types::{DatapathId, MacAddr, PortNo, Xid};
 
-use super::hosts::{Outcome, sender};
 use super::probe::Probe;
 use super::topology::Refusal;
 use super::trials::bears_tunnel;
@@ -159,47 +158,6 @@ impl Core {
                 self.problem(now, at.bridge, &format!("a probe of {from} arrived once more at {here}: a copy; somebody replays frames, or a loop lies between the two"));
             }
             Err(Refusal::Stale) => {}
-        }
-    }
-
-    fn learn(&mut self, now: Instant, place: Endpoint, frame: &[u8]) {
-        let Some(attached) = self.attachments.tenant(place) else { return };
-        let name = attached.tenant.clone();
-        let Some(source) = frame.get(6..12).and_then(|octets| octets.try_into().ok()).map(MacAddr) else { return };
-        let Some(tenant) = self.policy.tenants.iter().find(|tenant| tenant.name == name) else { return };
-        let Some(numbers) = self.memory.allocations.of(&name) else { return };
-        let pinned = tenant.ports.iter().any(|selector| selector.mac == Some(source));
-        if pinned || !source.is_station() {
-            return;
-        }
-        match self.hosts.learn(now, &name, source, place, sender(frame), tenant.max_hosts) {
-            Outcome::New => drop(self.rounds.dirty.insert(Owner(numbers.key))),
-            Outcome::Moved(from) => {
-                self.rounds.dirty.insert(Owner(numbers.key));
-                let text = format!(
-                    "host {source} of tenant {name} moved from {} to {}",
-                    self.port_name(from),
-                    self.port_name(place)
-                );
-                self.notice_of(now, place.bridge, Level::Info, &text);
-            }
-            Outcome::Known => {}
-            Outcome::TooSoon(from) => {
-                let text = format!(
-                    "{source} of tenant {name} is claimed at {} and {} within a second: it stays at the former; two hosts may have the same address",
-                    self.port_name(from),
-                    self.port_name(place)
-                );
-                self.problem(now, place.bridge, &text);
-            }
-            Outcome::Full => {
-                let text = format!(
-                    "{} of tenant {name} has its {} hosts: further sources aren't learnt there; raise max_hosts if that is right",
-                    self.port_name(place),
-                    tenant.max_hosts
-                );
-                self.problem(now, place.bridge, &text);
-            }
         }
     }
 

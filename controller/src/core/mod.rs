@@ -1,6 +1,7 @@
 //! The state machine that knows the fabric: bridges, links, hosts, and what every bridge should hold. Pure: time comes
 //! in with each event, and what is to be done goes out as effects.
 
+mod addressed;
 mod bridge;
 mod bundles;
 mod counting;
@@ -15,6 +16,7 @@ mod known;
 mod lengths;
 mod linked;
 mod messages;
+mod moves;
 mod notices;
 mod polling;
 mod ports;
@@ -24,10 +26,12 @@ mod reading;
 mod refusals;
 mod returned;
 mod rounds;
+mod sender;
 mod services;
 mod settling;
 mod situation;
 mod topology;
+mod trail;
 mod trees;
 mod trials;
 mod verify;
@@ -49,9 +53,9 @@ use openflow::types::{DatapathId, Xid};
 use serde::{Deserialize, Serialize};
 
 use crate::snapshot::PolicyStatus;
+pub use addressed::Addressed;
 use bridge::Bridge;
 use health::Health;
-pub use hosts::Addressed;
 use hosts::HostTable;
 use lengths::Mtu;
 use linked::Removed;
@@ -289,6 +293,7 @@ impl Core {
                 self.overdue(now);
                 self.expire_links(now);
                 self.end_trials(now);
+                self.decide_hosts(now);
                 if self.refresh_due {
                     self.refresh(now);
                 }
@@ -320,6 +325,7 @@ impl Core {
             .chain(self.mtu.deadline())
             .chain(self.trials.values().min().copied())
             .chain(self.overdue_at())
+            .chain(self.hosts.deadline())
             .chain(self.count_at())
             .chain(self.poll_at())
             .chain(self.seen_at())

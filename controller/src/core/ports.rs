@@ -83,7 +83,7 @@ impl Core {
         for port in ports {
             self.topology.forget(Endpoint { bridge: dpid, port: *port });
         }
-        self.hosts.retain(|_, learnt| learnt.host.place.bridge != dpid || !ports.contains(&learnt.host.place.port));
+        self.hosts.retain(|_, place| place.bridge != dpid || !ports.contains(&place.port));
         self.rounds.all_dirty = true;
         let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
         let Some(connection) = bridge.connection.as_ref().filter(|it| it.role != Role::Slave) else { return };
