@@ -6,7 +6,7 @@ use openflow::types::{DatapathId, PortNo};
 
 use crate::policy::{FunctionKind, Glob, Origin, Policy, PortSelector, Tenant};
 use crate::problems::Problem;
-use crate::view::{Endpoint, PortView, View};
+use crate::view::{Bridge, Endpoint, PortView, View};
 
 /// A port of a tenant.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,7 +118,18 @@ pub fn attach(policy: &Policy, view: &View) -> Attachments {
     let mut attachments = Attachments::default();
     for (dpid, bridge) in &view.bridges {
         let dpid_text = dpid.to_string();
+        let twins = twins(bridge);
         for (number, port) in &bridge.ports {
+            let place = Endpoint { bridge: *dpid, port: *number };
+            if let Some(numbers) = twins.get(port.name.as_str())
+                && let Some(origin) = picks_one(policy, &bridge.name, &dpid_text, &port.name)
+            {
+                if numbers.first() == Some(number) {
+                    attachments.problems.push(same_name(&bridge.name, place, &port.name, numbers, &origin));
+                }
+                attachments.ports.insert(place, PortUse::Unused);
+                continue;
+            }
             let claims = |tenant: &Tenant| {
                 if let Some(service) = service(tenant, &bridge.name, &dpid_text, &port.name) {
                     return Some((service.origin.clone(), PortUse::Function(Box::new(service))));
@@ -136,7 +147,6 @@ pub fn attach(policy: &Policy, view: &View) -> Attachments {
                 Some((origin, PortUse::Tenant(Box::new(Attached { tenant: tenant.name.clone(), selector }))))
             };
             let mut claimed = policy.tenants.iter().filter_map(|tenant| Some((tenant, claims(tenant)?)));
-            let place = Endpoint { bridge: *dpid, port: *number };
             let used = match (claimed.next(), claimed.next()) {
                 (Some((_, (_, used))), None) => match used {
                     PortUse::Tenant(attached) if !attached.selector.port.is_literal() => {
@@ -207,6 +217,40 @@ fn by_pattern(policy: &Policy, port: &PortView, attached: Box<Attached>) -> Resu
     }
 }
 
+/// Ports of a bridge that tell the same name: OpenFlow has room for its beginning alone (`OFP_MAX_PORT_NAME_LEN`).
+fn twins(bridge: &Bridge) -> BTreeMap<&str, Vec<PortNo>> {
+    let mut numbers: BTreeMap<&str, Vec<PortNo>> = BTreeMap::new();
+    for (number, port) in &bridge.ports {
+        numbers.entry(&port.name).or_default().push(*number);
+    }
+    numbers.retain(|_, numbers| numbers.len() > 1);
+    numbers
+}
+
+/// What in the policy means one port of this name, or some by how their names end. A pattern that leaves the end open means
+/// all that begin so, whatever is cut off.
+fn picks_one(policy: &Policy, bridge: &str, dpid: &str, port: &str) -> Option<Origin> {
+    let picks = |selector: &&PortSelector| {
+        (selector.bridge.matches(bridge) || selector.bridge.matches(dpid))
+            && selector.port.matches(port)
+            && !selector.port.to_string().ends_with('*')
+    };
+    policy.tenants.iter().find_map(|tenant| {
+        let function = service(tenant, bridge, dpid, port).map(|service| service.origin);
+        function.or_else(|| tenant.ports.iter().find(picks).map(|selector| selector.origin.clone()))
+    })
+}
+
+fn same_name(bridge: &str, place: Endpoint, name: &str, numbers: &[PortNo], origin: &Origin) -> Problem {
+    let numbers = numbers.iter().map(PortNo::to_string).collect::<Vec<_>>().join(" and ");
+    let text = format!(
+        "ports {numbers} of bridge `{bridge}` have the same name `{name}`, as far as OpenFlow tells it (15 characters), so \
+         {origin} can't mean one of them: nobody gets them; give them names on their bridge that differ in the first 15 \
+         characters (ovs-vsctl del-port NAME, then add-port with another one; ovs-ofctl show tells which is which)"
+    );
+    Problem::new("same name", format!("{} {name}", place.bridge), text)
+}
+
 /// The tenant's service function that a port belongs to.
 fn service(tenant: &Tenant, bridge: &str, dpid: &str, port: &str) -> Option<ServicePort> {
     let all = tenant.functions.iter().flat_map(|function| function.instances.iter().map(move |it| (function, it)));
@@ -248,6 +292,49 @@ pub fn bridge_names(policy: &Policy, told: &BTreeMap<DatapathId, String>) -> BTr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::{Source, load};
+
+    /// What ports of one bridge are for, by number, and whether a problem names both twins.
+    fn given(policy: &str, names: &[&str]) -> (Vec<Option<String>>, bool) {
+        let text = format!("version = 1\n{policy}");
+        let policy = load(&[Source { name: "p.toml".into(), text }]).unwrap().policy;
+        let port = |name: &&str| PortView { name: (*name).to_owned(), up: true, ..PortView::default() };
+        let ports = names.iter().zip(1..).map(|(name, number)| (PortNo(number), port(name))).collect();
+        let bridge = Bridge { name: "h1".into(), responsive: true, ports };
+        let view = View { bridges: BTreeMap::from([(DatapathId(1), bridge)]), ..View::default() };
+        let given = attach(&policy, &view);
+        let told = given.problems.iter().any(|it| it.text.contains("ports 1 and 2 of bridge `h1`"));
+        let owner = |used: &PortUse| match used {
+            PortUse::Tenant(attached) => Some(attached.tenant.clone()),
+            PortUse::Function(port) => Some(port.function.clone()),
+            PortUse::Candidate => Some("link".to_owned()),
+            PortUse::Untried(_) | PortUse::Unused => None,
+        };
+        (given.ports.values().map(owner).collect(), told)
+    }
+
+    #[test]
+    fn of_ports_whose_names_tell_no_difference_none_is_anybodys() {
+        let tenant = |name: &str, ports: &str| format!("[[tenant]]\nname = \"{name}\"\nports = [{ports}]\n");
+        let entry = |port: &str| format!("{{ bridge = \"*\", port = \"{port}\" }},");
+        let twins = ["customer-port-1", "customer-port-1", "customer-port-2"];
+        let [green, link] = ["green", "link"].map(|who| Some(who.to_owned()));
+        let exact = tenant("green", &entry("customer-port-1"));
+        assert_eq!(given(&exact, &twins), (vec![None, None, link.clone()], true));
+        assert_eq!(given(&exact, &twins[1..]), (vec![green.clone(), link.clone()], false), "one alone is told apart");
+        let by_end = tenant("green", &entry("*-port-1"));
+        assert_eq!(given(&by_end, &twins), (vec![None, None, link.clone()], true));
+        let begins = tenant("green", &entry("customer-*"));
+        assert_eq!(given(&begins, &twins), (vec![green.clone(); 3], false), "whatever is cut off");
+        let both = tenant("green", &entry("customer-*")) + &tenant("orange", &entry("customer-port-1"));
+        assert_eq!(given(&both, &twins), (vec![None, None, green.clone()], true));
+        let links = format!("[fabric]\nlinks = [\"customer-*\"]\n{}", tenant("green", &entry("customer-port-2")));
+        assert_eq!(given(&links, &twins), (vec![link.clone(), link, green], false), "probes tell links apart");
+        let function = "[[tenant.function]]\nname = \"tap\"\nkind = \"tap\"\n\
+                        instances = [{ name = \"t\", bridge = \"h1\", ingress = \"customer-port-1\" }]\n";
+        let function = tenant("green", &entry("customer-*")) + function;
+        assert_eq!(given(&function, &twins).0[..2], [None, None]);
+    }
 
     #[test]
     fn a_function_of_another_kind_is_another_owner() {

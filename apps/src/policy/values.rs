@@ -102,7 +102,8 @@ pub(super) fn port_pattern(text: &At<&str>, of: &str, report: &mut Report) -> Op
                 .code(Code::NoEffect)
                 .at(text.place.clone(), "too long")
                 .help(format!(
-                    "a bridge tells {PORT_NAME_MAX} characters of a port's name; shorten it, or end a pattern with `*`"
+                    "a bridge tells the first {PORT_NAME_MAX} characters of a port's name, and ports that begin alike can't be \
+                     told apart: give the port a shorter name on its bridge, and write that here; don't cut the name"
                 )),
         );
     }
