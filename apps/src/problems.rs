@@ -21,7 +21,7 @@ use crate::mtu;
 use crate::policy::{Glob, LinkSelector, Policy, PortSelector, nearest};
 use crate::services::{Health, Placed};
 use crate::trees::Tree;
-use crate::view::{Bridge, Carrier, Endpoint, Link, View};
+use crate::view::{Bridge, Carrier, Endpoint, Held, Link, View};
 use crate::withhold;
 
 /// Something that an operator should look at.
@@ -145,7 +145,9 @@ impl Facts<'_> {
     /// Links that can't be drained as the policy wants it.
     fn drains(&self) -> Vec<Problem> {
         let used = self.view.links.iter().map(|link| (link, false));
-        let held = self.view.held.iter().filter(|held| held.up).map(|held| (&held.link, true));
+        // Of one that was down already nothing is expected; one that wasn't used may still be sent over.
+        let counts = |held: &&Held| held.up || !self.view.down.contains(&held.link);
+        let held = self.view.held.iter().filter(counts).map(|held| (&held.link, true));
         let drained = |(link, held)| {
             let selector = withhold::drained(self.policy, self.view, link)?;
             let (ends, note) = (format!("{} – {}", self.name(link.a), self.name(link.b)), not_drained(selector, held));

@@ -125,7 +125,7 @@ fn a_drained_link_carries_nothing_and_nobody_notices() -> Result<()> {
         let seen = link(&network, &of_green)?;
         let noted = seen["note"]
             .as_str()
-            .is_some_and(|note| note.starts_with("drained (") && note.ends_with("policy.toml:17)"));
+            .is_some_and(|note| note.starts_with("drained (") && note.ends_with("policy.toml:20)"));
         ensure!(seen["up"] == true && seen["drained"] == true && noted, "{seen}");
         ensure!(seen["tenants"] == serde_json::json!([]), "{seen}");
         ensure!(network.problems()?.is_empty(), "{:?}", network.problems()?);

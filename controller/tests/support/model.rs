@@ -1,17 +1,20 @@
 //! A bridge that does what a bridge has to do, on a task of its own, in a manner that tests choose. All the time it asks
 //! for echoes and measures how long they take: nobody's misdeeds may show there.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use openflow::error::{ErrorCode, ErrorMsg};
+use openflow::group::{GroupDesc, GroupMod, GroupModCommand};
 use openflow::message::Message;
+use openflow::meter::{MeterConfig, MeterMod, MeterModCommand};
 use openflow::multipart::Part;
 use openflow::multipart::{MultipartReply, MultipartRequest};
 use openflow::port::Port;
-use openflow::types::{MacAddr, PortNo, Xid};
+use openflow::types::{GroupId, MacAddr, MeterId, PortNo, Xid};
 use openflow::wire::{Nothing, Payload};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -55,6 +58,30 @@ pub(crate) struct Seen {
     waits: Option<Instant>,
     /// When the connection was closed.
     pub(crate) closed: Option<Instant>,
+    /// The groups and meters that it has: these are asked for again and again.
+    groups: BTreeMap<GroupId, GroupDesc>,
+    meters: BTreeMap<MeterId, MeterConfig>,
+}
+
+impl Seen {
+    /// Keeps groups and meters as it is told to.
+    fn holds(&mut self, message: &Message) {
+        match message.clone() {
+            Message::GroupMod(GroupMod { command: GroupModCommand::Delete, group, .. }) => {
+                drop(self.groups.remove(&group))
+            }
+            Message::GroupMod(GroupMod { kind, group, buckets, .. }) => {
+                self.groups.insert(group, GroupDesc { kind, group, buckets });
+            }
+            Message::MeterMod(MeterMod { command: MeterModCommand::Delete, meter, .. }) => {
+                drop(self.meters.remove(&meter))
+            }
+            Message::MeterMod(MeterMod { flags, meter, bands, .. }) => {
+                self.meters.insert(meter, MeterConfig { flags, meter, bands });
+            }
+            _ => {}
+        }
+    }
 }
 
 /// See the module's text.
@@ -181,6 +208,7 @@ fn answer(manner: &Manner, seen: &mut Seen, xid: Xid, message: Message, say: &mu
         Message::BarrierRequest(_) | Message::PacketOut(_) => {}
         Message::FlowMod(_) | Message::GroupMod(_) | Message::MeterMod(_) => {
             seen.changes.push(Instant::now());
+            seen.holds(&message);
             if let (Message::FlowMod(_), Some(code)) = (&message, manner.refuses) {
                 say(xid, Message::Error(ErrorMsg { code, data: Bytes::new().into() }));
             }
@@ -194,9 +222,9 @@ fn answer(manner: &Manner, seen: &mut Seen, xid: Xid, message: Message, say: &mu
                     Some(body) => return say(xid, Message::Unknown { kind: 19, data: body.clone().into() }),
                     None => MultipartReply::Flow(Vec::new()),
                 },
-                MultipartRequest::GroupDesc(_) => MultipartReply::GroupDesc(Vec::new()),
+                MultipartRequest::GroupDesc(_) => MultipartReply::GroupDesc(seen.groups.values().cloned().collect()),
                 MultipartRequest::Meter(_) => MultipartReply::Meter(Vec::new()),
-                _ => MultipartReply::MeterConfig(Vec::new()),
+                _ => MultipartReply::MeterConfig(seen.meters.values().cloned().collect()),
             };
             say(xid, Message::MultipartReply(Part::whole(none)));
         }
