@@ -68,13 +68,13 @@ impl Seen {
     fn holds(&mut self, message: &Message) {
         match message.clone() {
             Message::GroupMod(GroupMod { command: GroupModCommand::Delete, group, .. }) => {
-                drop(self.groups.remove(&group))
+                drop(self.groups.remove(&group));
             }
             Message::GroupMod(GroupMod { kind, group, buckets, .. }) => {
                 self.groups.insert(group, GroupDesc { kind, group, buckets });
             }
             Message::MeterMod(MeterMod { command: MeterModCommand::Delete, meter, .. }) => {
-                drop(self.meters.remove(&meter))
+                drop(self.meters.remove(&meter));
             }
             Message::MeterMod(MeterMod { flags, meter, bands, .. }) => {
                 self.meters.insert(meter, MeterConfig { flags, meter, bands });
