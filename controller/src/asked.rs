@@ -17,8 +17,11 @@ const MULTIPART_REPLY: u8 = 19;
 const BARRIER_REQUEST: u8 = 20;
 const BARRIER_REPLY: u8 = 21;
 
-/// Answers to what the hub never asks: configuration, queues, role, asynchronous configuration.
-const NEVER_ASKED: [u8; 4] = [8, 23, 25, 27];
+const ROLE_REQUEST: u8 = 24;
+const ROLE_REPLY: u8 = 25;
+
+/// Answers to what the hub never asks: configuration, queues, asynchronous configuration.
+const NEVER_ASKED: [u8; 3] = [8, 23, 27];
 
 /// The beginning of a message about a bundle that is answered (`onf_bundle_ctrl_msg`, ONF extension 230).
 const BUNDLE_CONTROL: [u8; 8] = [0x4f, 0x4e, 0x46, 0, 0, 0, 0x08, 0xfc];
@@ -51,6 +54,8 @@ pub(crate) struct Asked {
     barriers: BTreeSet<Xid>,
     /// Words about bundles that are waited for.
     bundles: BTreeSet<Xid>,
+    /// Roles that are waited for.
+    roles: BTreeSet<Xid>,
     /// Multipart replies that are waited for, with their kinds.
     tables: BTreeMap<Xid, [u8; 2]>,
     /// Octets of them since nothing was waited for.
@@ -74,6 +79,7 @@ impl Asked {
                 // The channel's own questions are its own business.
                 _ if xid > XID_MAX => {}
                 (BARRIER_REQUEST, _) => _ = self.barriers.insert(xid),
+                (ROLE_REQUEST, _) => _ = self.roles.insert(xid),
                 (EXPERIMENTER_MESSAGE, _) if left[HEADER..].starts_with(&BUNDLE_CONTROL) => {
                     self.bundles.insert(xid);
                 }
@@ -95,6 +101,7 @@ impl Asked {
         let xid = Xid(xid);
         match kind {
             BARRIER_REPLY if !self.barriers.remove(&xid) => Verdict::Unasked,
+            ROLE_REPLY if !self.roles.remove(&xid) => Verdict::Unasked,
             EXPERIMENTER_MESSAGE if !self.bundles.remove(&xid) => Verdict::Unasked,
             MULTIPART_REPLY => {
                 // Kind, then flags, of which the lowest says that more follows.
@@ -118,6 +125,7 @@ impl Asked {
                 // A refusal is an answer, too.
                 self.barriers.remove(&xid);
                 self.bundles.remove(&xid);
+                self.roles.remove(&xid);
                 self.done(xid);
                 Verdict::Due
             }

@@ -53,7 +53,7 @@ fn connected(session: u64, dpid: u64) -> Event {
         capabilities: Capabilities::empty(),
     };
     let ports = vec![port(1, "green-1"), port(2, "tun-2")];
-    let identity = Box::new(Identity { features, desc: None, ports, role: Role::Master });
+    let identity = Box::new(Identity { features, desc: None, ports, role: Role::Master, generation: None });
     Event::Connected { session: SessionId(session), address: SocketAddr::from(([127, 0, 0, 1], 9)), identity }
 }
 

@@ -51,8 +51,13 @@ impl Pair {
                 let address = MacAddr([2, 0, 0, 0, dpid as u8, number as u8]);
                 Port::new(PortNo(number), address, &format!("green-{number}"))
             };
-            let identity =
-                Box::new(Identity { features, desc: None, ports: vec![port(1), port(2)], role: Role::Master });
+            let identity = Box::new(Identity {
+                features,
+                desc: None,
+                ports: vec![port(1), port(2)],
+                role: Role::Master,
+                generation: None,
+            });
             let address = SocketAddr::from(([127, 0, 0, 1], 9));
             pair.event(Event::Connected { session: SessionId(dpid), address, identity });
         }

@@ -98,7 +98,7 @@ impl World {
         };
         let port = |number, name| Port::new(PortNo(number), MacAddr([2, 0, 0, 0, 0, 1]), name);
         let ports = vec![port(1, "one"), port(2, "two"), port(3, "three")];
-        let identity = Box::new(Identity { features, desc: None, ports, role: Role::Master });
+        let identity = Box::new(Identity { features, desc: None, ports, role: Role::Master, generation: None });
         self.event(Event::Connected { session: SESSION, address: SocketAddr::from(([127, 0, 0, 1], 9)), identity });
     }
 

@@ -44,8 +44,10 @@ pub struct Identity {
     pub desc: Option<Box<Desc>>,
     /// Its ports.
     pub ports: Vec<Port>,
-    /// The role that we have there.
+    /// The role that we have there so far. Which one to ask for isn't the channel's business.
     pub role: Role,
+    /// The generation of its last master, or [`RoleRequest::NONE`]; `None`: it knows no roles.
+    pub generation: Option<u64>,
 }
 
 /// What a frame meant for the controller.
@@ -98,7 +100,7 @@ enum State {
         desc: Option<Option<Box<Desc>>>,
         ports: Vec<Port>,
         ports_complete: bool,
-        role: Option<Role>,
+        role: Option<(Role, Option<u64>)>,
     },
     Ready,
 }
@@ -108,9 +110,8 @@ const OWN: u32 = 0x8000_0000;
 const FEATURES: Xid = Xid(OWN + 1);
 const DESC: Xid = Xid(OWN + 2);
 const PORTS: Xid = Xid(OWN + 3);
-const ROLE_QUERY: Xid = Xid(OWN + 4);
-const ROLE_CLAIM: Xid = Xid(OWN + 5);
-const ECHO: Xid = Xid(OWN + 6);
+const ROLE: Xid = Xid(OWN + 4);
+const ECHO: Xid = Xid(OWN + 5);
 
 /// Highest transaction id that the controller may use for its own requests.
 pub const XID_MAX: Xid = Xid(OWN - 1);
@@ -292,7 +293,7 @@ impl Peer {
                 self.send(DESC, &question(MultipartRequest::Desc(Nothing)));
                 self.send(PORTS, &question(MultipartRequest::PortDesc(Nothing)));
                 let query = RoleRequest { role: Role::NoChange, generation: 0 };
-                self.send(ROLE_QUERY, &Message::RoleRequest(query));
+                self.send(ROLE, &Message::RoleRequest(query));
             }
             (State::Details { desc, .. }, Message::MultipartReply(Part { body: MultipartReply::Desc(told), .. }))
                 if xid == DESC =>
@@ -311,16 +312,11 @@ impl Peer {
                 apply(ports, status);
                 return self.bounded();
             }
-            (State::Details { .. }, Message::RoleReply(reply)) if xid == ROLE_QUERY => {
-                // An equal generation is accepted again, so the one that the bridge knows is always right.
-                let generation = if reply.generation == RoleRequest::NONE { 0 } else { reply.generation };
-                self.send(ROLE_CLAIM, &Message::RoleRequest(RoleRequest { role: Role::Master, generation }));
+            (State::Details { role, .. }, Message::RoleReply(reply)) if xid == ROLE => {
+                *role = Some((reply.role, Some(reply.generation)));
             }
-            (State::Details { role, .. }, Message::RoleReply(reply)) if xid == ROLE_CLAIM => *role = Some(reply.role),
             (State::Details { role, desc, .. }, Message::Error(error)) => match xid {
-                // Somebody else became its master in between.
-                ROLE_CLAIM if matches!(error.code, ErrorCode::RoleRequestFailed(_)) => *role = Some(Role::Slave),
-                ROLE_QUERY | ROLE_CLAIM => *role = Some(Role::Equal),
+                ROLE => *role = Some((Role::Equal, None)),
                 DESC => *desc = Some(None),
                 _ => {
                     return Err(Close::Handshake(format!("the bridge answered {}", error.code)));
@@ -345,9 +341,13 @@ impl Peer {
     /// Is the last piece here?
     fn ready(&mut self) -> Option<Received> {
         match std::mem::replace(&mut self.state, State::Ready) {
-            State::Details { features, desc: Some(desc), ports, ports_complete: true, role: Some(role) } => {
-                Some(Received::Ready(Box::new(Identity { features, desc, ports, role })))
-            }
+            State::Details {
+                features,
+                desc: Some(desc),
+                ports,
+                ports_complete: true,
+                role: Some((role, generation)),
+            } => Some(Received::Ready(Box::new(Identity { features, desc, ports, role, generation }))),
             other => {
                 self.state = other;
                 None

@@ -46,6 +46,7 @@ pub struct Controller {
     dir: PathBuf,
     binary: PathBuf,
     openflow: String,
+    rest: u16,
     spec: ControllerSpec,
     daemon: Option<Daemon>,
 }
@@ -86,13 +87,19 @@ fn binary() -> Result<PathBuf> {
 impl Lab {
     /// Starts the controller in its namespace and waits until its REST interface answers.
     pub fn start_controller(&self, spec: &ControllerSpec) -> Result<Controller> {
-        let dir = self.dir.join("controller");
+        self.start_further_controller(spec, 0)
+    }
+
+    /// The same beside others, each with another number: it listens at ports that are higher by that, and has state of its own.
+    pub fn start_further_controller(&self, spec: &ControllerSpec, number: u16) -> Result<Controller> {
+        let dir = self.dir.join(if number == 0 { "controller".to_owned() } else { format!("controller-{number}") });
         fs::create_dir_all(&dir).with_context(|| format!("making the folder {} failed", dir.display()))?;
         let mut controller = Controller {
             netns: self.controller_netns.clone(),
             lab_dir: self.dir.clone(),
             binary: binary()?,
-            openflow: self.controller_address(),
+            openflow: self.further_address(number),
+            rest: REST_PORT + number,
             spec: spec.clone(),
             daemon: None,
             dir,
@@ -128,7 +135,7 @@ impl Controller {
         if self.spec.policy.is_some() {
             command.arg("--policy").arg(self.policy_file());
         }
-        command.args(["--openflow", &self.openflow, "--rest", &format!("127.0.0.1:{REST_PORT}")]);
+        command.args(["--openflow", &self.openflow, "--rest", &format!("127.0.0.1:{}", self.rest)]);
         command.arg("--state").arg(self.dir.join("state")).args(&self.spec.args);
         command.envs(self.spec.env.iter().map(|(name, value)| (name, value)));
         let log = self.log_file();
@@ -239,7 +246,7 @@ impl Controller {
                 .timeout_global(Some(PATIENCE))
                 .proxy(None)
                 .build();
-            let url = format!("http://{}:{REST_PORT}{path}", Ipv4Addr::LOCALHOST);
+            let url = format!("http://{}:{}{path}", Ipv4Addr::LOCALHOST, self.rest);
             let mut request = ureq::http::Request::builder().method(method).uri(&url);
             for (name, value) in headers {
                 request = request.header(*name, *value);
@@ -305,7 +312,7 @@ impl Controller {
 
     /// Makes the REST interface reachable from outside the lab, at a loopback port (0: any free one).
     pub fn relay(&self, port: u16) -> Result<Relay> {
-        Relay::start(port, &self.netns, REST_PORT)
+        Relay::start(port, &self.netns, self.rest)
     }
 }
 

@@ -293,7 +293,12 @@ impl Lab {
 
     /// The address the controller listens at.
     pub fn controller_address(&self) -> String {
-        format!("{CONTROLLER}:{OPENFLOW_PORT}")
+        self.further_address(0)
+    }
+
+    /// The same of a further controller.
+    pub(crate) fn further_address(&self, number: u16) -> String {
+        format!("{CONTROLLER}:{}", OPENFLOW_PORT + number)
     }
 
     /// The namespace the controller runs in.
@@ -356,6 +361,16 @@ impl Lab {
     /// Tells all bridges where the controller is.
     pub fn connect_all(&self) -> Result<()> {
         self.bridges().iter().try_for_each(|bridge| self.connect(bridge))
+    }
+
+    /// Tells all bridges of so many controllers.
+    pub fn connect_to_all(&self, controllers: u16) -> Result<()> {
+        let targets: Vec<String> =
+            (0..controllers).map(|number| format!("tcp:{}", self.further_address(number))).collect();
+        self.bridges().iter().try_for_each(|bridge| {
+            let command = format!("set-controller {} {}", bridge.name, targets.join(" "));
+            self.host(bridge.host)?.vsctl(&words(&command)).map(drop)
+        })
     }
 
     /// Makes a bridge forget its controller; the channel is closed in order.

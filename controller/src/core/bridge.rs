@@ -25,6 +25,7 @@ use super::SessionId;
 use super::bundles::{Bundles, InFlight};
 use super::counting::Counting;
 use super::drift::{self, Drift};
+use super::leading::Rank;
 use super::polling::Polling;
 use super::reading::Reading;
 use super::refusals::Refusal;
@@ -35,9 +36,12 @@ use super::topology::Sign;
 pub(crate) struct Connection {
     pub(crate) session: SessionId,
     pub(crate) address: SocketAddr,
+    /// Which one we have, or are about to get. As `Slave` we write nothing.
     pub(crate) role: Role,
     /// How many tables are there for controllers.
     pub(crate) tables: u8,
+    /// What it tells of who leads.
+    pub(crate) rank: Rank,
     /// When it last sent anything.
     pub(crate) heard: Instant,
     /// It has sent nothing for so long, although it was asked, that it is taken for one that doesn't answer.
@@ -69,6 +73,7 @@ impl Connection {
             address,
             role,
             tables: u8::MAX,
+            rank: Rank::new(now, None),
             heard: now,
             silent: false,
             asked: None,
@@ -80,6 +85,11 @@ impl Connection {
             bundles: Bundles::default(),
             polling: Polling::default(),
         }
+    }
+
+    /// Is it another controller's, of our make?
+    pub(crate) fn is_watched(&self) -> bool {
+        self.role == Role::Slave && self.rank.is_watched()
     }
 
     /// Is a table there for controllers? Others are the bridge's own, and nobody else can change them: Open vSwitch keeps there

@@ -55,6 +55,7 @@ impl Core {
 
     fn problems(&self, now: Instant) -> Vec<String> {
         let mut problems: Vec<String> = self.faults.values().cloned().collect();
+        problems.extend(self.leading_problem());
         problems.extend(self.bridges.values().flat_map(Bridge::problems));
         problems.extend(self.identity_problems());
         if let Some(settling) = &self.settling {

@@ -144,6 +144,10 @@ impl Core {
     pub(super) fn drifted(&mut self, now: Instant, dpid: DatapathId, updates: Vec<FlowUpdate>) {
         let Some(bridge) = self.bridges.get_mut(&dpid) else { return };
         let Some(connection) = &mut bridge.connection else { return };
+        if connection.is_watched() {
+            // By whoever leads. What it holds is read when we do.
+            return;
+        }
         let installed = &bridge.installed;
         let updates: Vec<FlowUpdate> = updates.into_iter().filter(|update| !is_own_doing(installed, update)).collect();
         if updates.is_empty() {

@@ -22,6 +22,7 @@ use openflow::wire::Nothing;
 
 use super::bridge::{Bridge, Connection, PortRecord};
 use super::damping::HOLD;
+use super::leading::Rank;
 use super::moves::is_usable;
 use super::probe::Probe;
 use super::rounds::ACKNOWLEDGE;
@@ -64,18 +65,26 @@ impl Core {
         let others = bridge.set_ports(identity.ports);
         let role = identity.role;
         let tables = identity.features.n_tables;
-        bridge.connection = Some(Connection { tables, ..Connection::new(now, session, address, role) });
+        let rank = Rank::new(now, identity.generation);
+        bridge.connection = Some(Connection { tables, rank, ..Connection::new(now, session, address, role) });
         if is_new {
             self.look_for_former_self(now, dpid);
         }
         self.name_bridges();
+        // Ahead of all that it is sent.
+        self.greet(now, dpid);
         self.numbers_passed(now, dpid, &others);
         let name = self.bridges.get(&dpid).map(|bridge| bridge.name.clone()).unwrap_or_default();
         self.notice_of(now, dpid, Level::Info, &format!("bridge {name} ({dpid}) connected from {address}"));
-        if role == Role::Slave {
-            self.only_reads(now, dpid);
+        // Before we lead it, nothing of it has to be known.
+        if self
+            .bridges
+            .get(&dpid)
+            .and_then(|bridge| bridge.connection.as_ref())
+            .is_some_and(|it| it.role != Role::Slave)
+        {
+            self.read_tables(now, dpid);
         }
-        self.read_tables(now, dpid);
     }
 
     /// Another controller is a bridge's master. Until it connects again we write nothing to it.

@@ -65,6 +65,8 @@ impl Core {
                 self.told(now, dpid, xid, Part { flags, body: MultipartReply::Flow(flows) });
             }
             Message::MultipartReply(part) => self.told(now, dpid, xid, part),
+            Message::RoleReply(reply) => self.role_told(now, dpid, xid, reply),
+            Message::Error(error) if self.role_refused(dpid, xid, error.code) => {}
             Message::Error(error) => self.refused(now, dpid, xid, &error),
             Message::FlowRemoved(gone) => self.flow_removed(dpid, &gone),
             // Nothing else was asked for.

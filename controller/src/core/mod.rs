@@ -13,6 +13,7 @@ mod handover;
 mod health;
 mod hosts;
 mod known;
+mod leading;
 mod lengths;
 mod linked;
 mod messages;
@@ -57,6 +58,7 @@ pub use addressed::Addressed;
 use bridge::Bridge;
 use health::Health;
 use hosts::HostTable;
+use leading::Leading;
 use lengths::Mtu;
 use linked::Removed;
 use notices::Notices;
@@ -87,6 +89,9 @@ pub const BRIDGES_MAX: usize = 16_384;
 pub struct Memory {
     /// Numbers given to tenants.
     pub allocations: Allocations,
+    /// What tells this controller from others that lead the same bridges, at different times: 24 bits; 0: not chosen yet.
+    #[serde(default)]
+    pub instance: u32,
     /// Datapath ids of the bridges that were connected and mattered: after a restart they are waited for.
     pub bridges: BTreeSet<u64>,
     /// What bridges were last brought to as a whole.
@@ -194,6 +199,7 @@ pub struct Core {
     memory: Memory,
     bridges: BTreeMap<DatapathId, Bridge>,
     sessions: BTreeMap<SessionId, DatapathId>,
+    leading: Leading,
     topology: Topology,
     /// Ports that a tenant's pattern matches, and until when probes may show that they are links.
     trials: BTreeMap<Endpoint, Instant>,
@@ -242,6 +248,12 @@ impl Core {
     pub fn new(now: Instant, settings: Settings) -> Self {
         let policy = Arc::new(Policy::default());
         let awaited: BTreeSet<DatapathId> = settings.memory.bridges.iter().copied().map(DatapathId).collect();
+        let (mut memory, mut effects) = (settings.memory, Vec::new());
+        if memory.instance == 0 {
+            let [a, b, c, ..] = settings.probe_key;
+            memory.instance = u32::from_be_bytes([0, a, b, c]).max(1);
+            effects.push(Effect::Save(memory.clone()));
+        }
         Self {
             probe_key: settings.probe_key,
             bridges_max: settings.bridges_max,
@@ -251,6 +263,7 @@ impl Core {
             policy,
             policy_status: PolicyStatus::default(),
             named: BTreeSet::new(),
+            leading: Leading::new(memory.instance),
             bridges: BTreeMap::new(),
             sessions: BTreeMap::new(),
             trials: BTreeMap::new(),
@@ -261,9 +274,9 @@ impl Core {
             attachments: Attachments::default(),
             compiled: Attachments::default(),
             desired: Desired::default(),
-            rounds: Rounds::after(&settings.memory.settled.allocations),
-            compiled_for: settings.memory.settled.clone(),
-            memory: settings.memory,
+            rounds: Rounds::after(&memory.settled.allocations),
+            compiled_for: memory.settled.clone(),
+            memory,
             refresh_due: false,
             removed_links: Vec::new(),
             started: now,
@@ -276,7 +289,7 @@ impl Core {
             notices: Notices::default(),
             faults: BTreeMap::new(),
             suspects: BTreeSet::new(),
-            effects: Vec::new(),
+            effects,
         }
     }
 
@@ -290,6 +303,7 @@ impl Core {
             Event::Message { session, xid, message } => self.message(now, session, xid, message),
             Event::TablesTooLong { session } => self.tables_too_long(now, session),
             Event::Timer => {
+                self.beat(now);
                 self.overdue(now);
                 self.expire_links(now);
                 self.end_trials(now);
@@ -326,6 +340,7 @@ impl Core {
             .chain(self.trials.values().min().copied())
             .chain(self.overdue_at())
             .chain(self.hosts.deadline())
+            .chain(self.leading.deadline())
             .chain(self.count_at())
             .chain(self.poll_at())
             .chain(self.seen_at())

@@ -80,6 +80,11 @@ impl Notices {
         }
     }
 
+    /// What was seen lately is no longer anything to us.
+    pub(crate) fn forget_problems(&mut self) {
+        self.problems.clear();
+    }
+
     /// Problems that were seen lately.
     pub(crate) fn problems(&self, now: Instant) -> impl Iterator<Item = &str> {
         let lately = self.problems.iter().filter(move |(_, seen)| now.duration_since(**seen) < REMEMBER);

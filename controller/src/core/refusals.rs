@@ -143,6 +143,8 @@ impl Core {
             self.only_reads(now, dpid);
             self.lost(now, dpid);
             self.refresh_due = true;
+            // It may be one that leads all bridges.
+            self.ask_role(dpid);
         } else if let Some(flight) = flight {
             // The barrier behind it tells what became of the rest.
             flight.refused.insert(xid, error.code);

@@ -182,7 +182,7 @@ mod tests {
         let (manufacturer, hardware, software, serial) = (blank(), blank(), blank(), Text::new(""));
         let desc = Some(Box::new(Desc { manufacturer, hardware, software, serial, datapath: Text::new(told) }));
         let ports = ports.iter().copied().map(port).collect();
-        let identity = Box::new(Identity { features, desc, ports, role: Role::Master });
+        let identity = Box::new(Identity { features, desc, ports, role: Role::Master, generation: None });
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
         core.handle(now, Event::Connected { session: SessionId(dpid), address, identity });
     }

@@ -73,7 +73,7 @@ impl Bridge {
                 _ => continue,
             };
             bridge.send(xid.0, &answer).await;
-            if matches!(answer, Message::RoleReply(RoleRequest { role: Role::Master, .. })) {
+            if matches!(answer, Message::RoleReply(_)) {
                 return bridge;
             }
         }

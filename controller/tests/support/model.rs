@@ -228,6 +228,8 @@ fn answer(manner: &Manner, seen: &mut Seen, xid: Xid, message: Message, say: &mu
             };
             say(xid, Message::MultipartReply(Part::whole(none)));
         }
+        // It tells nobody who leads.
+        Message::RoleRequest(_) => {}
         told => seen.told.push((xid, told)),
     }
 }

@@ -93,13 +93,7 @@ impl Network {
 
     /// How many changes the controller has sent to bridges since it was started.
     pub(crate) fn changes_sent(&self) -> Result<u64> {
-        let metrics = self.controller.request("GET", "/metrics", None)?.body;
-        let is_change = |line: &&str| {
-            line.starts_with("espalier_openflow_messages_total{") && line.contains("Mod\",direction=\"sent\"")
-        };
-        let numbers = metrics.lines().filter(is_change).filter_map(|line| line.rsplit(' ').next());
-        ensure!(metrics.contains("espalier_openflow_messages_total{dpid="), "no messages in {metrics}");
-        numbers.map(|number| number.parse::<u64>().context("a number")).sum()
+        changes_sent(&self.controller)
     }
 
     /// Lets `sends` happen while every container is watched, and a little longer.
@@ -147,6 +141,17 @@ impl Network {
             .map(|end| Ok((end.port.clone(), self.lab.host(host)?.counters(&bridge, &end.port)?.sent)))
             .collect()
     }
+}
+
+/// How many changes a controller has sent to bridges since they connected.
+pub(crate) fn changes_sent(controller: &Controller) -> Result<u64> {
+    let metrics = controller.request("GET", "/metrics", None)?.body;
+    let is_change = |line: &&str| {
+        line.starts_with("espalier_openflow_messages_total{") && line.contains("Mod\",direction=\"sent\"")
+    };
+    let numbers = metrics.lines().filter(is_change).filter_map(|line| line.rsplit(' ').next());
+    ensure!(metrics.contains("espalier_openflow_messages_total{dpid="), "no messages in {metrics}");
+    numbers.map(|number| number.parse::<u64>().context("a number")).sum()
 }
 
 /// What every container received.

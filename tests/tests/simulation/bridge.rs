@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::{Bytes, BytesMut};
-use openflow::error::BadRequest;
+use openflow::error::{BadRequest, RoleRequestFailed};
 use openflow::experimenter::ExperimenterRequest;
 use openflow::flow::FlowRemovedReason;
 use openflow::frame::next_frame;
@@ -11,7 +11,7 @@ use openflow::message::Message;
 use openflow::multipart::{MultipartFlags, MultipartReply, MultipartRequest, Part};
 use openflow::packet::PacketOut;
 use openflow::port::{Port, PortReason, PortState, PortStatus};
-use openflow::switch::{Capabilities, Desc, FeaturesReply, Hello, RoleRequest};
+use openflow::switch::{Capabilities, Desc, FeaturesReply, Hello, Role, RoleRequest};
 use openflow::types::{DatapathId, MacAddr, PortNo, Xid};
 use openflow::wire::{Nothing, Text};
 
@@ -39,6 +39,9 @@ pub(crate) struct SimBridge {
     received: BytesMut,
     bundles: Bundles,
     monitors: Monitors,
+    /// The role of its connection, and the generation of its last master.
+    role: Role,
+    generation: u64,
     /// What it has to send.
     pub(crate) answers: Vec<(Xid, Message)>,
     /// Changes to its tables that it was asked for, over its life.
@@ -61,6 +64,8 @@ impl SimBridge {
             received: BytesMut::new(),
             bundles: Bundles::default(),
             monitors: Monitors::default(),
+            role: Role::Equal,
+            generation: RoleRequest::NONE,
             answers: Vec::new(),
             changes: 0,
             told_flows: 0,
@@ -95,6 +100,7 @@ impl SimBridge {
     /// A connection begins.
     pub(crate) fn connected(&mut self) {
         self.received.clear();
+        self.role = Role::Equal;
         (self.bundles, self.monitors) = (Bundles::default(), Monitors::default());
         self.answers = vec![(Xid(1), Message::Hello(Hello::v13()))];
     }
@@ -161,8 +167,17 @@ impl SimBridge {
                 auxiliary_id: 0,
                 capabilities: Capabilities::empty(),
             }),
-            Message::RoleRequest(RoleRequest { role, .. }) => {
-                Message::RoleReply(RoleRequest { role, generation: RoleRequest::NONE })
+            Message::RoleRequest(RoleRequest { role: Role::NoChange, .. }) => {
+                Message::RoleReply(RoleRequest { role: self.role, generation: self.generation })
+            }
+            Message::RoleRequest(RoleRequest { generation, .. })
+                if self.generation != RoleRequest::NONE && generation < self.generation =>
+            {
+                error(RoleRequestFailed::Stale)
+            }
+            Message::RoleRequest(RoleRequest { role, generation }) => {
+                (self.role, self.generation) = (role, generation);
+                Message::RoleReply(RoleRequest { role, generation })
             }
             Message::MultipartRequest(part) => {
                 self.told_flows += usize::from(matches!(part.body, MultipartRequest::Flow(_)));
