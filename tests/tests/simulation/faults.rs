@@ -275,7 +275,7 @@ impl Network {
         let known = self.judge.known.as_ref().and_then(|known| known.get(&tenant));
         let elsewhere = known.is_some_and(|hosts| hosts.iter().any(|(known, at)| *known == mac && *at != place));
         if elsewhere || (own != Some(mac) && mac != fresh) {
-            self.judge.known = None;
+            self.judge.claimed(self.world.now);
         }
         self.world.host_sends(place, mac);
         format!("{place} sends from {mac}")
@@ -283,7 +283,7 @@ impl Network {
 
     /// Every host sends, some of them after others had their addresses.
     pub(crate) fn all_send(&mut self) {
-        self.judge.known = None;
+        self.judge.claimed(self.world.now);
         for tenant in self.fabric.tenants() {
             for (mac, host) in self.fabric.hosts(&tenant) {
                 self.world.host_sends(host.place, mac);

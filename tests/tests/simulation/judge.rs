@@ -28,10 +28,15 @@ pub(crate) struct Judge {
     /// The hosts that were known when the network was last quiet, by tenant; `None`: since then something happened by which
     /// frames to them may be lost.
     pub(crate) known: Option<BTreeMap<String, Vec<(MacAddr, Endpoint)>>>,
+    /// When a host last sent that may have been elsewhere before.
+    claimed: Option<Instant>,
 }
 
 /// How long it takes until a probe that is lost counts as lost.
 const MISSED: Duration = Duration::from_secs(2);
+
+/// How long a host that has just moved rests, and a bit, before what claims it meanwhile counts.
+const CLAIMED: Duration = Duration::from_millis(1200);
 
 /// How much is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +59,25 @@ fn owner(fabric: &Fabric, place: Endpoint) -> Option<&str> {
 impl Judge {
     pub(crate) fn new(fabric: &Fabric) -> Self {
         let words = vec![fabric.clone()];
-        Self { words, impaired: true, meddled: None, silent: false, redrawn: BTreeSet::new(), known: None }
+        Self {
+            words,
+            impaired: true,
+            meddled: None,
+            silent: false,
+            redrawn: BTreeSet::new(),
+            known: None,
+            claimed: None,
+        }
     }
 
     /// Something else is wanted.
     pub(crate) fn wanted(&mut self, fabric: &Fabric) {
         self.words.push(fabric.clone());
+    }
+
+    /// A host sends that may have been elsewhere before.
+    pub(crate) fn claimed(&mut self, now: Instant) {
+        (self.known, self.claimed) = (None, Some(now));
     }
 
     /// The network is quiet: what was wanted before counts no more.
@@ -78,7 +96,9 @@ impl Judge {
         });
         // A full bridge can't take what a change of ways needs.
         let roomy = world.bridges.values().all(|bridge| bridge.tables.room == usize::MAX);
-        self.known = (!self.impaired && roomy && world.muted.is_empty()).then(|| hosts.collect());
+        // Where a host is that was claimed twice is decided a second later.
+        let decided = self.claimed.is_none_or(|at| world.now.duration_since(at) > CLAIMED);
+        self.known = (!self.impaired && roomy && decided && world.muted.is_empty()).then(|| hosts.collect());
     }
 
     fn share(&self, one: Endpoint, other: Endpoint) -> bool {
