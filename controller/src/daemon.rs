@@ -120,7 +120,7 @@ pub async fn start(options: Options) -> Result<Handle, StartError> {
     let (publish, published) = watch::channel(None);
     let (save, saved) = watch::channel(settings.memory.clone());
     let (reload, reloads) = mpsc::channel(1);
-    let shared = Arc::new(Shared::new(inputs.clone(), options.limits));
+    let shared = Arc::new(Shared::new(inputs.clone(), options.limits, Arc::clone(&problems)));
     let exposition = Arc::new(Exposition::new(&shared, published.clone(), Arc::clone(&problems)));
     let (asks, asked) = mpsc::channel(policy_commands::QUEUE);
     let (policy, keeper) = (options.policy, Arc::clone(&store));

@@ -22,3 +22,4 @@ pub mod registry;
 mod session;
 pub mod snapshot;
 pub mod store;
+pub mod turned_away;

@@ -14,6 +14,7 @@ use crate::gate::Gate;
 use crate::hub::Input;
 use crate::limit::Limit;
 use crate::metrics::Metrics;
+use crate::problems::Problems;
 use crate::registry::Registry;
 use crate::session;
 
@@ -60,6 +61,8 @@ pub struct Shared {
     pub registry: Registry,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Where it is told who can't connect.
+    pub problems: Arc<Problems>,
     /// How long bridges may take.
     pub limits: Limits,
     /// Limits lines about datapath ids that two bridges claim: both may try for ever.
@@ -72,10 +75,10 @@ pub struct Shared {
 
 impl Shared {
     /// For sessions that report to `hub`.
-    pub fn new(hub: mpsc::Sender<Input>, limits: Limits) -> Self {
+    pub fn new(hub: mpsc::Sender<Input>, limits: Limits, problems: Arc<Problems>) -> Self {
         let (registry, metrics) = (Registry::default(), Arc::default());
         let [taken, strangers, ends] = [1, 20, 50].map(|per_second| Mutex::new(Limit::new(per_second)));
-        Self { hub, registry, metrics, limits, taken, strangers, ends }
+        Self { hub, registry, metrics, problems, limits, taken, strangers, ends }
     }
 }
 

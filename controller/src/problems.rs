@@ -2,16 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Open problems by what they are about.
+use crate::turned_away::TurnedAway;
+
+/// Open problems.
 #[derive(Debug, Default)]
-pub struct Problems(Mutex<BTreeMap<&'static str, String>>);
+pub struct Problems {
+    /// By what they are about.
+    open: Mutex<BTreeMap<&'static str, String>>,
+    /// Bridges that can't connect.
+    pub turned_away: TurnedAway,
+}
 
 impl Problems {
     /// There is a problem about something, or none any more.
     pub fn set(&self, about: &'static str, problem: Option<String>) {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         match problem {
             Some(problem) => _ = open.insert(about, problem),
             None => _ = open.remove(about),
@@ -20,7 +27,10 @@ impl Problems {
 
     /// All open problems.
     pub fn list(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        let mut problems: Vec<String> =
+            self.open.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        problems.extend(self.turned_away.problems(Instant::now()));
+        problems
     }
 }
 

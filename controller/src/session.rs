@@ -287,6 +287,7 @@ impl Session {
         self.challenges = Some(challenges);
         self.dpid = Some(dpid);
         self.handshake = None;
+        self.shared.problems.turned_away.connected(self.address.ip(), dpid);
         // Escaped: what a bridge calls itself must not write lines of its own into the log.
         let plain = |text: &str| text.escape_debug().to_string();
         let software = identity.desc.as_ref();
@@ -424,6 +425,11 @@ impl Session {
     fn report(&self, end: &End) {
         if let Some(why) = end.refused() {
             self.refuse(why);
+            let dpid = match end {
+                End::Taken(dpid, _) => Some(*dpid),
+                _ => self.dpid,
+            };
+            self.shared.problems.turned_away.add(Instant::now(), self.address.ip(), dpid, end.to_string());
         }
         let name = self.name();
         let held_back = self.lines.held_back();

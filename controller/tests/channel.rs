@@ -40,7 +40,7 @@ impl Lab {
         let address = listener.local_addr().unwrap();
         let (hub, inputs) = mpsc::channel(4096);
         let (stop, stopped) = watch::channel(false);
-        let shared = Arc::new(Shared::new(hub, limits));
+        let shared = Arc::new(Shared::new(hub, limits, Arc::default()));
         tokio::spawn(listen::serve(listener, Arc::clone(&shared), stopped));
         Self { address, shared, inputs, kept: Vec::new(), _stop: stop }
     }
