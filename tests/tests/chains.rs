@@ -133,9 +133,10 @@ fn a_chain_of_two_with_a_bridge_per_tenant_over_plain_links() -> Result<()> {
 /// While no instance works, frames go on to the next function if the policy says so, else they end.
 #[test]
 fn bypass_and_drop() -> Result<()> {
-    let chained = Chained::wires(&spec(Layout::Shared), &[2, 3])?;
+    let mut chained = Chained::wires(&spec(Layout::Shared), &[2, 3])?;
     let (one, three) = (chained.green(1)?, chained.green(3)?);
-    let [a, b] = chained.functions.as_slice() else { unreachable!("two were made") };
+    let functions = chained.functions.clone();
+    let [a, b] = functions.as_slice() else { unreachable!("two were made") };
     let text = wire(chained.lab(), "meter", "on_failure = \"bypass\"", &[(a, 1)])?
         + &wire(chained.lab(), "firewall", "on_failure = \"drop\"", &[(b, 1)])?
         + &chain(
@@ -144,7 +145,11 @@ fn bypass_and_drop() -> Result<()> {
             &["meter", "firewall"],
             &format!("protocol = \"icmp\", destination = \"{}\"", three.ipv4),
         );
+    // One that hangs from the beginning was never seen to let anything through: nothing tells that it should.
+    a.hang()?;
     chained.apply(&text)?;
+    chained.wait_health("f1-in", "unproven", false)?;
+    a.recover()?;
     for instance in ["f1-in", "f2-in"] {
         chained.wait_health(instance, "working", true)?;
     }
@@ -158,6 +163,22 @@ fn bypass_and_drop() -> Result<()> {
     let outage = ping.stop()?;
     ensure!(chained.lab().ping(&one, three.ipv4)?, "it isn't bypassed: {outage:?}");
     chained.network.wait_problem("f1-in of function meter of tenant green lets nothing through")?;
+    let asked = ["trace", "--tenant", "green", "--from", "h1/green-1", "--to", "h3/green-1", "icmp"];
+    let traced = chained.network.controller.cli(&asked)?;
+    let text = String::from_utf8_lossy(&traced.stdout).into_owned();
+    ensure!(
+        text.contains("f1-in of function meter") && text.contains("without it (on_failure = \"bypass\")"),
+        "{traced:?}"
+    );
+    // Whoever starts anew takes it for failed, too, until a probe comes through.
+    let ping = ContinuousPing::start(&one, three.ipv4)?;
+    chained.network.controller.kill9();
+    chained.network.controller.start()?;
+    chained.network.settle()?;
+    chained.wait_health("f1-in", "failed", false)?;
+    ensure!(chained.network.changes_sent()? == 0, "a restart of the controller changed something");
+    let report = ping.stop()?;
+    ensure!(report.received == report.sent, "the restart gave traffic to one that had failed: {report:?}");
     a.recover()?;
     chained.wait_health("f1-in", "working", true)?;
 
@@ -169,7 +190,6 @@ fn bypass_and_drop() -> Result<()> {
     ensure!(chained.lab().ping(&one, three.ipv4)?, "it doesn't recover");
 
     // The controller is killed: functions go on as before; it comes back and changes nothing.
-    let mut chained = chained;
     let ping = ContinuousPing::start(&one, three.ipv4)?;
     chained.network.controller.restart()?;
     chained.network.settle()?;

@@ -31,6 +31,7 @@ fn a_kill_right_after_a_deleted_tunnel_came_back_loses_nothing() -> Result<()> {
         let (one, two) = [(1, 2), (2, 3), (3, 1)][round % 3];
         let end = network.lab.link(one, two, "green")?.end(one)?.clone();
         network.lab.delete_port(&end)?;
+        network.wait_problem(&format!("/{} was removed", end.port))?;
         network.controller.wait_links(2, MS(2000))?;
         network.controller.wait_converged(3, MS(2000))?;
         let from = network.lab.container(one, "green-1")?;

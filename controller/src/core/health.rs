@@ -1,7 +1,7 @@
 //! Whether service functions let anything through: a probe that is put in at one port has to come out of the other.
 //!
 //! An instance counts as failed when three probes in a row are lost, but only if some came through before: a function that
-//! lets no such frames through is judged by its ports alone.
+//! lets no such frames through is judged by its ports alone. One that had failed before a restart has until a probe comes through.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -17,6 +17,9 @@ use openflow::types::Xid;
 
 use super::probe::Probe;
 use super::{Core, Effect, Level, SessionId};
+
+/// Tenant, function and instance.
+type Names = (String, String, String);
 
 /// Time between two probes through an instance.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -55,11 +58,12 @@ impl Health {
         Self { next_number: 0, probed: BTreeMap::new(), looked: now }
     }
 
-    /// From here on exactly these are probed: from the first port of each to the second, if it can be done.
-    fn set(&mut self, now: Instant, through: &BTreeMap<Endpoint, (Endpoint, bool)>) {
+    /// From here on exactly these are probed: from the first port of each to the second, if it can be done. Of new ones `failed` have.
+    fn set(&mut self, now: Instant, through: &BTreeMap<Endpoint, (Endpoint, bool)>, failed: impl Fn(Endpoint) -> bool) {
         self.probed.retain(|ingress, probed| through.get(ingress).is_some_and(|(egress, _)| *egress == probed.egress));
         for (&ingress, &(egress, open)) in through {
-            let new = || Probed { egress, due: now, sent: VecDeque::new(), passed: None, failed: false, open };
+            let failed = || failed(ingress);
+            let new = || Probed { egress, due: now, sent: VecDeque::new(), passed: None, failed: failed(), open };
             let probed = self.probed.entry(ingress).or_insert_with(new);
             if open && !std::mem::replace(&mut probed.open, open) {
                 // Nothing could come through meanwhile.
@@ -136,6 +140,7 @@ impl Core {
     /// Bridges, ports or the policy changed.
     pub(super) fn refresh_health(&mut self, now: Instant) {
         let mut through = BTreeMap::new();
+        let mut names: BTreeMap<Endpoint, Names> = BTreeMap::new();
         for tenant in self.policy.tenants.iter().filter(|tenant| !tenant.functions.is_empty()) {
             let Some(numbers) = self.memory.allocations.of(&tenant.name) else { continue };
             let allocations = &self.memory.allocations;
@@ -153,12 +158,17 @@ impl Core {
                     };
                     if ingress.bridge == egress.bridge {
                         through.insert(ingress, (egress, up(ingress) && up(egress)));
+                        let instance = placed.instance.name.clone();
+                        names.insert(ingress, (tenant.name.clone(), service.function.name.clone(), instance));
                     }
                 }
             }
         }
-        self.health.set(now, &through);
+        let before = &self.memory.failed;
+        self.health.set(now, &through, |ingress| names.get(&ingress).is_some_and(|names| before.contains(names)));
         self.view.failed = self.health.failed();
+        let failed = names.into_iter().filter(|(ingress, _)| self.view.failed.contains(ingress));
+        self.keep_failed(failed.map(|(_, names)| names).collect());
     }
 
     /// Sends the probes that are due, and looks which are missing.
@@ -212,6 +222,17 @@ impl Core {
             self.rounds.dirty.extend(self.memory.allocations.of(tenant).map(|numbers| Owner(numbers.key)));
         }
         self.view.failed = failed;
+        let names = self.view.failed.iter().filter_map(|ingress| self.attachments.service(*ingress));
+        let names = names.map(|port| (port.tenant.clone(), port.function.clone(), port.instance.clone()));
+        self.keep_failed(names.collect());
+    }
+
+    /// Keeps them over restarts. While bridges are still awaited not all are known.
+    fn keep_failed(&mut self, failed: BTreeSet<Names>) {
+        if self.settling.is_none() && self.memory.failed != failed {
+            self.memory.failed = failed;
+            self.effects.push(Effect::Save(self.memory.clone()));
+        }
     }
 }
 
@@ -233,7 +254,7 @@ mod tests {
         let start = Instant::now();
         let mut health = Health::new(start);
         let both = BTreeMap::from([(place(1), (place(2), true)), (place(3), (place(4), true))]);
-        health.set(start, &both);
+        health.set(start, &both, |_| false);
         for step in 0..20 {
             let now = after(start, step * 500);
             let failed = health.expire(now);
@@ -250,7 +271,7 @@ mod tests {
         // A port that goes down and up again, or a bridge that connects again, changes nothing about that.
         let shut = both.iter().map(|(ingress, (egress, _))| (*ingress, (*egress, false))).collect();
         for through in [&shut, &both] {
-            health.set(after(start, 9_900), through);
+            health.set(after(start, 9_900), through, |_| false);
             assert_eq!(health.failed(), BTreeSet::from([place(1)]));
         }
         let now = after(start, 10_000);
@@ -264,10 +285,21 @@ mod tests {
     fn time_in_which_the_controller_slept_does_not_count() {
         let start = Instant::now();
         let mut health = Health::new(start);
-        health.set(start, &BTreeMap::from([(place(1), (place(2), true))]));
+        health.set(start, &BTreeMap::from([(place(1), (place(2), true))]), |_| false);
         let (from, number) = health.due(start)[0];
         health.arrived(start, from, number, place(2));
         assert!(!health.expire(after(start, 5000)));
         assert!(!health.expire(after(start, 5500)));
+    }
+
+    #[test]
+    fn what_had_failed_before_a_restart_has_until_a_probe_comes_through() {
+        let start = Instant::now();
+        let mut health = Health::new(start);
+        let both = BTreeMap::from([(place(1), (place(2), true)), (place(3), (place(4), true))]);
+        health.set(start, &both, |ingress| ingress == place(1));
+        assert_eq!(health.failed(), BTreeSet::from([place(1)]));
+        let (from, number) = health.due(start)[0];
+        assert!(health.arrived(start, from, number, place(2)) && health.failed().is_empty());
     }
 }

@@ -100,6 +100,9 @@ pub struct Memory {
     /// IP addresses of hosts, as of some seconds ago.
     #[serde(default)]
     pub hosts: Vec<Addressed>,
+    /// Instances of functions that let nothing through, by tenant, function and instance.
+    #[serde(default)]
+    pub failed: BTreeSet<(String, String, String)>,
 }
 
 /// What bridges were brought to.
