@@ -124,7 +124,7 @@ impl Compiler<'_> {
     fn admit_ports(&mut self, fixed: &Hosts) {
         let key = self.numbers.key;
         let (tenant, chains, zone) = (self.tenant, self.chains, self.numbers.vlan);
-        let routes = self.routes;
+        let (view, routes) = (self.view, self.routes);
         let reach = |from, to| routes.reach(from, to);
         for (dpid, ports) in self.ports.clone() {
             let Some(builder) = self.at(dpid) else { continue };
@@ -141,8 +141,10 @@ impl Compiler<'_> {
                 let here = || [Oxm::InPort(port, None)];
                 builder.flow(ADMIT, 10, here(), vec![entered, Instruction::GotoTable(GUARD)]);
                 guard::port(builder, port, selector);
+                // What comes back by a port that makes a loop tells nothing of where its source is.
                 let copy = Instruction::ApplyActions(vec![Action::metered_copy(port_meter(port))]);
-                builder.flow(LEARN, 1, here(), vec![copy, Instruction::GotoTable(RULES)]);
+                let copy = Some(copy).filter(|_| !view.is_shut(Endpoint { bridge: dpid, port }));
+                builder.flow(LEARN, 1, here(), copy.into_iter().chain(go(RULES)).collect());
             }
             builder.about(&tenant.origin);
             guard::foreign(builder, key, fixed.keys().copied());
@@ -153,7 +155,7 @@ impl Compiler<'_> {
     fn admit_services(&mut self) {
         let key = self.numbers.key;
         let (tenant, chains) = (self.tenant, self.chains);
-        let routes = self.routes;
+        let (view, routes) = (self.view, self.routes);
         let reach = |from, to| routes.reach(from, to);
         let local: BTreeSet<DatapathId> = self.ports.keys().copied().chain(chains.bridges()).collect();
         let marks = chains.marks();
@@ -177,7 +179,12 @@ impl Compiler<'_> {
                 flooded.push(Oxm::EthDst(GROUP_BIT, Some(GROUP_BIT)));
             }
             for port in ports.iter().flatten().map(|(port, _)| *port).chain(chains.ports(dpid)) {
-                limits::flood(builder, tenant, port, flooded.clone());
+                if view.is_shut(Endpoint { bridge: dpid, port }) {
+                    let fields = flooded.iter().cloned().chain([Oxm::InPort(port, None)]);
+                    builder.flow(FORWARD, 2, fields, drop());
+                } else {
+                    limits::flood(builder, tenant, port, flooded.clone());
+                }
             }
             builder.flow(FORWARD, 1, flooded, go(FLOOD));
         }
@@ -250,7 +257,7 @@ impl Compiler<'_> {
         let numbers = self.numbers;
         let mask = metadata::TENANT | metadata::EDGE;
         let local: BTreeSet<DatapathId> = self.ports.keys().copied().chain(self.chains.bridges()).collect();
-        let stations = self.chains.stations();
+        let (view, stations) = (self.view, self.chains.stations());
         for &dpid in local.union(&tree.bridges) {
             let ports = self.ports.get(&dpid).cloned().unwrap_or_default();
             let Some(builder) = self.at(dpid) else { continue };
@@ -259,7 +266,8 @@ impl Compiler<'_> {
                 groups.entry(flood_group(numbers.key, port, tree.version)).or_default().push(Bucket::new(actions));
             };
             let stations = stations.values().filter(|place| place.bridge == dpid).map(|place| place.port);
-            for port in ports.iter().map(|(port, _)| *port).chain(stations) {
+            let open = |port: &PortNo| !view.is_shut(Endpoint { bridge: dpid, port: *port });
+            for port in ports.iter().map(|(port, _)| *port).filter(open).chain(stations) {
                 add(port, vec![Action::output(port)]);
             }
             for (here, link) in tree.at(dpid) {

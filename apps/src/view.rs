@@ -36,6 +36,12 @@ pub struct View {
 }
 
 impl View {
+    /// Does a port take no part in floods?
+    pub(crate) fn is_shut(&self, place: Endpoint) -> bool {
+        let port = self.bridges.get(&place.bridge).and_then(|bridge| bridge.ports.get(&place.port));
+        port.is_some_and(|port| port.shut)
+    }
+
     /// Does a bridge answer?
     pub(crate) fn is_responsive(&self, dpid: DatapathId) -> bool {
         self.bridges.get(&dpid).is_some_and(|bridge| bridge.responsive)
@@ -111,6 +117,8 @@ pub struct PortView {
     pub up: bool,
     /// What is known of what is behind it.
     pub behind: Behind,
+    /// What is behind it makes a loop: it takes no part in floods, and nobody is learnt there.
+    pub shut: bool,
 }
 
 /// What is known of what is behind a port. Only what comes through a tunnel can be told for certain from what a station sends.

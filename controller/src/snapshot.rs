@@ -119,6 +119,9 @@ pub struct Port {
     pub kind: String,
     /// Whose it is, if a tenant's.
     pub tenant: Option<String>,
+    /// Does it take no part in floods, because what is behind it makes a loop?
+    #[serde(default)]
+    pub shut: bool,
 }
 
 /// How much a bridge's tables hold.

@@ -353,6 +353,9 @@ impl<'s, 'a> Scan<'s, 'a> {
         if does.write.is_some() {
             self.tell(entry, Property::Isolation, "says anew whose frames they are");
         }
+        if does.goto.is_none() && does.actions.is_empty() {
+            return;
+        }
         if let Some(goto) = does.goto {
             if goto != FLOOD || !does.actions.is_empty() {
                 self.tell(entry, Property::Form, "leads frames to somewhere else than to be flooded");

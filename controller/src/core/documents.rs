@@ -67,6 +67,7 @@ impl Core {
             problems.extend(self.topology.refused(now, |place| self.port_name(place)));
             problems.extend(self.link_problems(now));
             problems.extend(self.lost_links(now));
+            problems.extend(self.loop_problems());
         }
         problems.extend(self.notices.problems(now).map(str::to_owned));
         problems
@@ -131,6 +132,7 @@ impl Core {
                 up: record.is_up(),
                 kind: kind.to_owned(),
                 tenant,
+                shut: self.loops.is_shut(place),
             }
         });
         let connection = bridge.connection.as_ref();

@@ -190,6 +190,7 @@ impl Core {
                     name: port.port.name.text().into_owned(),
                     up: port.is_up(),
                     behind: port.behind,
+                    shut: self.loops.is_shut(Endpoint { bridge: *dpid, port: port.port.number }),
                 };
                 let ports = bridge.ports.iter().map(|(number, record)| (*number, port(record))).collect();
                 (*dpid, view::Bridge { name: bridge.name.clone(), responsive: bridge.is_responsive(), ports })
@@ -201,13 +202,8 @@ impl Core {
         for problem in self.attachments.problems.iter().take(PROBLEMS_TOLD).cloned().collect::<Vec<_>>() {
             self.notice(now, Level::Warning, &problem.text);
         }
-        let probed = self.attachments.ports.keys().filter(|place| {
-            let bridge = self.view.bridges.get(&place.bridge);
-            let up = bridge.and_then(|bridge| bridge.ports.get(&place.port)).is_some_and(|port| port.up);
-            self.attachments.is_probed(**place) && up && bridge.is_some_and(|bridge| bridge.responsive)
-        });
-        let probed = probed.copied().collect();
-        self.topology.set_senders(now, &probed);
+        self.refresh_loops();
+        let probed = self.set_probed(now);
         self.try_ports(now, &probed);
         self.refresh_health(now);
         // Hosts stay while their port is the tenant's and isn't known to be down.
@@ -216,6 +212,19 @@ impl Core {
         self.remember(&[]);
         self.links_changed(now);
         self.rounds.all_dirty = true;
+    }
+
+    /// Says which ports send probes: those that may be links, and those of tenants that may be joined.
+    pub(super) fn set_probed(&mut self, now: Instant) -> BTreeSet<Endpoint> {
+        let is_up = |place: &Endpoint| {
+            let bridge = self.view.bridges.get(&place.bridge).filter(|bridge| bridge.responsive);
+            bridge.and_then(|bridge| bridge.ports.get(&place.port)).is_some_and(|port| port.up)
+        };
+        let candidates = self.attachments.ports.keys().copied().filter(|place| self.attachments.is_probed(*place));
+        let joined = self.loops.probed().filter(|place| self.attachments.tenant(*place).is_some());
+        let probed = candidates.chain(joined).filter(is_up).collect();
+        self.topology.set_senders(now, &probed);
+        probed
     }
 
     /// Keeps in mind how a bridge that no longer answers was linked.

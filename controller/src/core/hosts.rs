@@ -231,6 +231,26 @@ impl HostTable {
         }
     }
 
+    /// Where a host is taken to be.
+    pub(crate) fn place(&self, tenant: &str, mac: MacAddr) -> Option<Endpoint> {
+        Some(self.tenants.get(tenant)?.get(&mac)?.host.place)
+    }
+
+    /// What came in by a port had gone out by another one: hosts that belong elsewhere were never there.
+    pub(crate) fn forget_strays(&mut self, tenant: &str, place: Endpoint) {
+        let mut strays = Vec::new();
+        for (mac, learnt) in self.tenants.get_mut(tenant).into_iter().flatten() {
+            learnt.contest.take_if(|contest| contest.place == place);
+            let home = learnt.trail.places().next();
+            if learnt.host.place == place && home != Some(place) {
+                strays.push(*mac);
+            }
+        }
+        for mac in strays {
+            self.remove(tenant, mac);
+        }
+    }
+
     /// Frames of a host came in.
     pub(crate) fn seen(&mut self, now: Instant, tenant: &str, mac: MacAddr, place: Endpoint) {
         let host = self.tenants.get_mut(tenant).and_then(|hosts| hosts.get_mut(&mac));

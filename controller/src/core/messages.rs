@@ -124,7 +124,8 @@ impl Core {
         let Some(probe) = probe.filter(both) else {
             let tenant = self.attachments.tenant(at).map(|attached| attached.tenant.clone());
             match (probe, tenant) {
-                (Some(_), Some(_)) if self.attachments.by_pattern(at).is_some() => {}
+                (Some(probe), Some(_))
+                    if self.attachments.by_pattern(at).is_some() || self.loops.probed().any(|it| it == probe.from) => {}
                 (Some(probe), Some(tenant)) => {
                     let from = self.port_name(probe.from);
                     self.problem(now, at.bridge, &format!("probes of {from} arrive at {here}, a port of tenant {tenant}: no link there; somebody joins the two"));

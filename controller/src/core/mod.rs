@@ -16,6 +16,7 @@ mod known;
 mod leading;
 mod lengths;
 mod linked;
+mod loops;
 mod messages;
 mod moves;
 mod notices;
@@ -61,6 +62,7 @@ use hosts::HostTable;
 use leading::Leading;
 use lengths::Mtu;
 use linked::Removed;
+use loops::Loops;
 use notices::Notices;
 use rounds::Rounds;
 use settling::Settling;
@@ -103,6 +105,9 @@ pub struct Memory {
     /// Instances of functions that let nothing through, by tenant, function and instance.
     #[serde(default)]
     pub failed: BTreeSet<(String, String, String)>,
+    /// Ports that are shut for floods because of a loop, each with the port that it is joined with: by datapath ids and numbers.
+    #[serde(default)]
+    pub loops: BTreeSet<((u64, u32), (u64, u32))>,
 }
 
 /// What bridges were brought to.
@@ -206,6 +211,7 @@ pub struct Core {
     topology: Topology,
     /// Ports that a tenant's pattern matches, and until when probes may show that they are links.
     trials: BTreeMap<Endpoint, Instant>,
+    loops: Loops,
     health: Health,
     mtu: Mtu,
     hosts: HostTable,
@@ -270,6 +276,7 @@ impl Core {
             bridges: BTreeMap::new(),
             sessions: BTreeMap::new(),
             trials: BTreeMap::new(),
+            loops: Loops::after(now, &memory.loops),
             hosts: HostTable::default(),
             hosts_kept: now,
             held: BTreeMap::new(),
@@ -311,6 +318,7 @@ impl Core {
                 self.expire_links(now);
                 self.end_trials(now);
                 self.decide_hosts(now);
+                self.expire_loops(now);
                 if self.refresh_due {
                     self.refresh(now);
                 }
@@ -341,6 +349,7 @@ impl Core {
             .chain(self.health.deadline())
             .chain(self.mtu.deadline())
             .chain(self.trials.values().min().copied())
+            .chain(self.loops.deadline())
             .chain(self.overdue_at())
             .chain(self.hosts.deadline())
             .chain(self.leading.deadline())

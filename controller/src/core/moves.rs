@@ -42,9 +42,13 @@ impl Core {
         let mut hasher = DefaultHasher::new();
         frame.hash(&mut hasher);
         let claim = Claim { mac: source, place, ip: sender(frame), digest: hasher.finish() };
+        let elsewhere = self.hosts.place(&name, source).filter(|before| *before != place);
         let outcome = self.hosts.learn(now, &name, claim, tenant.max_hosts);
         if matches!(outcome, Outcome::New | Outcome::Moved(_) | Outcome::Contested) {
             self.rounds.dirty.insert(Owner(numbers.key));
+        }
+        if let Some(before) = elsewhere {
+            self.suspect_loop(now, [before, place].into_iter());
         }
         match outcome {
             Outcome::New | Outcome::Known | Outcome::Contested => {}
@@ -102,6 +106,10 @@ impl Core {
     fn troubled(&mut self, now: Instant, tenant: &str, mac: MacAddr, trouble: Trouble, trail: &Trail) {
         let places: Vec<Endpoint> = trail.places().collect();
         let [first, others @ ..] = &*places else { return };
+        if trouble == Trouble::Loop && places.iter().any(|place| self.loops.is_shut(*place)) {
+            // That is told, with the ports that probes showed.
+            return;
+        }
         let (home, dpid) = (self.port_name(*first), first.bridge);
         let others = others.iter().map(|place| self.port_name(*place)).collect::<Vec<_>>().join(" and ");
         let text = match (trouble, virtual_router(mac)) {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use apps::attachment::PortUse;
 use apps::view::{Behind, Endpoint};
 use openflow::oxm::Oxm;
 use openflow::packet::PacketIn;
@@ -23,7 +24,7 @@ impl Core {
     /// Of the ports that probes go out by, those that a pattern matches are tried from now on, unless they are already.
     pub(super) fn try_ports(&mut self, now: Instant, probed: &BTreeSet<Endpoint>) {
         let until = now + TRIAL.max(self.topology.interval() * PROBES);
-        let tried = probed.iter().filter(|place| self.attachments.by_pattern(**place).is_some());
+        let tried = probed.iter().filter(|place| matches!(self.attachments.of(**place), PortUse::Untried(_)));
         let tried: BTreeMap<_, _> =
             tried.map(|place| (*place, self.trials.get(place).copied().unwrap_or(until))).collect();
         self.trials = tried;
@@ -56,6 +57,9 @@ impl Core {
     pub(super) fn hears(&mut self, now: Instant, at: Endpoint, probe: &Probe, tunnel: bool) {
         // What anybody could have kept and sent again tells nothing.
         if !self.topology.is_outstanding(probe.from, probe.number) {
+            return;
+        }
+        if !tunnel && self.loop_heard(now, at, probe.from) {
             return;
         }
         let both = [(at, tunnel), (probe.from, false)];

@@ -10,6 +10,7 @@ mod bundle;
 mod fabric;
 mod faults;
 mod hands;
+mod joined;
 mod judge;
 mod monitor;
 mod pipe;
