@@ -8,6 +8,12 @@ pub mod ethertype {
     pub const IPV4: u16 = 0x0800;
     /// IPv6.
     pub const IPV6: u16 = 0x86dd;
+    /// A tag for a VLAN (IEEE 802.1Q).
+    pub const VLAN: u16 = 0x8100;
+    /// A tag for a service VLAN (IEEE 802.1ad).
+    pub const SERVICE_VLAN: u16 = 0x88a8;
+    /// What begins with another tag.
+    pub const TAGS: [u16; 2] = [VLAN, SERVICE_VLAN];
 }
 
 /// IP protocol numbers (IANA).

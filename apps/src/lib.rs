@@ -30,7 +30,7 @@ pub mod policy;
 pub mod problems;
 pub mod reconcile;
 mod routes;
-mod rules;
+pub mod rules;
 pub mod services;
 pub mod tenants;
 pub mod trace;

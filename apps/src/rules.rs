@@ -1,12 +1,14 @@
 //! Access rules: what may enter. A rule holds where a frame enters, for all its ways.
 
+use std::fmt;
+
 use openflow::action::{Action, Conntrack, ConntrackFlags, Nested};
 use openflow::instruction::Instruction;
 use openflow::matching::Match;
 use openflow::oxm::Oxm;
 use openflow::types::TableId;
 
-use crate::assigned::ethertype::{ARP, IPV4, IPV6};
+use crate::assigned::ethertype::{ARP, IPV4, IPV6, TAGS};
 use crate::assigned::protocol::ICMPV6;
 use crate::chains::FIRST;
 use crate::classifiers::expand;
@@ -31,6 +33,40 @@ const RELATED: u32 = 0x04;
 const REPLY: u32 = 0x08;
 const TRACKED: u32 = 0x20;
 
+/// Priority of what ends frames of which rules and chains can't tell what they are.
+const UNREAD: u16 = FIRST + 9;
+
+/// Why rules and chains can't tell what a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unread {
+    /// It has two tags: Open vSwitch sees nothing behind the second one (with `vlan-limit=2`, behind the third).
+    InnerVlans,
+}
+
+impl Unread {
+    /// What an operator can do.
+    pub const fn help(self) -> &'static str {
+        match self {
+            Self::InnerVlans => {
+                "if they may pass unseen by rules and chains, write inner_vlans = \"pass\" in its [[tenant]]"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InnerVlans => "frames with two VLAN tags",
+        })
+    }
+}
+
+/// What ends such frames where they enter, but for whose they are.
+pub fn unread() -> Vec<(Unread, TableId, Match)> {
+    TAGS.map(|tag| (Unread::InnerVlans, RULES, Match::new([Oxm::EthType(tag, None)]))).to_vec()
+}
+
 /// Looks up, or remembers, which connection a packet belongs to, among those of a tenant; `zone` tells tenants apart.
 pub(crate) fn track(zone: u16, flags: ConntrackFlags, table: TableId) -> Action {
     Action::Ct(Conntrack { flags, zone_source: 0, zone, table, helper: 0, actions: Nested::default() })
@@ -49,6 +85,13 @@ pub(crate) fn compile(tenant: &Tenant, zone: Option<u16>) -> Vec<Draft> {
         }
     };
     let mut drafts = Vec::new();
+    for (why, table, matching) in unread() {
+        let ends = match why {
+            Unread::InnerVlans => tenant.ends_inner_vlans(),
+        };
+        let origin = tenant.origin.clone();
+        drafts.extend(ends.then(|| Draft { table, priority: UNREAD, matching, instructions: drop(), origin }));
+    }
     if let Some(zone) = zone.filter(|_| tenant.tracks_connections()) {
         for version in VERSIONS {
             // It comes back to this table, and is looked up no second time.

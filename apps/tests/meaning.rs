@@ -223,10 +223,22 @@ const CASES: &[(&str, Property, &str, Spoil)] = &[
     }),
 ];
 
+/// Of a tenant that lets in what no rule drops.
+const OPEN: &[(&str, Property, &str, Spoil)] = &[
+    ("what has two tags is let in", Property::Rule, "lets in what inner_vlans drops", |it| {
+        it.take(RULES, "eth_type=0x8100,");
+    }),
+    ("what has two tags of a service is let in", Property::Rule, "lets in what inner_vlans drops", |it| {
+        it.take(RULES, "eth_type=0x88a8,");
+    }),
+];
+
 #[test]
 fn whatever_says_other_than_rules_and_chains_is_told() {
-    for (what, property, text, spoil) in CASES {
-        let mut fabric = fabric(POLICY);
+    let open = POLICY.replace("default = \"drop\"\n", "");
+    let all = CASES.iter().map(|case| (POLICY, case)).chain(OPEN.iter().map(|case| (open.as_str(), case)));
+    for (policy, (what, property, text, spoil)) in all {
+        let mut fabric = fabric(policy);
         assert_eq!(fabric.told(), [], "before");
         spoil(&mut fabric);
         let told = fabric.told();

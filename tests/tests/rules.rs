@@ -15,9 +15,9 @@ use network::{MS, Network, green_and_orange, spec};
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-/// Green with rules, and orange without.
+/// Green with rules, which let frames with two tags pass, and orange without.
 fn policy(green: &str) -> String {
-    green_and_orange("", green)
+    green_and_orange("", &format!("inner_vlans = \"pass\"\n{green}"))
 }
 
 fn rule(name: &str, priority: u16, classifier: &str, action: &str) -> String {

@@ -1,6 +1,7 @@
 //! What rules and chains say of frames, read from the policy itself, and whether the entries that are asked say the same.
 
 use std::cmp::Reverse;
+use std::fmt;
 use std::net::IpAddr;
 use std::ops::{Range, RangeInclusive};
 
@@ -13,7 +14,7 @@ use super::chains::{Next, Then};
 use super::entries::{Entry, Scan};
 use super::look::{Does, Seen};
 use super::regions::{
-    ARP, ESTABLISHED, Field, ICMP, ICMPV6, IPV4, IPV6, Kind, RELATED, REPLY, Row, TRACKED, Test, differences,
+    ARP, ESTABLISHED, Field, ICMP, ICMPV6, IPV4, IPV6, Kind, RELATED, REPLY, Row, TAGS, TRACKED, Test, differences,
 };
 use super::surroundings::Behind;
 use super::{Here, Property, Violation, entry_name};
@@ -46,6 +47,24 @@ pub(super) struct Held<'t, 'a> {
     gate: Gate<'a>,
     passable: Vec<bool>,
     entries: Entries<'t>,
+}
+
+/// What in the policy says so.
+#[derive(Clone, Copy, Debug)]
+enum By<'a> {
+    Rule(&'a str),
+    Default,
+    InnerVlans,
+}
+
+impl fmt::Display for By<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule(name) => write!(f, "rule {name}"),
+            Self::Default => f.write_str("the tenant's default"),
+            Self::InnerVlans => f.write_str("inner_vlans"),
+        }
+    }
 }
 
 /// What becomes of a frame that is held against rules.
@@ -126,8 +145,7 @@ impl<'s, 'a> Scan<'s, 'a> {
         let does =
             |at: usize| entries.get(at).map_or(Outcome::Ends, |(_, flow)| outcome(&Does::of(&flow.instructions)));
         for found in differences(&rows, &said, tracked, |entry, word| does(entry) == words[word].0) {
-            let (wanted, rule) = words[found.said];
-            let by = rule.map_or_else(|| "the tenant's default".to_owned(), |rule| format!("rule {}", rule.name));
+            let (wanted, by) = words[found.said];
             let what = match (does(found.entry), wanted) {
                 (Outcome::Enters, Outcome::Ends) => format!("lets in what {by} drops"),
                 (Outcome::Ends, Outcome::Enters) => format!("drops what {by} lets in"),
@@ -278,18 +296,21 @@ fn tests(matching: &Match) -> Option<Vec<(Field, Test)>> {
 }
 
 /// What rules say, in order, and what each row of that stands for.
-fn said_by_rules(tenant: &Tenant, tracked: bool) -> (Vec<Row>, Vec<(Outcome, Option<&Rule>)>) {
+fn said_by_rules(tenant: &Tenant, tracked: bool) -> (Vec<Row>, Vec<(Outcome, By<'_>)>) {
     let (mut rows, mut words) = (Vec::new(), Vec::new());
-    let mut say = |outcome, rule, all: Vec<Vec<(Field, Test)>>| {
+    let mut say = |outcome, by, all: Vec<Vec<(Field, Test)>>| {
         let rank = words.len();
-        words.push((outcome, rule));
+        words.push((outcome, by));
         rows.extend(all.into_iter().map(|tests| Row::new(rank as u32, rank, tests)));
     };
     let over_ip = || (Field::Type, Test::Within(vec![IPV4..=IPV4, IPV6..=IPV6]));
     let state = |bits: u128| (Field::State, Test::Masked(bits, bits | TRACKED));
+    if tenant.ends_inner_vlans() {
+        say(Outcome::Ends, By::InnerVlans, TAGS.map(|tag| vec![(Field::Type, Test::is(tag))]).to_vec());
+    }
     if tracked {
         let unknown = (Field::State, Test::Masked(0, TRACKED));
-        say(Outcome::Tracked, None, vec![vec![over_ip(), unknown]]);
+        say(Outcome::Tracked, By::Default, vec![vec![over_ip(), unknown]]);
     }
     let mut rules: Vec<&Rule> = tenant.rules.iter().collect();
     rules.sort_by_key(|rule| Reverse(rule.priority));
@@ -306,13 +327,13 @@ fn said_by_rules(tenant: &Tenant, tracked: bool) -> (Vec<Row>, Vec<(Outcome, Opt
             };
             all = all.into_iter().flat_map(of).collect();
         }
-        say(outcome, Some(rule), all);
+        say(outcome, By::Rule(&rule.name), all);
     }
     if tenant.default == Verdict::Drop {
-        say(Outcome::Enters, None, discovery());
+        say(Outcome::Enters, By::Default, discovery());
     }
     let default = if tenant.default == Verdict::Drop { Outcome::Ends } else { Outcome::Enters };
-    say(default, None, vec![Vec::new()]);
+    say(default, By::Default, vec![Vec::new()]);
     (rows, words)
 }
 

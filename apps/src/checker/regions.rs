@@ -45,6 +45,8 @@ const FIELDS: [(Field, u32, &str); 11] = [
 pub(super) const ARP: u128 = 0x0806;
 pub(super) const IPV4: u128 = 0x0800;
 pub(super) const IPV6: u128 = 0x86dd;
+/// What a frame's type is where it begins with another tag.
+pub(super) const TAGS: [u128; 2] = [0x8100, 0x88a8];
 pub(super) const ICMP: u128 = 1;
 pub(super) const ICMPV6: u128 = 58;
 /// TCP, UDP and SCTP.

@@ -157,9 +157,9 @@ impl Frame {
         self
     }
 
-    /// A hash of its addresses and ports that is the same in both directions.
-    fn symmetric_hash(&self, basis: u16) -> u64 {
-        let ends = match (self.network.addresses(), self.network.ip()) {
+    /// A hash of its addresses and ports, as far as `network` tells them, that is the same in both directions.
+    fn symmetric_hash(&self, network: &Network, basis: u16) -> u64 {
+        let ends = match (network.addresses(), network.ip()) {
             (Some((source, destination)), Some((_, transport))) => {
                 let (from, to) = match transport {
                     Transport::Ports { source, destination, .. } => (source, destination),
@@ -200,6 +200,8 @@ pub(super) struct Packet {
     /// The port that it came in by, or is said to have come in by.
     pub(super) in_port: PortNo,
     pub(super) metadata: u64,
+    /// Had it two tags when it came in? Then nothing is known of what is behind the second one.
+    pub(super) unread: bool,
     /// Registers 0 to 2.
     pub(super) registers: [u32; 3],
     /// What connection tracking said; 0: it wasn't asked.
@@ -216,8 +218,9 @@ impl Packet {
             actual.is_some_and(|actual| masked(&actual, wanted, mask))
         }
         let frame = &self.frame;
-        let from = |protocol| frame.network.ports(protocol).map(|(source, _)| source);
-        let to = |protocol| frame.network.ports(protocol).map(|(_, destination)| destination);
+        let network = self.seen();
+        let from = |protocol| network.ports(protocol).map(|(source, _)| source);
+        let to = |protocol| network.ports(protocol).map(|(_, destination)| destination);
         match field {
             Oxm::InPort(port, _) => *port == self.in_port,
             Oxm::Metadata(value, mask) => masked(&self.metadata, value, mask.as_ref()),
@@ -227,16 +230,16 @@ impl Packet {
             Oxm::CtState(value, mask) => masked(&self.ct_state, value, mask.as_ref()),
             Oxm::EthDst(value, mask) => masked(&frame.destination, value, mask.as_ref()),
             Oxm::EthSrc(value, mask) => masked(&frame.source, value, mask.as_ref()),
-            Oxm::EthType(value, _) => frame.ethertype == *value,
+            Oxm::EthType(value, _) => *value == if self.unread { ethertype::VLAN } else { frame.ethertype },
             Oxm::VlanVid(value, mask) => {
                 masked(&frame.tags.first().map_or(U13::low(0), |&vid| tagged(vid)), value, mask.as_ref())
             }
             Oxm::TunnelId(value, mask) => masked(&frame.tunnel.unwrap_or(0), value, mask.as_ref()),
-            Oxm::IpProto(value, _) => frame.network.ip().is_some_and(|(protocol, _)| protocol == *value),
+            Oxm::IpProto(value, _) => network.ip().is_some_and(|(protocol, _)| protocol == *value),
             Oxm::TcpSrc(value, mask) => known(from(protocol::TCP), value, mask.as_ref()),
             Oxm::TcpDst(value, mask) => known(to(protocol::TCP), value, mask.as_ref()),
             Oxm::TcpFlags(value, mask) => {
-                let flags = match frame.network.ip() {
+                let flags = match network.ip() {
                     Some((protocol::TCP, Transport::Ports { flags, .. })) => Some(U12::low(flags)),
                     _ => None,
                 };
@@ -246,13 +249,13 @@ impl Packet {
             Oxm::UdpDst(value, mask) => known(to(protocol::UDP), value, mask.as_ref()),
             Oxm::SctpSrc(value, mask) => known(from(protocol::SCTP), value, mask.as_ref()),
             Oxm::SctpDst(value, mask) => known(to(protocol::SCTP), value, mask.as_ref()),
-            Oxm::Icmpv4Type(value, _) => frame.network.icmp(protocol::ICMP).is_some_and(|(kind, _)| kind == *value),
-            Oxm::Icmpv6Type(value, _) => frame.network.icmp(protocol::ICMPV6).is_some_and(|(kind, _)| kind == *value),
+            Oxm::Icmpv4Type(value, _) => network.icmp(protocol::ICMP).is_some_and(|(kind, _)| kind == *value),
+            Oxm::Icmpv6Type(value, _) => network.icmp(protocol::ICMPV6).is_some_and(|(kind, _)| kind == *value),
             Oxm::Ipv6NdTarget(value, mask) => {
-                let target = frame.network.icmp(protocol::ICMPV6).and_then(|(_, target)| target);
+                let target = network.icmp(protocol::ICMPV6).and_then(|(_, target)| target);
                 known(target, value, mask.as_ref())
             }
-            _ => match (field, &frame.network) {
+            _ => match (field, &network) {
                 (Oxm::Ipv4Src(value, mask), Network::Ipv4 { source, .. }) => masked(source, value, mask.as_ref()),
                 (Oxm::Ipv4Dst(value, mask), Network::Ipv4 { destination, .. }) => {
                     masked(destination, value, mask.as_ref())
@@ -268,6 +271,11 @@ impl Packet {
                 _ => false,
             },
         }
+    }
+
+    /// What entries can see of what it carries.
+    fn seen(&self) -> Network {
+        if self.unread { Network::Unknown } else { self.frame.network }
     }
 
     /// Gives a field a value. Those that the pipeline doesn't set stay as they are.
@@ -296,7 +304,7 @@ impl Packet {
     /// may not be the one in the network.
     pub(super) fn choose(&mut self, multipath: &Multipath) {
         let links = u64::from(multipath.max_link) + 1;
-        let link = self.frame.symmetric_hash(multipath.basis) % links;
+        let link = self.frame.symmetric_hash(&self.seen(), multipath.basis) % links;
         self.load(multipath.dst, multipath.range, link);
     }
 

@@ -121,7 +121,8 @@ pub fn observe<'a>(
     tell: impl FnMut(Event<'a>),
 ) {
     let mut walk = Walk { state, at, down, steps: 0, depth: 0, tell };
-    let mut packet = Packet { frame, in_port: at.port, metadata: 0, registers: [0; 3], ct_state: 0 };
+    let unread = frame.tags.len() > 1;
+    let mut packet = Packet { frame, in_port: at.port, metadata: 0, unread, registers: [0; 3], ct_state: 0 };
     walk.tables(TableId(0), &mut packet);
 }
 

@@ -149,6 +149,7 @@ fn tenant(tenant: &Tenant, allocations: &Allocations) -> Fields {
         flood_limit,
         ports: _,
         default,
+        inner_vlans,
         functions: _,
         chains: _,
         rules: _,
@@ -159,6 +160,7 @@ fn tenant(tenant: &Tenant, allocations: &Allocations) -> Fields {
         ("unknown_unicast", lower(unknown_unicast)),
         ("max_hosts", max_hosts.to_string()),
         ("default", lower(default)),
+        ("inner_vlans", lower(inner_vlans)),
     ]);
     fields.extend(key.map(|key| ("key", key.to_string())));
     fields.extend(mtu.map(|octets| ("mtu", octets.to_string())));

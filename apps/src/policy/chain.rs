@@ -207,6 +207,12 @@ impl Classifier {
         Space::of(self).covers(&Space::of(other))
     }
 
+    /// Does it look at what is behind VLAN tags?
+    pub fn asks_behind_tags(&self) -> bool {
+        let of_ip = |address: &Address| matches!(address, Address::Ip(_));
+        self.protocol != Protocol::Any || self.source.iter().chain(&self.destination).any(of_ip)
+    }
+
     /// Does it look at a MAC address?
     pub fn has_mac(&self) -> bool {
         self.source.iter().chain(&self.destination).any(|address| matches!(address, Address::Mac(_)))

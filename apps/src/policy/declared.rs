@@ -15,7 +15,7 @@ use super::fabric::FabricPart;
 use super::functions::FunctionPart;
 use super::matches::Ports;
 use super::model::{
-    BridgeName, Fabric, Glob, Origin, Policy, PortSelector, RateLimit, RateUnit, Tenant, UnknownUnicast,
+    BridgeName, Fabric, Glob, InnerVlans, Origin, Policy, PortSelector, RateLimit, RateUnit, Tenant, UnknownUnicast,
 };
 use super::rate;
 use super::report::{At, Draft, Place, Report};
@@ -65,6 +65,7 @@ pub(super) struct TenantPart {
     flood_limit: Option<RateLimit>,
     pub(super) ports: Vec<PortPart>,
     pub(super) default: Verdict,
+    inner_vlans: InnerVlans,
     pub(super) functions: Vec<FunctionPart>,
     pub(super) chains: Vec<ChainPart>,
     pub(super) rules: Vec<RulePart>,
@@ -199,6 +200,7 @@ impl Declared {
                 flood_limit: part.flood_limit,
                 ports: part.ports.into_iter().map(port).collect::<Option<_>>()?,
                 default: part.default,
+                inner_vlans: part.inner_vlans,
                 functions: functions.collect::<Option<_>>()?,
                 chains,
                 rules,
@@ -234,6 +236,8 @@ impl TenantPart {
         let unknown_unicast = section.choice("unknown_unicast", &choices, report).unwrap_or_default();
         let verdicts = [("allow", Verdict::Allow), ("drop", Verdict::Drop)];
         let default = section.choice("default", &verdicts, report).unwrap_or_default();
+        let choices = [("drop", InnerVlans::Drop), ("pass", InnerVlans::Pass)];
+        let inner_vlans = section.choice("inner_vlans", &choices, report).unwrap_or_default();
         let max_hosts = section.integer("max_hosts", report).and_then(|hosts| max_hosts(&section, &hosts, report));
         let mtu = section.bounded("mtu", MTU, report);
         let rate_limit = rate::limit(&section, "rate_limit", report);
@@ -269,6 +273,7 @@ impl TenantPart {
         Self {
             ports,
             default,
+            inner_vlans,
             functions,
             chains,
             rules,

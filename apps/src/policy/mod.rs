@@ -250,6 +250,22 @@ mod tests {
     }
 
     #[test]
+    fn frames_with_two_tags_end_where_somebody_asks_what_is_behind_them() {
+        let ends = |written: &str, asked: &str| {
+            let rule = "[[tenant.rule]]\nname = \"r\"\naction = \"drop\"\nmatch =";
+            let text = format!("version = 1\n[[tenant]]\nname = \"green\"\n{written}\n{rule} {{ {asked} }}\n");
+            loaded(&[("a.toml", &text)]).policy.tenants[0].ends_inner_vlans()
+        };
+        for asked in ["protocol = \"arp\"", "ethertype = 0x88b5", "protocol = \"tcp\"", "source = \"10.0.0.0/8\""] {
+            assert!(ends("", asked) && ends("inner_vlans = \"drop\"", asked), "{asked}");
+            assert!(!ends("inner_vlans = \"pass\"", asked), "{asked}");
+        }
+        for asked in ["vlan = 5", "source = \"02:00:00:00:00:01\"", "protocol = \"any\""] {
+            assert!(!ends("", asked), "{asked}");
+        }
+    }
+
+    #[test]
     fn files_together_form_one_policy_in_any_order() {
         let green =
             ("b.toml", "version = 1\n[[tenant]]\nname = \"green\"\nports = [{ bridge = \"*\", port = \"g*\" }]");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use openflow::types::{DatapathId, MacAddr};
 use wildmatch::WildMatch;
 
-use super::chain::{Chain, Function, Rule, RuleAction, Verdict};
+use super::chain::{Chain, Classifier, Function, Rule, RuleAction, Verdict};
 
 /// Everything that the operator's policy files say, over all files together.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -130,6 +130,8 @@ pub struct Tenant {
     pub ports: Vec<PortSelector>,
     /// What becomes of frames that no rule matches.
     pub default: Verdict,
+    /// What becomes of frames with two tags, where rules or chains ask what is behind them.
+    pub inner_vlans: InnerVlans,
     /// Its service functions, in file order.
     pub functions: Vec<Function>,
     /// Its service chains: higher priority first, then in file order.
@@ -141,6 +143,23 @@ pub struct Tenant {
 }
 
 impl Tenant {
+    /// Do frames with two tags end where they enter? Bridges look behind one tag only.
+    pub fn ends_inner_vlans(&self) -> bool {
+        let asked = self.classifiers().any(Classifier::asks_behind_tags);
+        self.inner_vlans == InnerVlans::Drop && asked
+    }
+
+    /// Are there frames that end where they enter because its rules and chains can't tell what they are?
+    pub fn ends_unread(&self) -> bool {
+        self.ends_inner_vlans()
+    }
+
+    /// What its rules and chains say of frames.
+    fn classifiers(&self) -> impl Iterator<Item = &Classifier> {
+        let of_rules = self.rules.iter().flat_map(|rule| &rule.classifiers);
+        of_rules.chain(self.chains.iter().flat_map(|chain| &chain.classifiers))
+    }
+
     /// Have bridges to remember its connections?
     pub fn tracks_connections(&self) -> bool {
         self.rules.iter().any(|rule| rule.action == RuleAction::AllowEstablished)
@@ -158,6 +177,16 @@ pub enum UnknownUnicast {
     Flood,
     /// It is dropped.
     Drop,
+}
+
+/// What becomes of frames with two tags, of which rules and chains can't tell what they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InnerVlans {
+    /// They end where they enter.
+    #[default]
+    Drop,
+    /// They go on, unless a rule or a chain is for them by what is in front of the second tag.
+    Pass,
 }
 
 /// One entry of a tenant's `ports`.

@@ -60,6 +60,7 @@ pub(super) const TENANT: Schema = Schema {
         key("key", "key = 100"),
         key("unknown_unicast", "unknown_unicast = \"flood\""),
         key("default", "default = \"allow\""),
+        key("inner_vlans", "inner_vlans = \"drop\""),
         key("max_hosts", "max_hosts = 1024"),
         key("mtu", "mtu = 1450"),
         key("rate_limit", "rate_limit = \"200 Mbit/s\""),

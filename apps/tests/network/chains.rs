@@ -25,10 +25,16 @@ pub(crate) fn packets(fabric: &Fabric, tenant: &str, draw: &mut Draw) -> Vec<(En
             }
             let kind = [protocol::TCP, protocol::UDP, protocol::ICMP][draw.below(3)];
             let ports = ([40_000, 40_001, 80][draw.below(3)], [80, 1003, 1007, 22][draw.below(4)]);
-            packets.push((sender.place, receiver.place, packet(*from, *to, kind, ports)));
+            let sent = Frame { tags: tags(draw), ..packet(*from, *to, kind, ports) };
+            packets.push((sender.place, receiver.place, sent));
         }
     }
     packets
+}
+
+/// Mostly none, sometimes one or two, which no mark on a link bears.
+fn tags(draw: &mut Draw) -> Vec<u16> {
+    [900, 901][..[0, 0, 0, 0, 0, 0, 1, 2][draw.below(8)]].to_vec()
 }
 
 pub(crate) fn names(passed: &[(String, String)]) -> Vec<String> {

@@ -64,7 +64,9 @@ fn bridges_deal_with_ports_that_go_down_by_themselves() {
         let down = fabric.down();
         let mut sights = Vec::new();
         for tenant in fabric.tenants().into_iter().filter(|tenant| fabric.is_whole(tenant)) {
-            for (from, to, sent) in packets(&fabric, &tenant, &mut draw) {
+            for (from, to, mut sent) in packets(&fabric, &tenant, &mut draw) {
+                // Over links whose marks are tags, one of its own is a second one, behind which bridges see nothing.
+                sent.tags.clear();
                 let told = fabric.pass(&states, from, &sent);
                 let what =
                     format!("seed {seed}: {sent:?} of {tenant} from {from} to {to} with {down:?} down: {told:?}");

@@ -11,6 +11,7 @@ use apps::limits::delivered;
 use apps::marks::{Owner, TreeVersion, group_version};
 use apps::pipeline::{self, FLOOD, FORWARD, LEARN};
 use apps::reconcile::{self, Change, Edit};
+use apps::rules::unread;
 use apps::view::{Behind, Endpoint, Host};
 use openflow::action::Action;
 use openflow::message::Message;
@@ -30,6 +31,7 @@ use super::polling::Polling;
 use super::reading::Reading;
 use super::refusals::Refusal;
 use super::topology::Sign;
+use super::unread::Unreads;
 
 /// A connection that is open.
 #[derive(Debug)]
@@ -55,6 +57,7 @@ pub(crate) struct Connection {
     pub(crate) reading: Option<Reading>,
     /// What its limits did.
     pub(crate) counting: Counting,
+    pub(crate) unreads: Unreads,
     /// How often others changed its tables lately.
     pub(crate) drift: Drift,
     /// Changes that it hasn't acknowledged yet, by the transaction id of the barrier behind them.
@@ -80,6 +83,7 @@ impl Connection {
             answered: now,
             reading: None,
             counting: Counting::default(),
+            unreads: Unreads::default(),
             drift: Drift::default(),
             in_flight: BTreeMap::new(),
             bundles: Bundles::default(),
@@ -192,6 +196,14 @@ impl Bridge {
     pub(crate) fn next_xid(&mut self) -> Xid {
         self.next_xid = if self.next_xid >= XID_MAX.0 { 1 } else { self.next_xid + 1 };
         Xid(self.next_xid)
+    }
+
+    /// Asks for what ended of what rules and chains can't see, if it answers.
+    pub(crate) fn ask_unread(&mut self, now: Instant) -> Vec<(Xid, Message)> {
+        let xids: Vec<Xid> = unread().iter().map(|_| self.next_xid()).collect();
+        let (answers, mut xids) = (self.is_responsive(), xids.into_iter());
+        let Some(connection) = self.connection.as_mut().filter(|_| answers) else { return Vec::new() };
+        connection.unreads.ask(now, || xids.next().unwrap_or_default())
     }
 
     /// It has these ports. Gives the numbers that were other ports' so far.

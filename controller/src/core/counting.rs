@@ -9,7 +9,7 @@ use apps::desired::FlowKey;
 use apps::limits::{self, Limited};
 use apps::marks::{self, Owner, cookie};
 use apps::pipeline::{CLASSIFY, DELIVER, LEARN};
-use apps::policy::RateUnit;
+use apps::policy::{RateUnit, Tenant};
 use apps::view::Endpoint;
 use openflow::flow::{FlowStats, FlowStatsRequest};
 use openflow::message::Message;
@@ -168,12 +168,13 @@ impl Core {
         self.counted = now;
         let served = self.attachments.ports.iter().filter(|(_, used)| matches!(used, PortUse::Function(_)));
         let served: BTreeSet<DatapathId> = served.map(|(place, _)| place.bridge).collect();
+        let unread = self.policy.tenants.iter().any(Tenant::ends_unread);
         for (dpid, bridge) in &mut self.bridges {
             let (has_limits, serves) = (bridge.counts(), bridge.is_responsive() && served.contains(dpid));
             let xids = [bridge.next_xid(), bridge.next_xid(), bridge.next_xid()];
+            let mut messages = if unread { bridge.ask_unread(now) } else { Vec::new() };
             let Some(connection) = &mut bridge.connection else { continue };
             let counting = &mut connection.counting;
-            let mut messages = Vec::new();
             let mut ask = |xid, request| messages.push((xid, Message::MultipartRequest(Part::whole(request))));
             if has_limits && counting.asked.is_none_or(|(_, asked)| now >= asked + ANSWER) {
                 counting.asked = Some((xids[0], now));

@@ -69,6 +69,7 @@ impl Core {
             problems.extend(self.lost_links(now));
             problems.extend(self.loop_problems());
         }
+        problems.extend(self.unread_problems(now));
         problems.extend(self.notices.problems(now).map(str::to_owned));
         problems
     }
@@ -164,7 +165,7 @@ impl Core {
         }
     }
 
-    fn bridge_name(&self, dpid: DatapathId) -> String {
+    pub(super) fn bridge_name(&self, dpid: DatapathId) -> String {
         self.bridges.get(&dpid).map_or_else(|| dpid.to_string(), |bridge| bridge.name.clone())
     }
 

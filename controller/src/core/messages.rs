@@ -58,6 +58,7 @@ impl Core {
                 flows.retain(|flow| connection.is_for_controllers(flow.table));
                 let more = flags.contains(MultipartFlags::MORE);
                 let Err(flows) = connection.counting.told_flows(xid, flows, more) else { return };
+                let Err(flows) = connection.unreads.told(now, xid, flows, more) else { return };
                 let flows = match connection.counting.told_seen(xid, flows, more) {
                     Ok(heard) => return self.heard_of(now, dpid, heard),
                     Err(flows) => flows,

@@ -36,6 +36,7 @@ mod topology;
 mod trail;
 mod trees;
 mod trials;
+mod unread;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};

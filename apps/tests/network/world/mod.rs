@@ -18,7 +18,8 @@ use apps::links;
 use apps::marks::Owner;
 use apps::pipeline::FORWARD;
 use apps::policy::{
-    Function, Glob, Instance, Origin, Policy, PortSelector, RateLimit, RateUnit, Tenant, UnknownUnicast, Verdict,
+    Function, Glob, InnerVlans, Instance, Origin, Policy, PortSelector, RateLimit, RateUnit, Tenant, UnknownUnicast,
+    Verdict,
 };
 use apps::reconcile::followed;
 use apps::trees::{Followed, Tree};
@@ -441,6 +442,7 @@ fn tenant(number: usize, draw: &mut Draw) -> Tenant {
         flood_limit: limit(draw.chance(70)),
         ports: vec![selector],
         default: Verdict::Allow,
+        inner_vlans: InnerVlans::Drop,
         functions: Vec::new(),
         chains: Vec::new(),
         rules: Vec::new(),

@@ -12,8 +12,8 @@ use apps::assigned::protocol;
 use apps::interpreter::{Frame, Network, Transport};
 use apps::marks::Direction;
 use apps::policy::{
-    Address, Chain, Classifier, Function, FunctionKind, Instance, OnFailure, Prefix, Protocol, Rule, RuleAction,
-    Tenant, Verdict,
+    Address, Chain, Classifier, Function, FunctionKind, InnerVlans, Instance, OnFailure, Prefix, Protocol, Rule,
+    RuleAction, Tenant, Verdict,
 };
 use apps::view::Endpoint;
 use openflow::types::{DatapathId, MacAddr};
@@ -61,10 +61,20 @@ pub(crate) fn reply(frame: &Frame) -> Frame {
         Transport::Ports { source, destination, .. } => (destination, source),
         _ => (0, 0),
     };
-    packet(frame.destination, frame.source, protocol, ports)
+    Frame { tags: frame.tags.clone(), ..packet(frame.destination, frame.source, protocol, ports) }
+}
+
+/// Does it say anything of a frame but its tags and the stations that it is between?
+fn asks_behind_tags(classifier: &Classifier) -> bool {
+    let addresses = classifier.source.iter().chain(&classifier.destination);
+    classifier.protocol != Protocol::Any || addresses.into_iter().any(|it| matches!(it, Address::Ip(_)))
 }
 
 fn matches(classifier: &Classifier, frame: &Frame) -> bool {
+    // What is behind a second tag isn't known.
+    if frame.tags.len() > 1 && asks_behind_tags(classifier) {
+        return false;
+    }
     let Network::Ipv4 { source, destination, protocol, transport } = frame.network else { return false };
     let protocol_fits = match classifier.protocol {
         Protocol::Any => true,
@@ -214,6 +224,7 @@ impl Fabric {
         let rules = rules.collect();
         let it = &mut self.policy.tenants[tenant];
         (it.chains, it.rules) = (chains, rules);
+        it.inner_vlans = if draw.chance(30) { InnerVlans::Pass } else { InnerVlans::Drop };
         it.default = if draw.chance(25) { Verdict::Drop } else { Verdict::Allow };
     }
 
@@ -357,6 +368,12 @@ impl Fabric {
     /// The functions that a packet of a tenant should pass if they work, by the policy's words alone; `None`: it is dropped.
     pub(crate) fn chain_of(&self, tenant: &str, frame: &Frame) -> Option<Vec<&Function>> {
         let tenant = self.policy.tenants.iter().find(|it| it.name == tenant).unwrap();
+        let asked = tenant.rules.iter().flat_map(|it| &it.classifiers);
+        let mut asked = asked.chain(tenant.chains.iter().flat_map(|it| &it.classifiers));
+        let ends = tenant.inner_vlans == InnerVlans::Drop && asked.any(asks_behind_tags);
+        if frame.tags.len() > 1 && ends {
+            return None;
+        }
         // Every packet here is the first of its connection.
         let mut rules = tenant.rules.iter().filter(|rule| rule.action != RuleAction::AllowEstablished);
         let dropped = match rules.find(|rule| rule.classifiers.iter().any(|it| matches(it, frame))) {
