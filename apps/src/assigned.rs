@@ -16,10 +16,24 @@ pub mod ethertype {
     pub const TAGS: [u16; 2] = [VLAN, SERVICE_VLAN];
 }
 
+/// Types of ICMPv6 messages (RFC 4861 §4).
+pub mod icmpv6 {
+    /// Router advertisement.
+    pub const ROUTER_ADVERTISEMENT: u8 = 134;
+    /// Neighbour solicitation.
+    pub const NEIGHBOUR_SOLICITATION: u8 = 135;
+    /// Neighbour advertisement.
+    pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+    /// Redirect.
+    pub const REDIRECT: u8 = 137;
+}
+
 /// IP protocol numbers (IANA).
 pub mod protocol {
     /// ICMP.
     pub const ICMP: u8 = 1;
+    /// IGMP.
+    pub const IGMP: u8 = 2;
     /// TCP.
     pub const TCP: u8 = 6;
     /// UDP.

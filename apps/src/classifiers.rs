@@ -38,9 +38,12 @@ pub(crate) fn expand(classifiers: &[Classifier], groups: bool) -> BTreeSet<Match
                         fields.push(Oxm::EthDst(MacAddr::default(), Some(GROUP_BIT)));
                     }
                     fields.extend(to);
-                    for from in ports(classifier.protocol, End::Source, &classifier.source_port) {
-                        for to in ports(classifier.protocol, End::Destination, &classifier.destination_port) {
-                            all.insert(Match::new(fields.iter().cloned().chain(from.clone()).chain(to)));
+                    for message in messages(classifier, family) {
+                        for from in ports(classifier.protocol, End::Source, &classifier.source_port) {
+                            for to in ports(classifier.protocol, End::Destination, &classifier.destination_port) {
+                                let told = message.iter().cloned().chain(from.clone()).chain(to);
+                                all.insert(Match::new(fields.iter().cloned().chain(told)));
+                            }
                         }
                     }
                 }
@@ -103,6 +106,25 @@ fn end(end: End, address: Address) -> Oxm {
     }
 }
 
+/// What tells the ICMP messages of a classifier in a version of IP; nothing: all do.
+fn messages(classifier: &Classifier, family: Option<u16>) -> Vec<Vec<Oxm>> {
+    if classifier.protocol != Protocol::Icmp {
+        return vec![Vec::new()];
+    }
+    let v4 = family == Some(IPV4);
+    let code =
+        classifier.icmp_code.map(|code| if v4 { Oxm::Icmpv4Code(code, None) } else { Oxm::Icmpv6Code(code, None) });
+    let of = |kind: Option<u8>| {
+        let kind = kind.map(|kind| if v4 { Oxm::Icmpv4Type(kind, None) } else { Oxm::Icmpv6Type(kind, None) });
+        kind.into_iter().chain(code.clone()).collect()
+    };
+    match classifier.icmp_types(v4) {
+        None => Vec::new(),
+        Some(types) if types.is_empty() => vec![of(None)],
+        Some(types) => types.into_iter().map(|kind| of(Some(kind))).collect(),
+    }
+}
+
 /// Each block of ports as a field; one `None` if any port will do.
 fn ports(protocol: Protocol, end: End, ranges: &[RangeInclusive<u16>]) -> Vec<Option<Oxm>> {
     let field = |(value, mask): (u16, u16)| {
@@ -127,7 +149,7 @@ fn ports(protocol: Protocol, end: End, ranges: &[RangeInclusive<u16>]) -> Vec<Op
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Origin;
+    use crate::policy::{IcmpType, Origin};
 
     fn classifier(protocol: Protocol) -> Classifier {
         Classifier {
@@ -137,6 +159,8 @@ mod tests {
             destination: Vec::new(),
             source_port: Vec::new(),
             destination_port: Vec::new(),
+            icmp_type: Vec::new(),
+            icmp_code: None,
             origin: Origin { file: "a.toml".into(), line: 1 },
         }
     }
@@ -172,7 +196,13 @@ mod tests {
         let tag = Classifier { vlan: Some(7), ..classifier(Protocol::Any) };
         let station = Address::Mac(MacAddr([2, 0, 0, 0, 0, 1]));
         let from = Classifier { source: vec![station], ..classifier(Protocol::Ethertype(0x88b5)) };
+        let too_big = IcmpType { v4: None, v6: Some(2) };
+        let ping = IcmpType { v4: Some(8), v6: Some(128) };
+        let messages = Classifier { icmp_type: vec![ping, too_big], icmp_code: Some(0), ..classifier(Protocol::Icmp) };
+        assert_eq!(texts(&messages).len(), 3);
         for (classifier, wanted) in [
+            (messages.clone(), "eth_type=0x800,ip_proto=1,icmpv4_type=8,icmpv4_code=0"),
+            (messages, "eth_type=0x86dd,ip_proto=58,icmpv6_type=2,icmpv6_code=0"),
             (ports(Protocol::SCTP), "eth_type=0x800,ip_proto=132,sctp_src=5060"),
             (ports(Protocol::UDP), "eth_type=0x800,ip_proto=17,udp_src=5060"),
             (classifier(Protocol::Ip(47)), "eth_type=0x800,ip_proto=47"),

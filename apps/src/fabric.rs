@@ -1,6 +1,6 @@
 //! What belongs to no tenant: probes of links, frames that no tenant may send, and all meters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use openflow::action::Action;
 use openflow::oxm::Oxm;
@@ -9,9 +9,10 @@ use openflow::types::{DatapathId, MacAddr, PortNo};
 use crate::allocation::Allocations;
 use crate::attachment::{Attachments, PortUse};
 use crate::desired::{Section, SectionBuilder, apply, drop};
+use crate::guard;
 use crate::limits;
 use crate::links::{TAG, tagged};
-use crate::marks::{DEDICATED_FLOOD_VLANS, Owner, flood_limit, port_meter};
+use crate::marks::{CLAIMS, DEDICATED_FLOOD_VLANS, Owner, flood_limit, port_meter};
 use crate::pipeline::{ADMIT, GUARD};
 use crate::policy::{Policy, RateLimit, RateUnit};
 use crate::tenants::GROUP_BIT;
@@ -27,7 +28,7 @@ pub const HEALTH_DESTINATION: MacAddr = MacAddr([0x02, 0xe5, 0xa1, 0, 0, 1]);
 /// ports as they do with any group that they know nothing of. LLDP's own address ends at the first one.
 pub const PROBE_DESTINATION: MacAddr = MacAddr([0x03, 0xe5, 0xa1, 0, 0, 2]);
 
-/// Copies of frames that one port may send to the controller.
+/// Copies of frames that one port may send to the controller, and that claim to be of somebody else at a bridge.
 const COPIES: RateLimit = RateLimit { unit: RateUnit::Packets, rate: 100, burst: 100 };
 
 /// Addresses that bridges don't pass on (IEEE 802.1Q §8.6.3): spanning tree, LACP, LLDP and the like.
@@ -86,6 +87,14 @@ pub fn compile(
         if attachments.is_probed(place) {
             report_probes(&mut builder, port);
         }
+    }
+    let tenants: BTreeSet<&str> = ports
+        .keys()
+        .filter_map(|port| attachments.tenant(Endpoint { bridge: dpid, port: *port }))
+        .map(|it| it.tenant.as_str())
+        .collect();
+    if tenants.into_iter().filter_map(|name| policy.tenant(name)).any(guard::is_guarded) {
+        builder.meter(CLAIMS, COPIES);
     }
     limits::pass(&mut builder);
     for (meter, limit) in limits::at(dpid, policy, allocations, attachments, view) {

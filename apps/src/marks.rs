@@ -249,6 +249,10 @@ pub const fn port_meter(port: PortNo) -> MeterId {
     MeterId(if port.0 == PortNo::LOCAL.0 { 0xffff } else { port.0 & 0xffff })
 }
 
+/// The meter of what a bridge shows the controller of frames that claim to be of somebody else. It is below those of chains, which
+/// begin with the first step.
+pub const CLAIMS: MeterId = chain_limit(0);
+
 /// The meter of what a port may send.
 pub const fn port_limit(port: PortNo) -> MeterId {
     MeterId(0x1_0000 | port_meter(port).0)

@@ -27,7 +27,7 @@ use openflow::types::{GroupId, MeterId};
 pub use self::closing::{closing, stations, strangers};
 use self::kinds::{
     begins, beneath, changed_returns, common_groups, flips, is_return, is_step, moves_on, replaces, returns, same_exit,
-    sender, senders,
+    sender, senders, stops,
 };
 pub use self::kinds::{floods, followed, takes_in};
 pub(crate) use self::kinds::{is_way, ways};
@@ -131,6 +131,8 @@ struct Planner {
     uncovered: BTreeMap<u16, Vec<Change>>,
     trimmed: Vec<Change>,
     retired: Vec<Change>,
+    /// Meters that weren't there.
+    metered: Vec<Change>,
     prepared: Vec<Change>,
 }
 
@@ -143,6 +145,7 @@ impl Default for Planner {
             uncovered: BTreeMap::new(),
             trimmed: Vec::new(),
             retired: Vec::new(),
+            metered: Vec::new(),
             prepared: Vec::new(),
         }
     }
@@ -182,7 +185,7 @@ impl Planner {
                 Some(wanted) if gentle && key.table == FORWARD && same_exit(flow, wanted) => continue,
                 Some(wanted) if tree.is_some() && moves_on(flow, wanted) => continue,
                 // What stops frames outlives what it is there for.
-                None if flow.instructions.is_empty() => CLEAN_UP,
+                None if stops(key, flow) => CLEAN_UP,
                 // Floods that follow the old tree go on to its end; what no frame follows any more goes first.
                 None if gentle && floods(key, flow).is_some() => {
                     let stays = |tree| floods(key, flow) != Some(tree) || key.table != FLOOD;
@@ -204,7 +207,7 @@ impl Planner {
                 // What stops frames is there before what it is there for, on all bridges: a mark that frames are taken in by
                 // mustn't be forged at a bridge that doesn't know it yet, and where a marked frame arrives before the mark is
                 // known, it ends instead of being taken for a frame with a tag of its sender's.
-                _ if flow.instructions.is_empty() => STOP,
+                _ if stops(key, flow) => STOP,
                 // Who may send from a port that stays the tenant's: by the old policy or the new one until all is done.
                 _ if stays(key, flow) => STOP,
                 Style::Strict => ADD,
@@ -262,7 +265,7 @@ impl Planner {
             }
         }
         for (id, meter) in new.meters.iter().filter(|(id, _)| !old.meters.contains_key(id)) {
-            self.prepared.push(change(Edit::AddMeter(*id, meter.clone())));
+            self.metered.push(change(Edit::AddMeter(*id, meter.clone())));
         }
     }
 
@@ -283,6 +286,9 @@ impl Planner {
         let mut plan = self.removed;
         plan.entry(REMOVE).or_default().extend(self.trimmed);
         plan.entry(RETIRE).or_default().extend(self.retired);
+        // What stops frames may show them to the controller, by a meter.
+        let first = self.added.keys().next().copied().unwrap_or(ADD).min(ADD);
+        plan.entry(first).or_default().extend(self.metered);
         plan.entry(ADD).or_default().extend(self.prepared);
         for (phase, changes) in self.added.into_iter().chain(self.uncovered) {
             plan.entry(phase).or_default().extend(changes);

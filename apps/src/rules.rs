@@ -9,10 +9,12 @@ use openflow::oxm::Oxm;
 use openflow::types::TableId;
 
 use crate::assigned::ethertype::{ARP, IPV4, IPV6, TAGS};
-use crate::assigned::protocol::ICMPV6;
+use crate::assigned::icmpv6::ROUTER_ADVERTISEMENT;
+use crate::assigned::protocol::{ICMPV6, UDP};
 use crate::chains::FIRST;
 use crate::classifiers::expand;
 use crate::desired::{Draft, apply, drop, go};
+use crate::guard::{DHCP_PORTS, DHCPV6_PORTS};
 use crate::pipeline::{CLASSIFY, RULES};
 use crate::policy::{RuleAction, Tenant, Verdict};
 
@@ -24,6 +26,15 @@ pub(crate) fn discovery() -> Vec<Vec<Oxm>> {
     let of_ipv6 =
         DISCOVERY.map(|kind| vec![Oxm::EthType(IPV6, None), Oxm::IpProto(ICMPV6, None), Oxm::Icmpv6Type(kind, None)]);
     [vec![Oxm::EthType(ARP, None)]].into_iter().chain(of_ipv6).collect()
+}
+
+/// What DHCP clients and servers send to each other. It passes unless a rule says otherwise where some port is a server's; answers
+/// come from such ports alone (`guard.rs`).
+fn dhcp() -> impl Iterator<Item = Vec<Oxm>> {
+    let of = |version, ports: [u16; 2]| {
+        ports.map(|to| vec![Oxm::EthType(version, None), Oxm::IpProto(UDP, None), Oxm::UdpDst(to, None)])
+    };
+    of(IPV4, DHCP_PORTS).into_iter().chain(of(IPV6, DHCPV6_PORTS))
 }
 
 /// Bits of `ct_state` (ovs-fields(7)): a connection of which both directions were seen; one that an error message is about;
@@ -125,7 +136,13 @@ pub(crate) fn compile(tenant: &Tenant, zone: Option<u16>) -> Vec<Draft> {
         drafts.push(Draft { table: RULES, priority, matching, instructions: then(verdict), origin });
     };
     if tenant.default == Verdict::Drop {
-        discovery().into_iter().for_each(|fields| otherwise(2, fields, Verdict::Allow));
+        // Where no port is a router's, nobody advertises one.
+        let advertises = Oxm::Icmpv6Type(ROUTER_ADVERTISEMENT, None);
+        let routers = tenant.ports.iter().any(|port| port.router);
+        let found = discovery().into_iter().filter(|fields| routers || !fields.contains(&advertises));
+        found.for_each(|fields| otherwise(2, fields, Verdict::Allow));
+        let servers = tenant.ports.iter().any(|port| port.dhcp_server);
+        dhcp().filter(|_| servers).for_each(|fields| otherwise(2, fields, Verdict::Allow));
     }
     otherwise(1, Vec::new(), tenant.default);
     drafts

@@ -70,7 +70,7 @@ pub fn compile(
         Compiler { tenant, numbers, view, chains: &chains, ports, routes: &routes, builders: BTreeMap::new() };
     let tree = Tree { ways: routes.links(), ..paths.tree(&terminals) };
 
-    network.admit_ports(&fixed);
+    network.admit_ports();
     network.admit_services();
     network.admit_links(&tree);
     network.flood(&tree);
@@ -121,7 +121,7 @@ impl Compiler<'_> {
     }
 
     /// Frames of the tenant's own ports: checked, their sources learnt, held against rules and chains, and on.
-    fn admit_ports(&mut self, fixed: &Hosts) {
+    fn admit_ports(&mut self) {
         let key = self.numbers.key;
         let (tenant, chains, zone) = (self.tenant, self.chains, self.numbers.vlan);
         let (view, routes) = (self.view, self.routes);
@@ -134,7 +134,7 @@ impl Compiler<'_> {
             drafts.push(unchained(tenant));
             let metadata = metadata::entered(key, version(&drafts));
             builder.versioned(key, drafts);
-            for (port, selector) in ports {
+            for &(port, selector) in &ports {
                 builder.about(&selector.origin);
                 report_probes(builder, port);
                 let entered = Instruction::WriteMetadata { metadata, mask: u64::MAX };
@@ -146,8 +146,7 @@ impl Compiler<'_> {
                 let copy = Some(copy).filter(|_| !view.is_shut(Endpoint { bridge: dpid, port }));
                 builder.flow(LEARN, 1, here(), copy.into_iter().chain(go(RULES)).collect());
             }
-            builder.about(&tenant.origin);
-            guard::foreign(builder, key, fixed.keys().copied());
+            guard::foreign(builder, tenant, key, &ports);
         }
     }
 

@@ -88,8 +88,8 @@ fn each_field_of_the_pipeline_tells_frames_apart() {
     let [tcp, udp, sctp] = [protocol::TCP, protocol::UDP, protocol::SCTP].map(with_ports);
     let arp = frame(Network::Arp { op: 1, sha: MACS[0], spa: [10, 0, 0, 1].into(), tpa: [10, 0, 0, 2].into() });
     let target: Ipv6Addr = "fd00::9".parse().unwrap();
-    let solicit = v6(protocol::ICMPV6, Transport::Icmp { kind: 135, target: Some(target) });
-    let ping = v4(protocol::ICMP, Transport::Icmp { kind: 8, target: None });
+    let solicit = v6(protocol::ICMPV6, Transport::Icmp { kind: 135, code: 0, target: Some(target), link_layer: None });
+    let ping = v4(protocol::ICMP, Transport::Icmp { kind: 8, code: 0, target: None, link_layer: None });
     let plain = frame(Network::Unknown);
     let back = Frame { destination: MACS[0], source: MACS[1], ..plain.clone() };
     let tagged = Frame { tags: vec![7, 8], tunnel: Some(0x64), ..frame(Network::Unknown) };

@@ -290,7 +290,17 @@ fn what_ends_a_frame_is_told_with_its_line() {
 fn pings(destination: Vec<Address>, line: u32) -> Classifier {
     let (source, source_port, destination_port) = (Vec::new(), Vec::new(), Vec::new());
     let origin = Origin { file: "p.toml".into(), line };
-    Classifier { protocol: Told::Icmp, vlan: None, source, destination, source_port, destination_port, origin }
+    Classifier {
+        protocol: Told::Icmp,
+        vlan: None,
+        source,
+        destination,
+        source_port,
+        destination_port,
+        icmp_type: Vec::new(),
+        icmp_code: None,
+        origin,
+    }
 }
 
 /// A function at h1, for pings to some; `egress`: its other port, or the same one.

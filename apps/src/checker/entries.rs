@@ -96,6 +96,7 @@ impl<'s, 'a> Scan<'s, 'a> {
         }
         if let (Some(tenant), Some(numbers)) = (self.tenant, self.numbers) {
             self.guarded(here, tenant, numbers);
+            self.senders(here, tenant, numbers);
             self.meaning(here, tenant, numbers);
         }
     }
@@ -184,6 +185,8 @@ impl<'s, 'a> Scan<'s, 'a> {
         let goes = |table| entry.does.goto == Some(table) && entry.does.write.is_none();
         let passes = match entry.key.table {
             ADMIT => return self.admits(entry, numbers),
+            // What a port may not send is shown to the controller.
+            GUARD if entry.does.goto.is_none() => entry.does.write.is_none(),
             GUARD => match behind {
                 Some(Behind::Tenant(_)) => goes(LIMIT_PORT),
                 Some(Behind::Function(..)) => goes(CLASSIFY),

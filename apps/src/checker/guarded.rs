@@ -85,7 +85,7 @@ impl Scan<'_, '_> {
     }
 }
 
-fn guard_range() -> Range<FlowKey> {
+pub(super) fn guard_range() -> Range<FlowKey> {
     let lowest = |table| FlowKey { table, priority: 0, matching: Match::default() };
     lowest(GUARD)..lowest(TableId(GUARD.0 + 1))
 }

@@ -26,7 +26,8 @@ use crate::policy::{Address, Chain, Classifier, Function, FunctionKind, Protocol
 
 /// The bit that group addresses have (IEEE 802-2014 §8.2.2).
 const GROUP: u128 = 1 << 40;
-/// Messages of neighbour discovery (RFC 4861 §4): a tenant whose default is to drop lets them pass, as it does ARP.
+/// Messages of neighbour discovery (RFC 4861 §4): a tenant whose default is to drop lets them pass, as it does ARP, but for
+/// advertisements of routers where no port is one's.
 const DISCOVERY: RangeInclusive<u128> = 133..=136;
 
 /// Entries that are asked about the same frames.
@@ -287,6 +288,7 @@ fn tests(matching: &Match) -> Option<Vec<(Field, Test)>> {
             Oxm::TcpSrc(..) | Oxm::UdpSrc(..) | Oxm::SctpSrc(..) => Field::SourcePort,
             Oxm::TcpDst(..) | Oxm::UdpDst(..) | Oxm::SctpDst(..) => Field::DestinationPort,
             Oxm::Icmpv4Type(..) | Oxm::Icmpv6Type(..) => Field::Icmp,
+            Oxm::Icmpv4Code(..) | Oxm::Icmpv6Code(..) => Field::Code,
             _ => return None,
         };
         let (value, mask) = field.number()?;
@@ -330,19 +332,26 @@ fn said_by_rules(tenant: &Tenant, tracked: bool) -> (Vec<Row>, Vec<(Outcome, By<
         say(outcome, By::Rule(&rule.name), all);
     }
     if tenant.default == Verdict::Drop {
-        say(Outcome::Enters, By::Default, discovery());
+        let routers = tenant.ports.iter().any(|port| port.router);
+        let mut passes = discovery(if routers { vec![DISCOVERY] } else { vec![133..=133, 135..=136] });
+        if tenant.ports.iter().any(|port| port.dhcp_server) {
+            for (version, ports) in [(IPV4, 67..=68), (IPV6, 546..=547)] {
+                let (of_udp, to) =
+                    ((Field::Protocol, Test::is(17)), (Field::DestinationPort, Test::Within(vec![ports])));
+                passes.push(vec![(Field::Type, Test::is(version)), of_udp, to]);
+            }
+        }
+        say(Outcome::Enters, By::Default, passes);
     }
     let default = if tenant.default == Verdict::Drop { Outcome::Ends } else { Outcome::Enters };
     say(default, By::Default, vec![Vec::new()]);
     (rows, words)
 }
 
-fn discovery() -> Vec<Vec<(Field, Test)>> {
-    let neighbours = vec![
-        (Field::Type, Test::is(IPV6)),
-        (Field::Protocol, Test::is(ICMPV6)),
-        (Field::Icmp, Test::Within(vec![DISCOVERY])),
-    ];
+/// ARP, and these messages of neighbour discovery.
+fn discovery(messages: Vec<RangeInclusive<u128>>) -> Vec<Vec<(Field, Test)>> {
+    let neighbours =
+        vec![(Field::Type, Test::is(IPV6)), (Field::Protocol, Test::is(ICMPV6)), (Field::Icmp, Test::Within(messages))];
     vec![vec![(Field::Type, Test::is(ARP))], neighbours]
 }
 
@@ -359,7 +368,7 @@ fn ways(tenant: &Tenant) -> Vec<(&Chain, Direction)> {
 fn said_by_chains(ways: &[(&Chain, Direction)], routes: bool) -> Vec<Row> {
     let mut rows = Vec::new();
     if routes {
-        rows.extend(discovery().into_iter().map(|tests| Row::new(0, ways.len(), tests)));
+        rows.extend(discovery(vec![DISCOVERY]).into_iter().map(|tests| Row::new(0, ways.len(), tests)));
     }
     for (at, (chain, direction)) in ways.iter().enumerate() {
         for classifier in &chain.classifiers {
@@ -448,6 +457,12 @@ fn asks(classifier: &Classifier, groups: bool) -> Vec<Vec<(Field, Test)>> {
                 );
                 tests.extend(number.map(|number| (Field::Protocol, Test::is(number))));
                 tests.extend(classifier.vlan.map(|vlan| (Field::Vlan, Test::is(0x1000 | u128::from(vlan)))));
+                let v4 = *number == Some(ICMP);
+                let of_type = classifier.icmp_type.iter().filter_map(|it| if v4 { it.v4 } else { it.v6 });
+                let of_type: Vec<_> = of_type.map(|kind| kind.into()..=kind.into()).collect();
+                // None of that version is asked for: this finds nothing.
+                tests.extend((!classifier.icmp_type.is_empty()).then_some((Field::Icmp, Test::Within(of_type))));
+                tests.extend(classifier.icmp_code.map(|code| (Field::Code, Test::is(code.into()))));
                 for (field, ranges) in [
                     (Field::SourcePort, &classifier.source_port),
                     (Field::DestinationPort, &classifier.destination_port),

@@ -15,6 +15,7 @@ mod look;
 mod meaning;
 mod read_back;
 mod regions;
+mod senders;
 mod surroundings;
 mod ways;
 
@@ -58,6 +59,8 @@ pub enum Property {
     Chain,
     /// What enters is what the tenant's rules let in.
     Rule,
+    /// Who sends is who the policy lets, by each address that a frame says.
+    Sender,
 }
 
 impl fmt::Display for Property {
@@ -68,6 +71,7 @@ impl fmt::Display for Property {
             Self::Loop => "loop",
             Self::Chain => "chain",
             Self::Rule => "rule",
+            Self::Sender => "sender",
         })
     }
 }

@@ -26,9 +26,10 @@ pub(super) enum Field {
     SourcePort,
     DestinationPort,
     Icmp,
+    Code,
 }
 
-const FIELDS: [(Field, u32, &str); 11] = [
+const FIELDS: [(Field, u32, &str); 12] = [
     (Field::Type, 16, "Ethernet type"),
     (Field::Vlan, 13, "VLAN"),
     (Field::Protocol, 8, "IP protocol"),
@@ -40,6 +41,7 @@ const FIELDS: [(Field, u32, &str); 11] = [
     (Field::SourcePort, 16, "source port"),
     (Field::DestinationPort, 16, "destination port"),
     (Field::Icmp, 8, "ICMP type"),
+    (Field::Code, 8, "ICMP code"),
 ];
 
 pub(super) const ARP: u128 = 0x0806;
@@ -301,7 +303,7 @@ impl<F: FnMut(usize, usize) -> bool> Walk<'_, F> {
         let there = match field {
             Field::Protocol | Field::From | Field::To => kind.is_ip(),
             Field::SourcePort | Field::DestinationPort => protocol.is_some_and(|it| WITH_PORTS.contains(&it)),
-            Field::Icmp => protocol.is_some_and(|it| [ICMP, ICMPV6].contains(&it)),
+            Field::Icmp | Field::Code => protocol.is_some_and(|it| [ICMP, ICMPV6].contains(&it)),
             _ => true,
         };
         if !there {
@@ -320,7 +322,7 @@ impl<F: FnMut(usize, usize) -> bool> Walk<'_, F> {
         tests.for_each(|test| test.values(most, &mut values));
         // A frame has no such field, or one that nobody asks for.
         let mut all: Vec<Option<u128>> = match field {
-            Field::SourcePort | Field::DestinationPort | Field::Icmp => vec![None],
+            Field::SourcePort | Field::DestinationPort | Field::Icmp | Field::Code => vec![None],
             _ if values.is_empty() => vec![None],
             _ => Vec::new(),
         };

@@ -7,6 +7,7 @@ use openflow::narrow::{U12, U13};
 use openflow::oxm::{FieldId, Maskable, Oxm};
 use openflow::types::{MacAddr, PortNo};
 
+use crate::assigned::icmpv6::{NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION};
 use crate::assigned::{ethertype, protocol};
 use crate::links::tagged;
 use crate::view::Carrier;
@@ -88,8 +89,12 @@ pub enum Transport {
     Icmp {
         /// Its type.
         kind: u8,
-        /// Whom neighbour discovery asks for, or tells of (RFC 4861 §4.3, §4.4).
+        /// Its code.
+        code: u8,
+        /// Whom neighbour discovery asks for, or tells of (RFC 4861 §4.3, §4.4), as far as a bridge can read that.
         target: Option<Ipv6Addr>,
+        /// The link-layer address in the source or target option that goes with it; `None`: it has no such option.
+        link_layer: Option<MacAddr>,
     },
 }
 
@@ -136,10 +141,27 @@ impl Network {
         }
     }
 
-    /// Type and target of a packet of this protocol.
-    const fn icmp(&self, wanted: u8) -> Option<(u8, Option<Ipv6Addr>)> {
+    /// Type and code of a packet of this protocol.
+    const fn icmp(&self, wanted: u8) -> Option<(u8, u8)> {
         match self.ip() {
-            Some((protocol, Transport::Icmp { kind, target })) if protocol == wanted => Some((kind, target)),
+            Some((protocol, Transport::Icmp { kind, code, .. })) if protocol == wanted => Some((kind, code)),
+            _ => None,
+        }
+    }
+
+    /// Type, target and link-layer address of a message that looks for a neighbour or tells of one. Open vSwitch has zeros for what
+    /// isn't there or can't be read.
+    fn neighbour(&self) -> Option<(u8, Ipv6Addr, MacAddr)> {
+        match self.ip() {
+            Some((
+                protocol::ICMPV6,
+                Transport::Icmp {
+                    kind: kind @ (NEIGHBOUR_SOLICITATION | NEIGHBOUR_ADVERTISEMENT),
+                    target,
+                    link_layer,
+                    ..
+                },
+            )) => Some((kind, target.unwrap_or(Ipv6Addr::UNSPECIFIED), link_layer.unwrap_or_default())),
             _ => None,
         }
     }
@@ -221,6 +243,11 @@ impl Packet {
         let network = self.seen();
         let from = |protocol| network.ports(protocol).map(|(source, _)| source);
         let to = |protocol| network.ports(protocol).map(|(_, destination)| destination);
+        let icmp = |protocol| network.icmp(protocol);
+        let link_layer = |wanted| {
+            let told = network.neighbour().filter(|(kind, ..)| *kind == wanted);
+            told.map(|(.., link_layer)| link_layer)
+        };
         match field {
             Oxm::InPort(port, _) => *port == self.in_port,
             Oxm::Metadata(value, mask) => masked(&self.metadata, value, mask.as_ref()),
@@ -249,12 +276,15 @@ impl Packet {
             Oxm::UdpDst(value, mask) => known(to(protocol::UDP), value, mask.as_ref()),
             Oxm::SctpSrc(value, mask) => known(from(protocol::SCTP), value, mask.as_ref()),
             Oxm::SctpDst(value, mask) => known(to(protocol::SCTP), value, mask.as_ref()),
-            Oxm::Icmpv4Type(value, _) => network.icmp(protocol::ICMP).is_some_and(|(kind, _)| kind == *value),
-            Oxm::Icmpv6Type(value, _) => network.icmp(protocol::ICMPV6).is_some_and(|(kind, _)| kind == *value),
+            Oxm::Icmpv4Type(value, _) => icmp(protocol::ICMP).is_some_and(|(kind, _)| kind == *value),
+            Oxm::Icmpv4Code(value, _) => icmp(protocol::ICMP).is_some_and(|(_, code)| code == *value),
+            Oxm::Icmpv6Type(value, _) => icmp(protocol::ICMPV6).is_some_and(|(kind, _)| kind == *value),
+            Oxm::Icmpv6Code(value, _) => icmp(protocol::ICMPV6).is_some_and(|(_, code)| code == *value),
             Oxm::Ipv6NdTarget(value, mask) => {
-                let target = network.icmp(protocol::ICMPV6).and_then(|(_, target)| target);
-                known(target, value, mask.as_ref())
+                known(network.neighbour().map(|(_, target, _)| target), value, mask.as_ref())
             }
+            Oxm::Ipv6NdSll(value, mask) => known(link_layer(NEIGHBOUR_SOLICITATION), value, mask.as_ref()),
+            Oxm::Ipv6NdTll(value, mask) => known(link_layer(NEIGHBOUR_ADVERTISEMENT), value, mask.as_ref()),
             _ => match (field, &network) {
                 (Oxm::Ipv4Src(value, mask), Network::Ipv4 { source, .. }) => masked(source, value, mask.as_ref()),
                 (Oxm::Ipv4Dst(value, mask), Network::Ipv4 { destination, .. }) => {

@@ -170,12 +170,34 @@ fn tenant(tenant: &Tenant, allocations: &Allocations) -> Fields {
 }
 
 fn port(port: &PortSelector) -> Fields {
-    let PortSelector { bridge: _, port: _, name, mac, ip, rate_limit, rate_limit_to, origin: _ } = port;
+    let PortSelector {
+        bridge: _,
+        port: _,
+        name,
+        mac,
+        ip,
+        shared_mac,
+        shared_ip,
+        router,
+        dhcp_server,
+        rate_limit,
+        rate_limit_to,
+        origin: _,
+    } = port;
     let mut fields = Fields::new();
     fields.extend(name.clone().map(|name| ("name", name)));
     fields.extend(mac.map(|mac| ("mac", mac.to_string())));
     if !ip.is_empty() {
         fields.insert("ip", list(ip));
+    }
+    if !shared_mac.is_empty() {
+        fields.insert("shared_mac", list(shared_mac));
+    }
+    if !shared_ip.is_empty() {
+        fields.insert("shared_ip", list(shared_ip));
+    }
+    for (key, offered) in [("router", router), ("dhcp_server", dhcp_server)] {
+        fields.extend(offered.then(|| (key, offered.to_string())));
     }
     limit(&mut fields, "rate_limit", *rate_limit);
     limit(&mut fields, "rate_limit_to", *rate_limit_to);
@@ -231,7 +253,17 @@ fn matches(classifiers: &[Classifier]) -> String {
 }
 
 fn classifier(it: &Classifier) -> String {
-    let Classifier { protocol, vlan, source, destination, source_port, destination_port, origin: _ } = it;
+    let Classifier {
+        protocol,
+        vlan,
+        source,
+        destination,
+        source_port,
+        destination_port,
+        icmp_type,
+        icmp_code,
+        origin: _,
+    } = it;
     let mut parts = vec![match *protocol {
         Protocol::Any => "any".into(),
         Protocol::TCP => "tcp".into(),
@@ -243,6 +275,10 @@ fn classifier(it: &Classifier) -> String {
         Protocol::Ethertype(number) => format!("{number:#06x}"),
     }];
     parts.extend(vlan.map(|vlan| format!("vlan {vlan}")));
+    if !icmp_type.is_empty() {
+        parts.push(format!("type {}", list(icmp_type)));
+    }
+    parts.extend(icmp_code.map(|code| format!("code {code}")));
     let range = |range: &RangeInclusive<u16>| match (*range.start(), *range.end()) {
         (first, last) if first == last => first.to_string(),
         (first, last) => format!("{first}-{last}"),

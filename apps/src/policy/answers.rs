@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use super::chain::{Address, Classifier, Prefix, Protocol, RuleAction, Verdict};
 use super::chains::RulePart;
-use super::declared::{PortPart, TenantPart};
+use super::declared::TenantPart;
 use super::diagnostic::Code;
 use super::model::Origin;
+use super::ports::PortPart;
 use super::report::{At, Draft, Place, Report};
 use super::space::Space;
 
@@ -27,7 +28,8 @@ struct Asked {
     name: &'static str,
     request: Kind,
     answer: Kind,
-    /// Can't a station without it know its own address?
+    /// Can't a station without it know its own address? Such answers pass from the ports of servers alone where the default is to
+    /// drop, and need no rule there.
     gives_address: bool,
     /// A rule that lets its answers in.
     remedy: &'static str,
@@ -165,6 +167,8 @@ impl Kind {
             destination: self.destination.iter().map(prefix).collect(),
             source_port: range(self.ports[0]),
             destination_port: range(self.ports[1]),
+            icmp_type: Vec::new(),
+            icmp_code: None,
             origin: Origin { file: Arc::from(""), line: 0 },
         }
     }
@@ -245,6 +249,8 @@ fn sends_all(tenant: &TenantPart, classifier: &Classifier) -> bool {
 /// Reports rules that let in such requests, and no answers. One message for each rule is enough.
 pub(super) fn check(tenant: &TenantPart, report: &mut Report) {
     let Some(rules) = Rules::of(tenant) else { return };
+    let served = tenant.ports.iter().any(|port| port.dhcp_server);
+    let left_to_servers = |asked: &Asked| asked.gives_address && tenant.default == Verdict::Drop;
     let mut found: Vec<(&RulePart, &At<Classifier>, &RulePart, Vec<&Asked>)> = Vec::new();
     for asked in &ASKED {
         let answer = asked.answer.space();
@@ -256,7 +262,12 @@ pub(super) fn check(tenant: &TenantPart, report: &mut Report) {
         // Who asks isn't who answers.
         let ends = rules.lets_in(&answer, Some(&at.place).filter(|_| sends_all));
         let Some(replies) = rules.replies(&answer) else { continue };
-        if !matches!(ends, Ok(None) | Err(Verdict::Drop)) {
+        let dropped = match ends {
+            _ if left_to_servers(asked) && !served => true,
+            Err(Verdict::Drop) => !left_to_servers(asked),
+            ends => matches!(ends, Ok(None)),
+        };
+        if !dropped {
             continue;
         }
         match found.iter_mut().find(|(_, before, ..)| before.place == at.place) {
@@ -266,7 +277,18 @@ pub(super) fn check(tenant: &TenantPart, report: &mut Report) {
     }
     for (rule, at, replies, asked) in found {
         let names: Vec<&str> = asked.iter().map(|asked| asked.name).collect();
-        let remedies: Vec<&str> = asked.iter().map(|asked| asked.remedy).collect();
+        let (servers, others): (Vec<&Asked>, Vec<&Asked>) =
+            asked.into_iter().partition(|asked| left_to_servers(asked) && !served);
+        let server = "write dhcp_server = true at the ports of servers";
+        let by_rules = |others: &[&Asked]| {
+            let remedies: Vec<&str> = others.iter().map(|asked| asked.remedy).collect();
+            format!("add a rule with match = [{}] and action = \"allow\"", remedies.join(", "))
+        };
+        let remedy = match (servers.as_slice(), others.as_slice()) {
+            ([], others) => by_rules(others),
+            (_, []) => server.to_owned(),
+            (_, others) => format!("{server}, and {}", by_rules(others)),
+        };
         report.push(
             Draft::warning(format!(
                 "{} lets in requests of {} to everybody, and nothing lets in the answers",
@@ -276,10 +298,7 @@ pub(super) fn check(tenant: &TenantPart, report: &mut Report) {
             .code(Code::AnswersDropped)
             .at(at.place.clone(), "asked here")
             .also(replies.place.clone(), "knows no answer to what went to everybody")
-            .help(format!(
-                "if they are to be answered, add a rule with match = [{}] and action = \"allow\"",
-                remedies.join(", ")
-            )),
+            .help(format!("if they are to be answered, {remedy}")),
         );
     }
 }

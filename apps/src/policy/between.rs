@@ -1,6 +1,7 @@
 //! Mistakes that lie between two declarations, maybe of two files.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::answers;
 use super::between_chains;
@@ -89,6 +90,29 @@ fn addresses(tenant: &TenantPart, report: &mut Report) {
     let ips = tenant.ports.iter().flat_map(|port| &port.ip);
     let help = "an address belongs to one port: write it once";
     unique(ips, |ip| format!("the IP address {ip} is written twice in {of}"), help, report);
+    let macs = tenant.ports.iter().filter_map(|port| port.mac.as_ref());
+    let ips = tenant.ports.iter().flat_map(|port| &port.ip);
+    shared(tenant.ports.iter().flat_map(|port| &port.shared_mac), macs, "mac", report);
+    shared(tenant.ports.iter().flat_map(|port| &port.shared_ip), ips, "ip", report);
+}
+
+/// Addresses that several ports share, and one has for its own.
+fn shared<'a, T: Ord + fmt::Display + 'a>(
+    shared: impl Iterator<Item = &'a At<T>>,
+    own: impl Iterator<Item = &'a At<T>>,
+    key: &str,
+    report: &mut Report,
+) {
+    let own: BTreeMap<&T, &Place> = own.map(|it| (&it.value, &it.place)).collect();
+    for (at, own) in shared.filter_map(|it| Some((it, own.get(&it.value)?))) {
+        report.push(
+            Draft::error(format!("{} is `shared_{key}` of one port and `{key}` of another", at.value))
+                .code(Code::Duplicate)
+                .at(at.place.clone(), "shared")
+                .also((*own).clone(), "one port's own")
+                .help(format!("write it as `shared_{key}` at each port that may have it, and as `{key}` at none")),
+        );
+    }
 }
 
 /// Ports that surely are claimed twice. Whether two different patterns meet is only known once ports are there.

@@ -1,6 +1,7 @@
 //! Service functions, chains and access rules of a validated policy, and the classifiers that both are told by (terms of
 //! RFC 7665).
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -148,6 +149,10 @@ pub struct Classifier {
     pub source_port: Vec<RangeInclusive<u16>>,
     /// The transport protocol's destination port is in any of these; empty: whichever it is.
     pub destination_port: Vec<RangeInclusive<u16>>,
+    /// The ICMP message is of any of these types; empty: of whichever.
+    pub icmp_type: Vec<IcmpType>,
+    /// The ICMP message's code, if any is asked for.
+    pub icmp_code: Option<u8>,
     /// Where it was declared.
     pub origin: Origin,
 }
@@ -171,7 +176,12 @@ impl Classifier {
         };
         let pairs = match self.protocol {
             Protocol::Any => of_any.saturating_add(of_v4).saturating_add(of_v6),
-            Protocol::Ip(_) | Protocol::Icmp => of_any.saturating_mul(2).saturating_add(of_v4).saturating_add(of_v6),
+            Protocol::Ip(_) => of_any.saturating_mul(2).saturating_add(of_v4).saturating_add(of_v6),
+            Protocol::Icmp => {
+                let [v4, v6] = [true, false].map(|v4| self.icmp_types(v4).map_or(0, |types| types.len().max(1)));
+                let of = |pairs: usize, types: usize| of_any.saturating_add(pairs).saturating_mul(types);
+                of(of_v4, v4).saturating_add(of(of_v6, v6))
+            }
             Protocol::Ethertype(ethertype::IPV4) => of_any.saturating_add(of_v4),
             Protocol::Ethertype(ethertype::IPV6) => of_any.saturating_add(of_v6),
             Protocol::Ethertype(_) => of_any,
@@ -181,6 +191,13 @@ impl Classifier {
             ranges => ranges.iter().map(|range| port_masks(range).len()).sum(),
         };
         pairs.saturating_mul(masks(&self.source_port)).saturating_mul(masks(&self.destination_port))
+    }
+
+    /// The types of ICMP messages in IPv4, or in IPv6, that it asks for, by their numbers; empty: all. `None`: there is none.
+    pub fn icmp_types(&self, v4: bool) -> Option<BTreeSet<u8>> {
+        let number = |it: &IcmpType| if v4 { it.v4 } else { it.v6 };
+        let numbers: BTreeSet<u8> = self.icmp_type.iter().filter_map(number).collect();
+        (self.icmp_type.is_empty() || !numbers.is_empty()).then_some(numbers)
     }
 
     /// What answers to its frames look like: sender and receiver have changed places.
@@ -193,6 +210,8 @@ impl Classifier {
             destination: self.source.clone(),
             source_port: self.destination_port.clone(),
             destination_port: self.source_port.clone(),
+            icmp_type: self.icmp_type.iter().map(|it| it.reversed()).collect(),
+            icmp_code: self.icmp_code,
             origin: self.origin.clone(),
         }
     }
@@ -268,6 +287,70 @@ impl Protocol {
     pub const SCTP: Self = Self::Ip(132);
     /// Address Resolution Protocol.
     pub const ARP: Self = Self::Ethertype(ethertype::ARP);
+}
+
+/// A type of ICMP messages. The versions of IP number them differently, and each has some that the other hasn't.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IcmpType {
+    /// In IPv4 (RFC 792).
+    pub v4: Option<u8>,
+    /// In IPv6 (RFC 4443).
+    pub v6: Option<u8>,
+}
+
+impl IcmpType {
+    /// Types that have names: in IPv4, and in IPv6 (IANA's registries of both).
+    pub const NAMES: [(&str, Self); 14] = [
+        ("echo-reply", Self::of(Some(0), Some(129))),
+        ("destination-unreachable", Self::of(Some(3), Some(1))),
+        ("packet-too-big", Self::of(None, Some(2))),
+        ("redirect", Self::of(Some(5), Some(137))),
+        ("echo-request", Self::of(Some(8), Some(128))),
+        ("router-advertisement", Self::of(Some(9), Some(134))),
+        ("router-solicitation", Self::of(Some(10), Some(133))),
+        ("time-exceeded", Self::of(Some(11), Some(3))),
+        ("parameter-problem", Self::of(Some(12), Some(4))),
+        ("neighbour-solicitation", Self::of(None, Some(135))),
+        ("neighbour-advertisement", Self::of(None, Some(136))),
+        ("mld-query", Self::of(None, Some(130))),
+        ("mld-report", Self::of(None, Some(131))),
+        ("mld2-report", Self::of(None, Some(143))),
+    ];
+
+    const fn of(v4: Option<u8>, v6: Option<u8>) -> Self {
+        Self { v4, v6 }
+    }
+
+    /// The same number in both versions of IP.
+    pub const fn numbered(number: u8) -> Self {
+        Self::of(Some(number), Some(number))
+    }
+
+    /// The type of answers to such messages, where they have another.
+    fn reversed(self) -> Self {
+        const PAIRS: [(u8, u8); 2] = [(0, 8), (13, 14)];
+        const PAIRS_V6: [(u8, u8); 3] = [(128, 129), (133, 134), (135, 136)];
+        let other = |pairs: &[(u8, u8)], number: u8| {
+            let of = |(one, other): &(u8, u8)| match number {
+                it if it == *one => Some(*other),
+                it if it == *other => Some(*one),
+                _ => None,
+            };
+            pairs.iter().find_map(of).unwrap_or(number)
+        };
+        Self::of(self.v4.map(|it| other(&PAIRS, it)), self.v6.map(|it| other(&PAIRS_V6, it)))
+    }
+}
+
+impl fmt::Display for IcmpType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::NAMES.iter().find(|(_, it)| it == self).map(|(name, _)| *name);
+        match (name, self.v4.or(self.v6)) {
+            (Some(name), _) => f.write_str(name),
+            (None, Some(number)) => number.fmt(f),
+            (None, None) => f.write_str("none"),
+        }
+    }
 }
 
 /// An address in a classifier. Names of ports have been replaced by what the policy pins to the port.
@@ -360,6 +443,8 @@ mod tests {
             destination: Vec::new(),
             source_port: Vec::new(),
             destination_port: Vec::new(),
+            icmp_type: Vec::new(),
+            icmp_code: None,
             origin: Origin { file: "".into(), line: 1 },
         }
     }
@@ -415,6 +500,12 @@ mod tests {
         assert_eq!(Classifier { protocol: Protocol::ARP, ..both }.entries(), 1);
         let ports = Classifier { source_port: vec![1..=2, 80..=80], destination_port: vec![0..=2], ..tcp };
         assert_eq!(ports.entries(), 3 * 3 * 2);
+        let (echo, too_big) = (IcmpType::NAMES[4].1, IcmpType::NAMES[2].1);
+        let ping = Classifier { protocol: Protocol::Icmp, icmp_type: vec![echo], ..all.clone() };
+        assert_eq!(ping.entries(), 2);
+        assert_eq!(Classifier { icmp_type: vec![echo, too_big], ..ping.clone() }.entries(), 1 + 2);
+        assert_eq!(Classifier { icmp_type: vec![too_big], source: vec![v4], ..ping.clone() }.entries(), 0);
+        assert_eq!(Classifier { icmp_type: vec![too_big], source: vec![v4, mac], ..ping }.entries(), 1);
         assert_eq!(Classifier { source: vec![v4], destination: vec![v6], ..all }.entries(), 0);
     }
 

@@ -2,10 +2,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use openflow::types::{DatapathId, MacAddr};
+use openflow::types::DatapathId;
 use toml::de::DeTable;
 
 use super::chain::Verdict;
@@ -14,9 +13,8 @@ use super::diagnostic::Code;
 use super::fabric::FabricPart;
 use super::functions::FunctionPart;
 use super::matches::Ports;
-use super::model::{
-    BridgeName, Fabric, Glob, InnerVlans, Origin, Policy, PortSelector, RateLimit, RateUnit, Tenant, UnknownUnicast,
-};
+use super::model::{BridgeName, Fabric, InnerVlans, Origin, Policy, RateLimit, RateUnit, Tenant, UnknownUnicast};
+use super::ports::PortPart;
 use super::rate;
 use super::report::{At, Draft, Place, Report};
 use super::schema;
@@ -69,23 +67,6 @@ pub(super) struct TenantPart {
     pub(super) functions: Vec<FunctionPart>,
     pub(super) chains: Vec<ChainPart>,
     pub(super) rules: Vec<RulePart>,
-}
-
-/// An entry of `ports`.
-pub(super) struct PortPart {
-    pub(super) place: Place,
-    /// As messages name it.
-    pub(super) object: String,
-    pub(super) bridge: Option<At<String>>,
-    pub(super) port: Option<At<String>>,
-    pub(super) name: Option<At<String>>,
-    pub(super) mac: Option<At<MacAddr>>,
-    pub(super) ip: Vec<At<IpAddr>>,
-    /// Are the keys there, rightly or wrongly?
-    pub(super) mac_is_written: bool,
-    pub(super) ip_is_written: bool,
-    rate_limit: Option<RateLimit>,
-    rate_limit_to: Option<RateLimit>,
 }
 
 impl Declared {
@@ -169,18 +150,6 @@ impl Declared {
         let fabric = self.fabrics.into_iter().next();
         let fabric = fabric.map_or_else(|| Some(Fabric::default()), |fabric| fabric.into_model(&origin))?;
         let origin = &origin;
-        let port = |part: PortPart| {
-            Some(PortSelector {
-                bridge: Glob::new(&part.bridge?.value),
-                port: Glob::new(&part.port?.value),
-                name: part.name.map(|name| name.value),
-                mac: part.mac.map(|mac| mac.value),
-                ip: part.ip.into_iter().map(|ip| ip.value).collect(),
-                rate_limit: part.rate_limit,
-                rate_limit_to: part.rate_limit_to,
-                origin: origin(&part.place),
-            })
-        };
         let tenants = self.tenants.into_iter().map(|part| {
             let functions = part.functions.into_iter().map(|function| function.into_model(origin));
             let chains = part.chains.into_iter().map(|chain| chain.into_model(origin));
@@ -198,7 +167,7 @@ impl Declared {
                 mtu: part.mtu,
                 rate_limit: part.rate_limit,
                 flood_limit: part.flood_limit,
-                ports: part.ports.into_iter().map(port).collect::<Option<_>>()?,
+                ports: part.ports.into_iter().map(|port| port.into_model(origin)).collect::<Option<_>>()?,
                 default: part.default,
                 inner_vlans: part.inner_vlans,
                 functions: functions.collect::<Option<_>>()?,
@@ -286,66 +255,6 @@ impl TenantPart {
             flood_limit,
             place: section.place,
             object: section.object,
-        }
-    }
-}
-
-impl PortPart {
-    fn read(table: At<&DeTable<'_>>, tenant: &str, report: &mut Report) -> Self {
-        let object = object("port", "port", table.value, &format!(" of {tenant}"));
-        let section = Section::new(table.value, table.place, object, &schema::PORT, report);
-        let (bridge, port) = selected(&section, report);
-        let name = section.string("name", report);
-        let mac = section.string("mac", report);
-        let ip = section.strings("ip", report);
-        let rate_limit = rate::limit(&section, "rate_limit", report);
-        let rate_limit_to = rate::limit(&section, "rate_limit_to", report);
-
-        // What is said of one port can't hold for several.
-        let wide = [("bridge", &bridge), ("port", &port)].into_iter().find_map(|(key, pattern)| {
-            let pattern = pattern.as_ref().filter(|pattern| !values::is_literal(&pattern.value))?;
-            Some((key, pattern.clone()))
-        });
-        let of_one = [
-            ("name", name.as_ref().map(|it| &it.place)),
-            ("mac", mac.as_ref().map(|it| &it.place)),
-            ("ip", ip.as_ref().map(|it| &it.place)),
-        ];
-        if let Some((key, pattern)) = wide {
-            for (of_one, place) in of_one.into_iter().filter_map(|(key, place)| Some((key, place?))) {
-                report.push(
-                    Draft::error(format!("`{of_one}` of {}: the entry may select more than one port", section.object))
-                        .code(Code::Misplaced)
-                        .at(place.clone(), "can only be said of one port")
-                        .also(pattern.place.clone(), "this may match several")
-                        .help(format!(
-                            "write the one {key} that is meant, in an entry of its own, or remove `{of_one}`"
-                        )),
-                );
-            }
-        }
-        if let Some(list) = ip.as_ref().filter(|list| list.value.is_empty()) {
-            report.push(
-                Draft::error(format!("`ip` of {} is empty", section.object))
-                    .at(list.place.clone(), "no address")
-                    .help("write the addresses that it may send from, or remove `ip` if it may send from any"),
-            );
-        }
-        let object = section.object.clone();
-        Self {
-            bridge,
-            port,
-            name: name.map(|name| values::name(&name, "a port", report)),
-            mac: mac.and_then(|mac| values::mac(&mac, &object, report)),
-            ip: ip.map_or_else(Vec::new, |list| {
-                list.value.iter().filter_map(|ip| values::ip(ip, &object, report)).collect()
-            }),
-            mac_is_written: section.has("mac"),
-            ip_is_written: section.has("ip"),
-            rate_limit,
-            rate_limit_to,
-            place: section.place,
-            object,
         }
     }
 }

@@ -10,9 +10,10 @@ use toml::de::DeTable;
 
 use super::chain::{Address, Classifier, Prefix, Protocol};
 use super::chains::Classifiers;
-use super::declared::PortPart;
 use super::diagnostic::Code;
+use super::icmp;
 use super::model::Origin;
+use super::ports::PortPart;
 use super::report::{At, Draft, Report};
 use super::schema;
 use super::section::{Scalar, Section};
@@ -56,6 +57,7 @@ fn classifier(table: At<&DeTable<'_>>, of: &str, ports: &Ports<'_>, report: &mut
     let destination = addresses(&section, "destination", protocol, ports, report);
     let source_port = port_ranges(&section, "source_port", protocol, report);
     let destination_port = port_ranges(&section, "destination_port", protocol, report);
+    let (icmp_type, icmp_code) = icmp::read(&section, protocol, report);
     if section.has("vlan") && vlan.is_none() {
         return None;
     }
@@ -66,9 +68,16 @@ fn classifier(table: At<&DeTable<'_>>, of: &str, ports: &Ports<'_>, report: &mut
         destination: destination?,
         source_port: source_port?,
         destination_port: destination_port?,
+        icmp_type: icmp_type?,
+        icmp_code: icmp_code?,
         origin: Origin { file: Arc::from(""), line: 0 },
     };
     match value.entries() {
+        0 if section.has("icmp_type") => report.push(
+            Draft::error(format!("{}: no frame is of its `icmp_type`", section.object))
+                .at(section.place_of_key("icmp_type"), "not of the version of IP that its addresses are of")
+                .help("write a type that this version of ICMP has, or addresses of the other one"),
+        ),
         0 => report.push(
             Draft::error(format!("{}: no frame goes from its `source` to its `destination`", section.object))
                 .at(section.place_of_key("destination"), "of another version of IP")

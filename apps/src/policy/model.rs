@@ -165,6 +165,11 @@ impl Tenant {
         self.rules.iter().any(|rule| rule.action == RuleAction::AllowEstablished)
     }
 
+    /// Is something left to the ports that offer it: where frames are dropped unless a rule allows them, or as soon as some port does?
+    pub fn guards(&self, offers: impl Fn(&PortSelector) -> bool) -> bool {
+        self.default == Verdict::Drop || self.ports.iter().any(offers)
+    }
+
     /// Highest tunnel key that a tenant may have; the keys above carry marks of the fabric itself.
     pub const KEY_MAX: u32 = 0x3f_fffe;
 }
@@ -198,10 +203,18 @@ pub struct PortSelector {
     pub port: Glob,
     /// A name for the one port that this selects.
     pub name: Option<String>,
-    /// The only source address of frames that this port may send, if set.
+    /// The only source address of frames that this port may send, if set, beside those that it shares.
     pub mac: Option<MacAddr>,
-    /// The only IP addresses that this port may send from, if any are set.
+    /// The only IP addresses that this port may send from, if any are set, beside those that it shares.
     pub ip: Vec<IpAddr>,
+    /// Source addresses that it may send from as well, as other ports may: those of virtual routers, of which one is in charge.
+    pub shared_mac: Vec<MacAddr>,
+    /// The same with IP addresses.
+    pub shared_ip: Vec<IpAddr>,
+    /// Is a router behind it, which may advertise itself?
+    pub router: bool,
+    /// Is a DHCP server behind it, which may answer?
+    pub dhcp_server: bool,
     /// How much each port that this selects may send.
     pub rate_limit: Option<RateLimit>,
     /// How much each of them may be sent.
@@ -214,6 +227,16 @@ impl PortSelector {
     /// May only given addresses be sent from this port?
     pub fn is_pinned(&self) -> bool {
         self.mac.is_some() || !self.ip.is_empty()
+    }
+
+    /// The source addresses of frames that it may send, if its `mac` is pinned.
+    pub fn macs(&self) -> impl Iterator<Item = MacAddr> + '_ {
+        self.mac.into_iter().chain(self.shared_mac.iter().copied())
+    }
+
+    /// The IP addresses that it may send from, if its `ip` are pinned.
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.ip.iter().chain(&self.shared_ip).copied()
     }
 }
 

@@ -81,6 +81,10 @@ pub(super) const PORT: Schema = Schema {
         key("name", "name = \"web-1\""),
         key("mac", "mac = \"02:00:32:00:00:01\""),
         key("ip", "ip = [\"50.0.0.1\"]"),
+        key("shared_mac", "shared_mac = [\"00:00:5e:00:01:33\"]"),
+        key("shared_ip", "shared_ip = [\"50.0.0.254\"]"),
+        key("router", "router = true"),
+        key("dhcp_server", "dhcp_server = true"),
         key("rate_limit", "rate_limit = \"50 Mbit/s\""),
         key("rate_limit_to", "rate_limit_to = \"50 Mbit/s\""),
     ],
@@ -150,6 +154,8 @@ pub(super) const MATCH: Schema = Schema {
         key("destination", "destination = [\"web-1\", \"10.0.0.0/24\"]"),
         key("source_port", "source_port = 1234"),
         key("destination_port", "destination_port = [80, 443, \"8000-8010\"]"),
+        key("icmp_type", "icmp_type = \"echo-request\""),
+        key("icmp_code", "icmp_code = 0"),
     ],
 };
 

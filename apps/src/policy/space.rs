@@ -3,6 +3,7 @@
 //! Frames of IPv4, of IPv6 and all others are looked at one by one: among them, a classifier asks of each of a frame's properties
 //! by itself, so two of them meet where they do in each property, and one holds the other where it does in each.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use openflow::types::MacAddr;
@@ -35,6 +36,32 @@ struct Part {
     protocol: Option<u16>,
     source: Side,
     destination: Side,
+    icmp: Icmp,
+}
+
+/// ICMP messages: their types and code; `None`: any.
+#[derive(PartialEq)]
+struct Icmp {
+    types: Option<BTreeSet<u8>>,
+    code: Option<u8>,
+}
+
+impl Icmp {
+    /// `None`: there is none of the family.
+    fn of(classifier: &Classifier, family: Family) -> Option<Self> {
+        let types = classifier.icmp_types(family == Family::V4)?;
+        Some(Self { types: Some(types).filter(|types| !types.is_empty()), code: classifier.icmp_code })
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        let types = self.types.as_ref().zip(other.types.as_ref());
+        types.is_none_or(|(one, other)| !one.is_disjoint(other)) && same(self.code, other.code)
+    }
+
+    fn covers(&self, other: &Self) -> bool {
+        let types = |mine: &BTreeSet<u8>| other.types.as_ref().is_some_and(|other| other.is_subset(mine));
+        self.types.as_ref().is_none_or(types) && (self.code.is_none() || self.code == other.code)
+    }
 }
 
 /// Senders or receivers.
@@ -52,6 +79,7 @@ impl Space {
                 protocol: protocol(classifier.protocol, family)?,
                 source: Side::of(&classifier.source, family)?,
                 destination: Side::of(&classifier.destination, family)?,
+                icmp: Icmp::of(classifier, family)?,
             })
         };
         Self {
@@ -73,6 +101,7 @@ impl Space {
                 same(one.protocol, other.protocol)
                     && one.source.overlaps(&other.source)
                     && one.destination.overlaps(&other.destination)
+                    && one.icmp.overlaps(&other.icmp)
             }
             _ => false,
         };
@@ -90,6 +119,7 @@ impl Space {
                 (one.protocol.is_none() || one.protocol == other.protocol)
                     && one.source.covers(&other.source)
                     && one.destination.covers(&other.destination)
+                    && one.icmp.covers(&other.icmp)
             }
         };
         let asks_no_more = (self.vlan.is_none() || self.vlan == other.vlan)
@@ -178,7 +208,7 @@ pub(super) fn merged<T: Ord + Copy>(
 }
 
 /// May both be met?
-fn same(one: Option<u16>, other: Option<u16>) -> bool {
+fn same<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
     one.is_none() || other.is_none() || one == other
 }
 
@@ -200,12 +230,15 @@ mod tests {
     use proptest::prelude::*;
     use proptest::sample::{select, subsequence};
 
-    use super::super::chain::Prefix;
+    use super::super::chain::{IcmpType, Prefix};
     use super::super::model::Origin;
     use super::*;
 
     const MACS: [MacAddr; 2] = [MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2])];
     const OTHER_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 3]);
+
+    /// Types and codes of ICMP.
+    const KINDS: [[u8; 2]; 10] = [[8, 0], [8, 1], [8, 9], [128, 0], [128, 9], [5, 0], [5, 9], [2, 0], [2, 1], [2, 9]];
 
     /// A frame; ports are those of TCP and UDP.
     struct Frame {
@@ -215,6 +248,8 @@ mod tests {
         macs: [MacAddr; 2],
         ips: [u128; 2],
         ports: [u16; 2],
+        /// Type and code of ICMP.
+        icmp: [u8; 2],
     }
 
     fn is_in(frame: &Frame, classifier: &Classifier) -> bool {
@@ -244,12 +279,19 @@ mod tests {
         let port = |ranges: &[RangeInclusive<u16>], side: usize| {
             ranges.is_empty() || ranges.iter().any(|range| range.contains(&frame.ports[side]))
         };
+        let icmp = || {
+            let number = |it: &IcmpType| if frame.ethertype == 0x0800 { it.v4 } else { it.v6 };
+            let of_type = |it: &IcmpType| number(it) == Some(frame.icmp[0]);
+            (classifier.icmp_type.is_empty() || classifier.icmp_type.iter().any(of_type))
+                && classifier.icmp_code.is_none_or(|code| code == frame.icmp[1])
+        };
         protocol
             && (classifier.vlan.is_none() || classifier.vlan == frame.vlan)
             && side(&classifier.source, 0)
             && side(&classifier.destination, 1)
             && port(&classifier.source_port, 0)
             && port(&classifier.destination_port, 1)
+            && icmp()
     }
 
     /// One frame at least of each kind that the classifiers below can tell apart.
@@ -270,14 +312,17 @@ mod tests {
                         for (source, destination) in ips.iter().flat_map(|one| ips.iter().map(move |two| (*one, *two)))
                         {
                             for (one, two) in ports.iter().flat_map(|one| ports.iter().map(move |two| (*one, *two))) {
-                                frames.push(Frame {
+                                let icmp = [(0x0800, 1), (0x86dd, 58)].contains(&(ethertype, number));
+                                let kinds: &[[u8; 2]] = if icmp { &KINDS } else { &[[0, 0]] };
+                                frames.extend(kinds.iter().map(|icmp| Frame {
                                     ethertype,
                                     number,
                                     vlan,
                                     macs: [from, to],
                                     ips: [source, destination],
                                     ports: [one, two],
-                                });
+                                    icmp: *icmp,
+                                }));
                             }
                         }
                     }
@@ -312,8 +357,13 @@ mod tests {
             Protocol::Ethertype(0x86dd),
         ];
         let vlan = prop_oneof![3 => Just(None), 1 => Just(Some(1)), 1 => Just(Some(2))];
-        (select(protocols.to_vec()), vlan, addresses(), addresses(), ranges(), ranges()).prop_map(
-            |(protocol, vlan, source, destination, source_port, destination_port)| {
+        let types =
+            vec![IcmpType { v4: Some(8), v6: Some(128) }, IcmpType::numbered(5), IcmpType { v4: None, v6: Some(2) }];
+        let types = prop_oneof![Just(Vec::new()), subsequence(types, 1..3)];
+        let code = select(vec![None, None, Some(0), Some(9)]);
+        (select(protocols.to_vec()), vlan, addresses(), addresses(), ranges(), ranges(), types, code).prop_map(
+            |(protocol, vlan, source, destination, source_port, destination_port, types, code)| {
+                let of_icmp = protocol == Protocol::Icmp;
                 // Others have no ports, so nothing is asked of them.
                 let with_ports =
                     |ports| if matches!(protocol, Protocol::TCP | Protocol::UDP) { ports } else { Vec::new() };
@@ -324,6 +374,8 @@ mod tests {
                     destination,
                     source_port: with_ports(source_port),
                     destination_port: with_ports(destination_port),
+                    icmp_type: if of_icmp { types } else { Vec::new() },
+                    icmp_code: code.filter(|_| of_icmp),
                     origin: Origin { file: "".into(), line: 1 },
                 }
             },
@@ -338,6 +390,7 @@ mod tests {
             if parts[0] && parts[4] && parts[5] {
                 other.protocol = one.protocol;
                 other.source_port.clone_from(&one.source_port);
+                (other.icmp_type, other.icmp_code) = (one.icmp_type.clone(), one.icmp_code);
                 other.destination_port.clone_from(&one.destination_port);
             }
             if parts[1] {

@@ -1,5 +1,7 @@
 //! Addresses that belong to whichever of several routers is in charge, where the policy gives them to one port.
 
+use std::collections::BTreeSet;
+
 use openflow::types::MacAddr;
 
 use super::chain::Address;
@@ -28,8 +30,8 @@ fn shared_by(mac: MacAddr) -> Option<&'static str> {
 /// Reports pins to such addresses, and rules and chains for them that the pins leave nothing of.
 pub(super) fn check(tenant: &TenantPart, report: &mut Report) {
     let pins = tenant.ports.iter().map(|port| {
-        let help = "leave `mac` out at the ports of such routers: with it nobody else can take the address over, and what \
-                    the router sends from its own address is dropped";
+        let help = "write the address that the router has of its own as `mac`, and this one as `shared_mac` at the ports of all such \
+                    routers: nobody else can take it over from here, and what the router sends from its own address is dropped";
         (&port.object, port.mac.as_ref(), help)
     });
     let instances = tenant.functions.iter().flat_map(|function| &function.instances).map(|instance| {
@@ -51,20 +53,22 @@ pub(super) fn check(tenant: &TenantPart, report: &mut Report) {
 /// Rules and chains for frames from such an address, while every port is pinned to another.
 fn pinned_away(tenant: &TenantPart, report: &mut Report) {
     let pins: Option<Vec<&At<MacAddr>>> = tenant.ports.iter().map(|port| port.mac.as_ref()).collect();
+    let shared: BTreeSet<MacAddr> =
+        tenant.ports.iter().flat_map(|port| &port.shared_mac).map(|mac| mac.value).collect();
     let Some(pins) = pins.filter(|pins| !pins.is_empty()) else { return };
     let chains = tenant.chains.iter().map(|chain| (&chain.object, &chain.classifiers));
     for (object, classifiers) in chains.chain(tenant.rules.iter().map(|rule| (&rule.object, &rule.classifiers))) {
         for classifier in classifiers.iter().flatten() {
             let macs = classifier.value.source.iter().chain(&classifier.value.destination);
             let macs = macs.filter_map(|address| if let Address::Mac(mac) = address { Some(*mac) } else { None });
-            let mut missing = macs.filter(|mac| pins.iter().all(|pin| pin.value != *mac));
+            let mut missing = macs.filter(|mac| pins.iter().all(|pin| pin.value != *mac) && !shared.contains(mac));
             let Some((mac, protocol)) = missing.find_map(|mac| Some((mac, shared_by(mac)?))) else { continue };
             report.push(
                 Draft::warning(format!("{object} is for {mac}, which no port of {} may send from", tenant.object))
                     .code(Code::VirtualMac)
                     .at(classifier.place.clone(), format!("{protocol} moves it between routers"))
                     .also(pins[0].place.clone(), "every port is pinned to another, like this")
-                    .help("leave `mac` out at the ports of such routers"),
+                    .help("write it as `shared_mac` at the ports of such routers"),
             );
         }
     }

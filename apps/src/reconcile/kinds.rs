@@ -149,6 +149,12 @@ pub(super) fn is_return(key: &FlowKey, flow: &Flow) -> bool {
     }
 }
 
+/// Do frames end there, but for a copy that the controller gets of what a port may not send?
+pub(super) fn stops(key: &FlowKey, flow: &Flow) -> bool {
+    let goes = |instruction: &Instruction| matches!(instruction, Instruction::GotoTable(_));
+    flow.instructions.is_empty() || key.table == GUARD && !flow.instructions.iter().any(goes)
+}
+
 /// The tenant's port, if it is an entry that says who may send from one.
 pub(super) fn sender(key: &FlowKey, flow: &Flow) -> Option<PortNo> {
     let passes = key.table == GUARD && flow.instructions == [Instruction::GotoTable(LIMIT_PORT)];

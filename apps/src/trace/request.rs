@@ -141,8 +141,10 @@ impl Request {
         let (number, transport) = match (self.protocol, family) {
             (Protocol::Tcp, _) => (protocol::TCP, ports(SYN)),
             (Protocol::Udp, _) => (protocol::UDP, ports(0)),
-            (_, Family::V4) => (protocol::ICMP, Transport::Icmp { kind: 8, target: None }),
-            (_, Family::V6) => (protocol::ICMPV6, Transport::Icmp { kind: 128, target: None }),
+            (_, Family::V4) => (protocol::ICMP, Transport::Icmp { kind: 8, code: 0, target: None, link_layer: None }),
+            (_, Family::V6) => {
+                (protocol::ICMPV6, Transport::Icmp { kind: 128, code: 0, target: None, link_layer: None })
+            }
         };
         let network = match addresses {
             (IpAddr::V4(spa), IpAddr::V4(tpa)) if self.protocol == Protocol::Arp => {

@@ -5,6 +5,7 @@ mod chains;
 mod checked;
 mod draining;
 mod failover;
+mod pins;
 mod plain;
 mod world;
 

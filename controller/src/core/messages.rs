@@ -5,7 +5,7 @@ use std::time::Instant;
 use apps::attachment::PortUse;
 use apps::limits;
 use apps::marks::{Owner, PROBE_KEY};
-use apps::pipeline::{ADMIT, LEARN};
+use apps::pipeline::{ADMIT, GUARD, LEARN};
 use apps::view::{Carrier, Endpoint};
 use openflow::experimenter::{Experimenter, ExperimenterReply};
 use openflow::flow::{FlowRemoved, FlowRemovedReason};
@@ -106,6 +106,7 @@ impl Core {
         let place = Endpoint { bridge: dpid, port };
         match packet.table {
             ADMIT => self.probe_in(now, place, packet),
+            GUARD => self.claimed(now, place, &packet.data),
             LEARN if self.is_link_by_tunnel(now, place, packet) => {}
             LEARN => self.learn(now, place, &packet.data),
             _ => {}

@@ -4,6 +4,7 @@
 mod addressed;
 mod bridge;
 mod bundles;
+mod claims;
 mod counting;
 mod damping;
 mod documents;

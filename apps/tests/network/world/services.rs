@@ -47,7 +47,7 @@ fn ip(mac: MacAddr) -> Ipv4Addr {
 /// A packet between two hosts.
 pub(crate) fn packet(from: MacAddr, to: MacAddr, protocol: u8, ports: (u16, u16)) -> Frame {
     let transport = match protocol {
-        protocol::ICMP => Transport::Icmp { kind: 8, target: None },
+        protocol::ICMP => Transport::Icmp { kind: 8, code: 0, target: None, link_layer: None },
         _ => Transport::Ports { source: ports.0, destination: ports.1, flags: 0 },
     };
     let network = Network::Ipv4 { source: ip(from), destination: ip(to), protocol, transport };
@@ -247,7 +247,17 @@ impl Fabric {
         };
         let (source_port, destination_port) = (vec![], ports);
         let origin = self.policy.tenants[tenant].origin.clone();
-        Classifier { protocol, vlan: None, source, destination, source_port, destination_port, origin }
+        Classifier {
+            protocol,
+            vlan: None,
+            source,
+            destination,
+            source_port,
+            destination_port,
+            icmp_type: Vec::new(),
+            icmp_code: None,
+            origin,
+        }
     }
 
     /// Something about functions, chains or rules changes: what it was is the answer.
