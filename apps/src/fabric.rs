@@ -32,8 +32,11 @@ pub const PROBE_DESTINATION: MacAddr = MacAddr([0x03, 0xe5, 0xa1, 0, 0, 2]);
 const COPIES: RateLimit = RateLimit { unit: RateUnit::Packets, rate: 100, burst: 100 };
 
 /// Addresses that bridges don't pass on (IEEE 802.1Q §8.6.3): spanning tree, LACP, LLDP and the like.
-const RESERVED: (MacAddr, MacAddr) =
+pub(crate) const RESERVED: (MacAddr, MacAddr) =
     (MacAddr([0x01, 0x80, 0xc2, 0, 0, 0]), MacAddr([0xff, 0xff, 0xff, 0xff, 0xff, 0xf0]));
+
+/// MAC control: pause frames are between the two ends of one link (IEEE 802.3 annex 31B).
+pub(crate) const MAC_CONTROL: MacAddr = MacAddr([0x01, 0x80, 0xc2, 0, 0, 1]);
 
 /// Has a frame the type of a probe, with a mark of ours around it or none?
 pub fn has_probes_type(frame: &[u8]) -> bool {

@@ -14,14 +14,14 @@ use crate::allocation::{Allocations, Numbers};
 use crate::attachment::Attachments;
 use crate::chains::{Chains, steered, unchained};
 use crate::desired::{FlowKey, Section, SectionBuilder, apply, drop, go, version};
-use crate::fabric::{report_health, report_probes};
+use crate::fabric::{MAC_CONTROL, RESERVED, report_health, report_probes};
 use crate::failover;
 use crate::guard;
 use crate::limits;
 use crate::links;
 use crate::marks::{DEDICATED_FLOOD_VLANS, Mode, Owner, flood_group, metadata, port_meter, step_of};
 use crate::pipeline::{ADMIT, CLASSIFY, FLOOD, FORWARD, GUARD, LEARN, RULES, STEER};
-use crate::policy::{PortSelector, Tenant, UnknownUnicast};
+use crate::policy::{LinkLocal, PortSelector, Tenant, UnknownUnicast};
 use crate::routes::Routes;
 use crate::rules;
 use crate::trees::{Paths, Tree};
@@ -139,7 +139,13 @@ impl Compiler<'_> {
                 report_probes(builder, port);
                 let entered = Instruction::WriteMetadata { metadata, mask: u64::MAX };
                 let here = || [Oxm::InPort(port, None)];
-                builder.flow(ADMIT, 10, here(), vec![entered, Instruction::GotoTable(GUARD)]);
+                let entered = vec![entered, Instruction::GotoTable(GUARD)];
+                if tenant.link_local == LinkLocal::Pass {
+                    let to = |address, mask| here().into_iter().chain([Oxm::EthDst(address, mask)]);
+                    builder.flow(ADMIT, 32, to(MAC_CONTROL, None), drop());
+                    builder.flow(ADMIT, 31, to(RESERVED.0, Some(RESERVED.1)), entered.clone());
+                }
+                builder.flow(ADMIT, 10, here(), entered);
                 guard::port(builder, port, selector);
                 // What comes back by a port that makes a loop tells nothing of where its source is.
                 let copy = Instruction::ApplyActions(vec![Action::metered_copy(port_meter(port))]);
@@ -229,7 +235,7 @@ impl Compiler<'_> {
         let passed = self.routes.hops.values().flat_map(BTreeMap::values).map(|(link, _)| link);
         let spare = self.routes.backups.values().flat_map(BTreeMap::values);
         let in_use: BTreeSet<Link> = passed.chain(spare).chain(&tree.edges).chain(&self.routes.held).copied().collect();
-        let numbers = self.numbers;
+        let (numbers, link_local) = (self.numbers, self.tenant.link_local);
         let marks = self.chains.marks();
         for link in in_use {
             for end in [link.a, link.b] {
@@ -244,8 +250,12 @@ impl Compiler<'_> {
                 let (fields, actions) = links::receive(end.port, link.carrier, numbers, Mode::Normal);
                 builder.flow(ADMIT, 10, fields, arrive(actions, metadata::link(numbers.key), FORWARD));
                 let (fields, actions) = links::receive(end.port, link.carrier, numbers, Mode::Flood(tree.version));
-                let flooded = metadata::flooded(numbers.key, tree.version);
-                builder.flow(ADMIT, 12, fields, arrive(actions, flooded, FLOOD));
+                let flooded = arrive(actions, metadata::flooded(numbers.key, tree.version), FLOOD);
+                if link_local == LinkLocal::Pass {
+                    let reserved = fields.iter().cloned().chain([Oxm::EthDst(RESERVED.0, Some(RESERVED.1))]);
+                    builder.flow(ADMIT, 31, reserved, flooded.clone());
+                }
+                builder.flow(ADMIT, 12, fields, flooded);
             }
         }
     }

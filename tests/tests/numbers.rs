@@ -77,6 +77,8 @@ fn whoever_gets_a_number_does_not_get_what_it_stood_for() -> Result<()> {
         Ok(controller.get("/v1/status")?["bridges"]["connected"] == 2)
     })?;
     let connected = Instant::now();
+    // The bridge has to read the message that closes the ports, and this machine may be busy.
+    sleep(MS(100));
     let (to_green, to_orange) = (Capture::start(&far)?, Capture::start(&network.lab.container(2, "orange-1")?)?);
     let frames = [Frame::broadcast(orange.mac), Frame::broadcast(green.mac)];
     for _ in 0..50 {

@@ -164,3 +164,30 @@ fn unknown_unicast_can_be_dropped() -> Result<()> {
     seen.expect(&unknown, &[], "unknown unicast")?;
     seen.expect(&broadcast, &[&two, &three], "broadcast")
 }
+
+/// Bonds, 802.1X, LLDP and spanning tree of a tenant's own machines, where it says so, and of its own alone.
+#[test]
+fn link_local_frames_pass_where_the_tenant_says_so() -> Result<()> {
+    let policy = POLICY.replacen("unknown_unicast = \"flood\"", "link_local = \"pass\"", 1);
+    for spec in [spec(Layout::Shared), spec(Layout::PerTenant), Spec { carrier: Carrier::Veth, ..spec(Layout::Shared) }]
+    {
+        let network = Network::with_policy(&spec, &policy)?;
+        network.meet("green")?;
+        network.meet("orange")?;
+        let [green, orange] = ["green", "orange"].map(|tenant| network.lab.tenant(tenant));
+        let to = |mac, last| Frame::new(mac, Mac([0x01, 0x80, 0xc2, 0, 0, last]));
+        let passing = [0x00, 0x02, 0x03, 0x0e].map(|last| to(green[0].mac, last));
+        let (pause, foreign) = (to(green[0].mac, 0x01), to(orange[0].mac, 0x0e));
+        let seen = network.watch(|| {
+            passing.iter().chain([&pause]).try_for_each(|frame| green[0].send(frame))?;
+            orange[0].send(&foreign)
+        })?;
+        let others: Vec<_> = green.iter().filter(|to| to.netns != green[0].netns).collect();
+        for frame in &passing {
+            seen.expect(frame, &others, &format!("{spec:?}: link-local"))?;
+        }
+        seen.expect(&pause, &[], "a pause frame")?;
+        seen.expect(&foreign, &[], "of a tenant that doesn't say so")?;
+    }
+    Ok(())
+}

@@ -143,6 +143,7 @@ fn tenant(tenant: &Tenant, allocations: &Allocations) -> Fields {
         name,
         key,
         unknown_unicast,
+        link_local,
         max_hosts,
         mtu,
         rate_limit,
@@ -158,6 +159,7 @@ fn tenant(tenant: &Tenant, allocations: &Allocations) -> Fields {
     let key = key.or(allocations.of(name).map(|numbers| numbers.key));
     let mut fields = Fields::from([
         ("unknown_unicast", lower(unknown_unicast)),
+        ("link_local", lower(link_local)),
         ("max_hosts", max_hosts.to_string()),
         ("default", lower(default)),
         ("inner_vlans", lower(inner_vlans)),

@@ -13,7 +13,9 @@ use super::diagnostic::Code;
 use super::fabric::FabricPart;
 use super::functions::FunctionPart;
 use super::matches::Ports;
-use super::model::{BridgeName, Fabric, InnerVlans, Origin, Policy, RateLimit, RateUnit, Tenant, UnknownUnicast};
+use super::model::{
+    BridgeName, Fabric, InnerVlans, LinkLocal, Origin, Policy, RateLimit, RateUnit, Tenant, UnknownUnicast,
+};
 use super::ports::PortPart;
 use super::rate;
 use super::report::{At, Draft, Place, Report};
@@ -57,6 +59,7 @@ pub(super) struct TenantPart {
     pub(super) name: Option<At<String>>,
     pub(super) key: Option<At<u32>>,
     unknown_unicast: UnknownUnicast,
+    link_local: LinkLocal,
     max_hosts: u32,
     mtu: Option<u16>,
     rate_limit: Option<RateLimit>,
@@ -163,6 +166,7 @@ impl Declared {
                 name: part.name?.value,
                 key: part.key.map(|key| key.value),
                 unknown_unicast: part.unknown_unicast,
+                link_local: part.link_local,
                 max_hosts: part.max_hosts,
                 mtu: part.mtu,
                 rate_limit: part.rate_limit,
@@ -203,6 +207,8 @@ impl TenantPart {
         let key = section.integer("key", report).and_then(|key| tenant_key(&section, &key, report));
         let choices = [("flood", UnknownUnicast::Flood), ("drop", UnknownUnicast::Drop)];
         let unknown_unicast = section.choice("unknown_unicast", &choices, report).unwrap_or_default();
+        let choices = [("drop", LinkLocal::Drop), ("pass", LinkLocal::Pass)];
+        let link_local = section.choice("link_local", &choices, report).unwrap_or_default();
         let verdicts = [("allow", Verdict::Allow), ("drop", Verdict::Drop)];
         let default = section.choice("default", &verdicts, report).unwrap_or_default();
         let choices = [("drop", InnerVlans::Drop), ("pass", InnerVlans::Pass)];
@@ -249,6 +255,7 @@ impl TenantPart {
             name,
             key,
             unknown_unicast,
+            link_local,
             max_hosts: max_hosts.unwrap_or(MAX_HOSTS),
             mtu,
             rate_limit,

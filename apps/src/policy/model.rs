@@ -118,6 +118,8 @@ pub struct Tenant {
     pub key: Option<u32>,
     /// What becomes of a unicast frame whose destination isn't known.
     pub unknown_unicast: UnknownUnicast,
+    /// What becomes of frames that bridges keep to one link.
+    pub link_local: LinkLocal,
     /// How many sources are learnt at one port at most.
     pub max_hosts: u32,
     /// The octets of the longest packet that its containers send, if it says so.
@@ -191,6 +193,17 @@ pub enum InnerVlans {
     #[default]
     Drop,
     /// They go on, unless a rule or a chain is for them by what is in front of the second tag.
+    Pass,
+}
+
+/// What becomes of a tenant's frames to the addresses that bridges don't pass on (IEEE 802.1Q §8.6.3): spanning tree, LACP, 802.1X,
+/// LLDP and the like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LinkLocal {
+    /// They end where they enter, as at any bridge.
+    #[default]
+    Drop,
+    /// They go to all of the tenant's ports, as what is for everybody, but for MAC control (pause) frames.
     Pass,
 }
 

@@ -59,6 +59,7 @@ pub(super) const TENANT: Schema = Schema {
         key("name", "name = \"green\""),
         key("key", "key = 100"),
         key("unknown_unicast", "unknown_unicast = \"flood\""),
+        key("link_local", "link_local = \"drop\""),
         key("default", "default = \"allow\""),
         key("inner_vlans", "inner_vlans = \"drop\""),
         key("max_hosts", "max_hosts = 1024"),

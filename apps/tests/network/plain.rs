@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use apps::desired::BridgeState;
-use apps::policy::UnknownUnicast;
+use apps::policy::{LinkLocal, UnknownUnicast};
 use apps::reconcile::{self, Plan, Style};
 use apps::view::{Endpoint, Grown};
 use bytes::BytesMut;
@@ -33,6 +33,13 @@ fn everybody_gets_what_they_should_exactly_once_and_nobody_else() {
                 assert_eq!(told.copies, expected, "seed {seed}: {kind} from {from} of {tenant}");
                 assert!(!told.altered, "seed {seed}: {kind} from {from} of {tenant} arrived changed");
             }
+            for (last, passes) in [(0, true), (1, false), (2, true), (3, true), (0xe, true), (0xf, true)] {
+                let sent = frame(MacAddr([0x01, 0x80, 0xc2, 0, 0, last]), draw.below(3));
+                let told = fabric.send(&states, from, &sent);
+                let passes = passes && fabric.link_local(&tenant) == LinkLocal::Pass;
+                let expected = if passes { everybody.clone() } else { BTreeMap::new() };
+                assert_eq!(told.copies, expected, "seed {seed}: link-local frame {last} from {from} of {tenant}");
+            }
             for (mac, host) in fabric.hosts(&tenant) {
                 let told = fabric.send(&states, from, &frame(mac, 0));
                 let hops = fabric.distance(from.bridge, host.place.bridge, &tenant);
@@ -54,6 +61,9 @@ fn everybody_gets_what_they_should_exactly_once_and_nobody_else() {
 
 type Owners = BTreeMap<Endpoint, String>;
 
+/// The address of the nearest bridge (IEEE 802.1AB §7.1).
+const LLDP: MacAddr = MacAddr([0x01, 0x80, 0xc2, 0, 0, 0x0e]);
+
 /// Sends frames of every kind from every port, listed or not, and holds the outcome against what may never happen.
 fn check_safety(
     fabric: &Fabric,
@@ -66,8 +76,14 @@ fn check_safety(
     for from in fabric.all_ports() {
         let owner = owners.get(&from);
         let known = fabric.all_macs();
-        for destination in known.into_iter().chain([MacAddr::BROADCAST, UNKNOWN]) {
-            let told = fabric.send_without(states, &dead[draw.below(2)], from, &frame(destination, draw.below(3)));
+        let mut sent: Vec<_> = known
+            .into_iter()
+            .chain([MacAddr::BROADCAST, UNKNOWN])
+            .map(|to| (to, draw.below(2), draw.below(3)))
+            .collect();
+        sent.push((LLDP, 0, 0));
+        for (destination, dead_ports, tags) in sent {
+            let told = fabric.send_without(states, &dead[dead_ports], from, &frame(destination, tags));
             for place in told.copies.keys() {
                 assert!(owner.is_some() && owners.get(place) == owner, "{what}: leak from {from} to {place}");
             }

@@ -18,8 +18,8 @@ use apps::links;
 use apps::marks::Owner;
 use apps::pipeline::FORWARD;
 use apps::policy::{
-    Function, Glob, InnerVlans, Instance, Origin, Policy, PortSelector, RateLimit, RateUnit, Tenant, UnknownUnicast,
-    Verdict,
+    Function, Glob, InnerVlans, Instance, LinkLocal, Origin, Policy, PortSelector, RateLimit, RateUnit, Tenant,
+    UnknownUnicast, Verdict,
 };
 use apps::reconcile::followed;
 use apps::trees::{Followed, Tree};
@@ -185,6 +185,10 @@ impl Fabric {
 
     pub(crate) fn unknown(&self, tenant: &str) -> UnknownUnicast {
         self.policy.tenants.iter().find(|t| t.name == tenant).unwrap().unknown_unicast
+    }
+
+    pub(crate) fn link_local(&self, tenant: &str) -> LinkLocal {
+        self.policy.tenants.iter().find(|t| t.name == tenant).unwrap().link_local
     }
 
     pub(crate) fn hosts(&self, tenant: &str) -> Hosts {
@@ -440,6 +444,7 @@ fn tenant(number: usize, draw: &mut Draw) -> Tenant {
         name: format!("t{number}"),
         key: Some(100 * (number as u32 + 1)),
         unknown_unicast,
+        link_local: if number.is_multiple_of(2) { LinkLocal::Pass } else { LinkLocal::Drop },
         max_hosts: 1024,
         mtu: None,
         rate_limit: limit(draw.chance(30)),
