@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 
 use openflow::types::MacAddr;
 
+use super::icmp::IcmpType;
 use super::model::{Origin, RateLimit};
 use super::space::Space;
 use crate::assigned::ethertype;
@@ -287,70 +288,6 @@ impl Protocol {
     pub const SCTP: Self = Self::Ip(132);
     /// Address Resolution Protocol.
     pub const ARP: Self = Self::Ethertype(ethertype::ARP);
-}
-
-/// A type of ICMP messages. The versions of IP number them differently, and each has some that the other hasn't.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct IcmpType {
-    /// In IPv4 (RFC 792).
-    pub v4: Option<u8>,
-    /// In IPv6 (RFC 4443).
-    pub v6: Option<u8>,
-}
-
-impl IcmpType {
-    /// Types that have names: in IPv4, and in IPv6 (IANA's registries of both).
-    pub const NAMES: [(&str, Self); 14] = [
-        ("echo-reply", Self::of(Some(0), Some(129))),
-        ("destination-unreachable", Self::of(Some(3), Some(1))),
-        ("packet-too-big", Self::of(None, Some(2))),
-        ("redirect", Self::of(Some(5), Some(137))),
-        ("echo-request", Self::of(Some(8), Some(128))),
-        ("router-advertisement", Self::of(Some(9), Some(134))),
-        ("router-solicitation", Self::of(Some(10), Some(133))),
-        ("time-exceeded", Self::of(Some(11), Some(3))),
-        ("parameter-problem", Self::of(Some(12), Some(4))),
-        ("neighbour-solicitation", Self::of(None, Some(135))),
-        ("neighbour-advertisement", Self::of(None, Some(136))),
-        ("mld-query", Self::of(None, Some(130))),
-        ("mld-report", Self::of(None, Some(131))),
-        ("mld2-report", Self::of(None, Some(143))),
-    ];
-
-    const fn of(v4: Option<u8>, v6: Option<u8>) -> Self {
-        Self { v4, v6 }
-    }
-
-    /// The same number in both versions of IP.
-    pub const fn numbered(number: u8) -> Self {
-        Self::of(Some(number), Some(number))
-    }
-
-    /// The type of answers to such messages, where they have another.
-    fn reversed(self) -> Self {
-        const PAIRS: [(u8, u8); 2] = [(0, 8), (13, 14)];
-        const PAIRS_V6: [(u8, u8); 3] = [(128, 129), (133, 134), (135, 136)];
-        let other = |pairs: &[(u8, u8)], number: u8| {
-            let of = |(one, other): &(u8, u8)| match number {
-                it if it == *one => Some(*other),
-                it if it == *other => Some(*one),
-                _ => None,
-            };
-            pairs.iter().find_map(of).unwrap_or(number)
-        };
-        Self::of(self.v4.map(|it| other(&PAIRS, it)), self.v6.map(|it| other(&PAIRS_V6, it)))
-    }
-}
-
-impl fmt::Display for IcmpType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Self::NAMES.iter().find(|(_, it)| it == self).map(|(name, _)| *name);
-        match (name, self.v4.or(self.v6)) {
-            (Some(name), _) => f.write_str(name),
-            (None, Some(number)) => number.fmt(f),
-            (None, None) => f.write_str("none"),
-        }
-    }
 }
 
 /// An address in a classifier. Names of ports have been replaced by what the policy pins to the port.

@@ -35,6 +35,7 @@ use self::report::{Draft, Place, Report};
 
 pub use self::chain::*;
 pub use self::diagnostic::{Code, Diagnostic, Diagnostics, Label, Severity};
+pub use self::icmp::IcmpType;
 pub use self::model::*;
 pub(crate) use self::text::nearest;
 

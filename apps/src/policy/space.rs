@@ -230,7 +230,8 @@ mod tests {
     use proptest::prelude::*;
     use proptest::sample::{select, subsequence};
 
-    use super::super::chain::{IcmpType, Prefix};
+    use super::super::chain::Prefix;
+    use super::super::icmp::IcmpType;
     use super::super::model::Origin;
     use super::*;
 
