@@ -9,7 +9,7 @@ use apps::policy::{Function, FunctionKind, OnFailure, Tenant, Verdict};
 use apps::view::Endpoint;
 use openflow::types::MacAddr;
 
-use crate::fabric::services::{Passage, packet};
+use crate::fabric::services::{Passage, ends_two_tags, packet};
 use crate::fabric::{Draw, Fabric, UNKNOWN, frame};
 use crate::world::World;
 
@@ -187,7 +187,8 @@ impl Judge {
             for _ in 0..if extent == Extent::Some { 2 } else { 10 } {
                 let [(_, from), (to, there)] = [0, 1].map(|_| hosts[draw.below(hosts.len())]);
                 if from != there {
-                    let told = world.follow_in(&states, from, &frame(to, draw.below(3)));
+                    let tags = draw.below(3).min(if ends_two_tags(tenant) { 1 } else { 2 });
+                    let told = world.follow_in(&states, from, &frame(to, tags));
                     let all = BTreeMap::from([(there, 1)]);
                     assert_eq!(told.copies, all, "lost, {what}: from {from} to {to} at {there}\n{}", world.tail());
                 }
@@ -203,7 +204,8 @@ impl Judge {
                 continue;
             }
             for (from, _) in fabric.tenant_ports().into_iter().filter(|(_, owner)| *owner == tenant.name) {
-                let mut told = world.follow(from, &frame(MacAddr::BROADCAST, draw.below(3)));
+                let tags = draw.below(3).min(if ends_two_tags(tenant) { 1 } else { 2 });
+                let mut told = world.follow(from, &frame(MacAddr::BROADCAST, tags));
                 told.copies.retain(|place, _| !fabric.functions.contains_key(place));
                 let all: BTreeMap<Endpoint, usize> =
                     fabric.reachable(from, &tenant.name).into_iter().map(|place| (place, 1)).collect();

@@ -70,6 +70,13 @@ fn asks_behind_tags(classifier: &Classifier) -> bool {
     classifier.protocol != Protocol::Any || addresses.into_iter().any(|it| matches!(it, Address::Ip(_)))
 }
 
+/// Do frames with two tags end where they enter?
+pub(crate) fn ends_two_tags(tenant: &Tenant) -> bool {
+    let asked = tenant.rules.iter().flat_map(|it| &it.classifiers);
+    let mut asked = asked.chain(tenant.chains.iter().flat_map(|it| &it.classifiers));
+    tenant.inner_vlans == InnerVlans::Drop && asked.any(asks_behind_tags)
+}
+
 fn matches(classifier: &Classifier, frame: &Frame) -> bool {
     // What is behind a second tag isn't known.
     if frame.tags.len() > 1 && asks_behind_tags(classifier) {
@@ -378,10 +385,7 @@ impl Fabric {
     /// The functions that a packet of a tenant should pass if they work, by the policy's words alone; `None`: it is dropped.
     pub(crate) fn chain_of(&self, tenant: &str, frame: &Frame) -> Option<Vec<&Function>> {
         let tenant = self.policy.tenants.iter().find(|it| it.name == tenant).unwrap();
-        let asked = tenant.rules.iter().flat_map(|it| &it.classifiers);
-        let mut asked = asked.chain(tenant.chains.iter().flat_map(|it| &it.classifiers));
-        let ends = tenant.inner_vlans == InnerVlans::Drop && asked.any(asks_behind_tags);
-        if frame.tags.len() > 1 && ends {
+        if frame.tags.len() > 1 && ends_two_tags(tenant) {
             return None;
         }
         // Every packet here is the first of its connection.
