@@ -38,14 +38,18 @@ fn dhcp() -> impl Iterator<Item = Vec<Oxm>> {
 }
 
 /// Bits of `ct_state` (ovs-fields(7)): a connection of which both directions were seen; one that an error message is about;
-/// in the direction of replies; looked up at all.
+/// in the direction of replies; that there can't be; looked up at all.
 const ESTABLISHED: u32 = 0x02;
 const RELATED: u32 = 0x04;
 const REPLY: u32 = 0x08;
+const INVALID: u32 = 0x10;
 const TRACKED: u32 = 0x20;
 
 /// Priority of what ends frames of which rules and chains can't tell what they are.
 const UNREAD: u16 = FIRST + 9;
+
+/// Priority of what ends fragments that belong to no connection, before what looks up connections.
+const STRAY: u16 = FIRST + 2;
 
 /// Why rules and chains can't tell what a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,6 +109,11 @@ pub(crate) fn compile(tenant: &Tenant, zone: Option<u16>) -> Vec<Draft> {
     }
     if let Some(zone) = zone.filter(|_| tenant.tracks_connections()) {
         for version in VERSIONS {
+            // What nobody completed comes out of `ct` beside somebody else's packet (Open vSwitch 3.1, `lib/ipf.c`): it is of any tenant.
+            let stray = Oxm::CtState(INVALID, Some(INVALID));
+            let matching = Match::new([Oxm::EthType(version, None), Oxm::NwFrag(1, Some(1)), stray]);
+            let origin = tenant.origin.clone();
+            drafts.push(Draft { table: RULES, priority: STRAY, matching, instructions: drop(), origin });
             // It comes back to this table, and is looked up no second time.
             let matching = Match::new([Oxm::EthType(version, None), Oxm::CtState(0, Some(TRACKED))]);
             let instructions = apply(vec![track(zone, ConntrackFlags::empty(), RULES)]);

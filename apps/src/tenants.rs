@@ -319,7 +319,8 @@ impl Compiler<'_> {
             for (zone, version) in zone.into_iter().flat_map(|zone| rules::VERSIONS.map(|version| (zone, version))) {
                 let remember = rules::track(zone, ConntrackFlags::COMMIT, Conntrack::NO_RECIRCULATION);
                 let fields = to().into_iter().chain([Oxm::EthType(version, None)]);
-                builder.flow(FORWARD, 11, fields, out(vec![remember, Action::output(port)]));
+                // Behind `ct` fragments may join the packet that others sent and never completed (Open vSwitch 3.1, `lib/ipf.c`).
+                builder.flow(FORWARD, 11, fields, out(vec![Action::output(port), remember]));
             }
             if fresh {
                 let known = builder.flow(LEARN, 10, [Oxm::InPort(port, None), Oxm::EthSrc(mac, None)], go(RULES));

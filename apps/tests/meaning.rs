@@ -225,6 +225,9 @@ const CASES: &[(&str, Property, &str, Spoil)] = &[
 
 /// Of a tenant that lets in what no rule drops.
 const OPEN: &[(&str, Property, &str, Spoil)] = &[
+    ("others' fragments are let in", Property::Rule, "the guard against others' fragments", |it| {
+        it.take(RULES, "eth_type=0x86dd,ip_frag=0x1/0x1,ct_state=0x10/0x10,");
+    }),
     ("what has two tags is let in", Property::Rule, "lets in what inner_vlans drops", |it| {
         it.take(RULES, "eth_type=0x8100,");
     }),

@@ -26,13 +26,19 @@ impl Scan<'_, '_> {
     ) -> Vec<PortNo> {
         let (mut outs, mut wrong) = (take(&mut self.outs), Vec::new());
         let flooded = matches!(mode, Mode::Flood(_));
+        let mut looked_up = false;
         act(entry.does.actions, Changed::default(), |act| match act {
+            Act::Out(port, _) if looked_up => {
+                let what =
+                    format!("sends frames out of port {port} after `ct`, where others' fragments may have joined them");
+                wrong.push((Property::Isolation, what));
+            }
             Act::Out(port, changed) => outs.push((port, changed)),
             Act::Group(id, changed) if flooded => match entry.here.section.groups.get(&id) {
                 Some(group) => copies(group, changed, &mut outs, &mut wrong),
                 None => wrong.push((Property::Form, missing(id))),
             },
-            Act::Track(track) if mode == Mode::Normal && remembers(track, numbers.vlan) => {}
+            Act::Track(track) if mode == Mode::Normal && remembers(track, numbers.vlan) => looked_up = true,
             Act::Copy(_) | Act::Group(..) | Act::Track(_) => {
                 wrong.push((Property::Form, "does what has no place in this table".to_owned()));
             }

@@ -14,7 +14,8 @@ use super::chains::{Next, Then};
 use super::entries::{Entry, Scan};
 use super::look::{Does, Seen};
 use super::regions::{
-    ARP, ESTABLISHED, Field, ICMP, ICMPV6, IPV4, IPV6, Kind, RELATED, REPLY, Row, TAGS, TRACKED, Test, differences,
+    ARP, ESTABLISHED, Field, ICMP, ICMPV6, INVALID, IPV4, IPV6, Kind, RELATED, REPLY, Row, TAGS, TRACKED, Test,
+    differences,
 };
 use super::surroundings::Behind;
 use super::{Here, Property, Violation, entry_name};
@@ -56,6 +57,8 @@ enum By<'a> {
     Rule(&'a str),
     Default,
     InnerVlans,
+    /// Fragments that may be anybody's.
+    Strays,
 }
 
 impl fmt::Display for By<'_> {
@@ -64,6 +67,7 @@ impl fmt::Display for By<'_> {
             Self::Rule(name) => write!(f, "rule {name}"),
             Self::Default => f.write_str("the tenant's default"),
             Self::InnerVlans => f.write_str("inner_vlans"),
+            Self::Strays => f.write_str("the guard against others' fragments"),
         }
     }
 }
@@ -278,6 +282,7 @@ fn tests(matching: &Match) -> Option<Vec<(Field, Test)>> {
                 continue;
             }
             Oxm::EthType(..) => Field::Type,
+            Oxm::NwFrag(..) => Field::Fragment,
             Oxm::VlanVid(..) => Field::Vlan,
             Oxm::IpProto(..) => Field::Protocol,
             Oxm::CtState(..) => Field::State,
@@ -311,6 +316,8 @@ fn said_by_rules(tenant: &Tenant, tracked: bool) -> (Vec<Row>, Vec<(Outcome, By<
         say(Outcome::Ends, By::InnerVlans, TAGS.map(|tag| vec![(Field::Type, Test::is(tag))]).to_vec());
     }
     if tracked {
+        let stray = vec![(Field::Fragment, Test::Masked(1, 1)), (Field::State, Test::Masked(INVALID, INVALID))];
+        say(Outcome::Ends, By::Strays, vec![[vec![over_ip()], stray].concat()]);
         let unknown = (Field::State, Test::Masked(0, TRACKED));
         say(Outcome::Tracked, By::Default, vec![vec![over_ip(), unknown]]);
     }

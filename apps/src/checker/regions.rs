@@ -15,6 +15,8 @@ use std::ops::RangeInclusive;
 pub(super) enum Field {
     Type,
     Vlan,
+    /// `ip_frag` (ovs-fields(7)): 0: a whole packet, 1: its first part, 3: another one.
+    Fragment,
     Protocol,
     /// `ct_state` (ovs-fields(7)).
     State,
@@ -29,9 +31,10 @@ pub(super) enum Field {
     Code,
 }
 
-const FIELDS: [(Field, u32, &str); 12] = [
+const FIELDS: [(Field, u32, &str); 13] = [
     (Field::Type, 16, "Ethernet type"),
     (Field::Vlan, 13, "VLAN"),
+    (Field::Fragment, 2, "fragment"),
     (Field::Protocol, 8, "IP protocol"),
     (Field::State, 32, "state of the connection"),
     (Field::Source, 48, "source"),
@@ -53,16 +56,18 @@ pub(super) const ICMP: u128 = 1;
 pub(super) const ICMPV6: u128 = 58;
 /// TCP, UDP and SCTP.
 const WITH_PORTS: [u128; 3] = [6, 17, 132];
-/// Bits of [`Field::State`]: both directions were seen, an error about one, in the direction of replies, looked up at all.
+/// Bits of [`Field::State`]: both directions were seen, an error about one, in the direction of replies, none that there can be, looked up
+/// at all.
 pub(super) const ESTABLISHED: u128 = 0x02;
 pub(super) const RELATED: u128 = 0x04;
 pub(super) const REPLY: u128 = 0x08;
+pub(super) const INVALID: u128 = 0x10;
 pub(super) const TRACKED: u128 = 0x20;
 
 /// What connection tracking can say of a packet.
 const STATES: [u128; 6] = [
     TRACKED | 0x01,
-    TRACKED | 0x10,
+    TRACKED | INVALID,
     TRACKED | ESTABLISHED,
     TRACKED | ESTABLISHED | REPLY,
     TRACKED | RELATED,
@@ -301,7 +306,7 @@ impl<F: FnMut(usize, usize) -> bool> Walk<'_, F> {
         let kind = &self.kind;
         let protocol = kind.of(Field::Protocol);
         let there = match field {
-            Field::Protocol | Field::From | Field::To => kind.is_ip(),
+            Field::Fragment | Field::Protocol | Field::From | Field::To => kind.is_ip(),
             Field::SourcePort | Field::DestinationPort => protocol.is_some_and(|it| WITH_PORTS.contains(&it)),
             Field::Icmp | Field::Code => protocol.is_some_and(|it| [ICMP, ICMPV6].contains(&it)),
             _ => true,
@@ -311,7 +316,13 @@ impl<F: FnMut(usize, usize) -> bool> Walk<'_, F> {
         }
         if field == Field::State {
             let looked_up = self.tracked && kind.is_ip();
-            return [0].into_iter().chain(STATES.into_iter().filter(|_| looked_up)).map(Some).collect();
+            // What others never completed is in none, and wasn't looked up.
+            return [0, INVALID]
+                .into_iter()
+                .take(if looked_up { 2 } else { 1 })
+                .chain(STATES.into_iter().filter(|_| looked_up))
+                .map(Some)
+                .collect();
         }
         let of_ipv4 = matches!(field, Field::From | Field::To) && kind.of(Field::Type) == Some(IPV4);
         let bits = if of_ipv4 { 32 } else { bits };

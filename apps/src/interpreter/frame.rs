@@ -254,6 +254,8 @@ impl Packet {
             Oxm::Reg0(value, mask) => masked(&self.registers[0], value, mask.as_ref()),
             Oxm::Reg1(value, mask) => masked(&self.registers[1], value, mask.as_ref()),
             Oxm::Reg2(value, mask) => masked(&self.registers[2], value, mask.as_ref()),
+            // The interpreter knows no fragments.
+            Oxm::NwFrag(value, mask) => masked(&0, value, mask.as_ref()),
             Oxm::CtState(value, mask) => masked(&self.ct_state, value, mask.as_ref()),
             Oxm::EthDst(value, mask) => masked(&frame.destination, value, mask.as_ref()),
             Oxm::EthSrc(value, mask) => masked(&frame.source, value, mask.as_ref()),
