@@ -28,11 +28,12 @@ clean() {
 trap clean EXIT
 export OVS_RUNDIR=$dir OVS_LOGDIR=$dir OVS_DBDIR=$dir OVS_SYSCONFDIR=$dir
 ip netns add "$netns" || cannot "no network namespaces"
+# Not for what runs in the background: that would be the child of a shell that is killed in its place.
 inside() { ip netns exec "$netns" "$@"; }
 ovsdb-tool create "$dir/conf.db" /usr/share/openvswitch/vswitch.ovsschema || cannot "no database"
-inside ovsdb-server "$dir/conf.db" --remote="punix:$dir/db.sock" --no-chdir -vconsole:off & pids+=($!)
+ip netns exec "$netns" ovsdb-server "$dir/conf.db" --remote="punix:$dir/db.sock" --no-chdir -vconsole:off & pids+=($!)
 for _ in $(seq 100); do [ -S "$dir/db.sock" ] && break; sleep 0.05; done
-inside ovs-vswitchd "unix:$dir/db.sock" --disable-system --no-chdir -vconsole:off & pids+=($!)
+ip netns exec "$netns" ovs-vswitchd "unix:$dir/db.sock" --disable-system --no-chdir -vconsole:off & pids+=($!)
 for end in a b; do
     inside ip link add "left-$end" type veth peer name "right-$end"
     inside ip link set "left-$end" up
