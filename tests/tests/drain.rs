@@ -4,6 +4,7 @@
 
 mod network;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -107,8 +108,15 @@ fn carried(network: &Network, link: &Link) -> Result<u64> {
     Ok(count()? - before)
 }
 
+/// One lab at a time: where two of them keep a small machine busy, it loses packets by itself.
+fn alone() -> MutexGuard<'static, ()> {
+    static MACHINE: Mutex<()> = Mutex::new(());
+    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn a_drained_link_carries_nothing_and_nobody_notices() -> Result<()> {
+    let _alone = alone();
     // Either end is enough to name it, by its name or by a pattern.
     for (layout, pattern) in [(Layout::Shared, None), (Layout::PerTenant, Some("tun1*"))] {
         let network = ready(layout)?;
@@ -163,6 +171,7 @@ fn a_drained_link_carries_nothing_and_nobody_notices() -> Result<()> {
 /// status says so. When they are the tenant's no more, none does.
 #[test]
 fn a_trees_root_is_drained_and_nobody_notices() -> Result<()> {
+    let _alone = alone();
     for layout in [Layout::Shared, Layout::PerTenant] {
         let network = ready(layout)?;
         let root = network.controller.get("/v1/tenants/green")?["tree"]["root"].clone();
@@ -232,6 +241,7 @@ fn a_trees_root_is_drained_and_nobody_notices() -> Result<()> {
 /// drained afterwards. Nobody notices either.
 #[test]
 fn a_bridge_that_does_not_answer_keeps_its_links_as_they_are() -> Result<()> {
+    let _alone = alone();
     let network = ready(Layout::Shared)?;
     let [with_one, with_three] = [1, 3].map(|host| network.lab.link(2, host, "green").cloned());
     let [with_one, with_three] = [with_one?, with_three?];
@@ -263,6 +273,7 @@ fn a_bridge_that_does_not_answer_keeps_its_links_as_they_are() -> Result<()> {
 
 #[test]
 fn what_drains_nothing_is_told() -> Result<()> {
+    let _alone = alone();
     let network = ready(Layout::Shared)?;
     network.apply(&drained(&[("h1".to_owned(), "tun9".to_owned())]))?;
     network.wait_problem("no link is drained by `h1`, `tun9` (")?;
@@ -275,6 +286,7 @@ fn what_drains_nothing_is_told() -> Result<()> {
 /// One policy after the other, sooner than bridges can follow.
 #[test]
 fn policies_that_overtake_each_other_lose_nothing() -> Result<()> {
+    let _alone = alone();
     for layout in [Layout::Shared, Layout::PerTenant] {
         let lab = Lab::start(&spec(layout))?;
         let network = Network { controller: lab.start_controller(&ControllerSpec::default())?, lab };
