@@ -222,7 +222,8 @@ impl Core {
         };
         let candidates = self.attachments.ports.keys().copied().filter(|place| self.attachments.is_probed(*place));
         let joined = self.loops.probed().filter(|place| self.attachments.tenant(*place).is_some());
-        let probed = candidates.chain(joined).filter(is_up).collect();
+        let probed: BTreeSet<Endpoint> = candidates.chain(joined).filter(is_up).collect();
+        self.loops.excuse(now, |place| probed.contains(&place) && self.topology.sends(place));
         self.topology.set_senders(now, &probed);
         probed
     }

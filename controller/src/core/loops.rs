@@ -103,6 +103,12 @@ impl Loops {
         None
     }
 
+    /// Where no probe could pass, that none did shows nothing. `sends`: do probes go out by a port, and did they until now?
+    pub(crate) fn excuse(&mut self, now: Instant, sends: impl Fn(Endpoint) -> bool) {
+        let waits = self.shut.iter_mut().filter(|(port, shut)| !(sends(**port) && sends(shut.joined)));
+        waits.for_each(|(_, shut)| shut.heard = now);
+    }
+
     /// No longer tries what has been tried for long enough, and gives the port that may be opened, if there is one.
     fn expire(&mut self, now: Instant) -> Option<(Endpoint, Endpoint)> {
         self.tried.retain(|_, until| *until > now);
@@ -148,6 +154,8 @@ impl Core {
         if self.loops.deadline().is_none_or(|due| now < due) {
             return;
         }
+        // Ports that can't be probed right now are excused.
+        self.set_probed(now);
         if let Some((port, joined)) = self.loops.expire(now) {
             let (here, there) = (self.port_name(port), self.port_name(joined));
             let text = format!("{here} takes part in floods again: probes no longer pass between it and {there}");
@@ -237,6 +245,16 @@ mod tests {
         let mut loops = Loops::after(start, &loops.kept());
         assert!(loops.is_shut(place(5)) && loops.probed().any(|it| it == place(5)));
         assert_eq!(loops.expire(start + OPEN), Some((place(5), place(5))));
+    }
+
+    #[test]
+    fn a_port_is_not_opened_because_nobody_could_send_probes() {
+        let (mut loops, start) = (Loops::default(), Instant::now());
+        loops.passed(start, place(1), place(2));
+        loops.excuse(start + OPEN, |it| it == place(1));
+        assert_eq!(loops.expire(start + OPEN), None);
+        loops.excuse(start + OPEN * 2, |_| true);
+        assert_eq!(loops.expire(start + OPEN * 2), Some((place(2), place(1))));
     }
 
     #[test]

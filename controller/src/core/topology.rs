@@ -180,6 +180,11 @@ impl Topology {
         self.set_pace(now);
     }
 
+    /// Do probes go out by a port?
+    pub(crate) fn sends(&self, port: Endpoint) -> bool {
+        self.senders.contains_key(&port)
+    }
+
     /// Nothing passes a port any more, as far as anybody knows.
     pub(crate) fn silence(&mut self, port: Endpoint) {
         self.heard.remove(&port);

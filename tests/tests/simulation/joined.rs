@@ -80,6 +80,12 @@ fn what_joins_two_ports_is_ended_within_a_second_and_the_port_is_opened_when_it_
     world.run(SECONDS(20));
     assert_eq!(shut(&world), [21]);
     as_it_should(&world);
+    // A bridge that says nothing shows nothing, however long.
+    world.muted.insert(DatapathId(1));
+    world.run(SECONDS(30));
+    world.muted.clear();
+    converge(&mut world);
+    assert_eq!(shut(&world), [21], "{}", world.tail());
     // A controller that starts anew leaves it so, and one that finds it gone opens the port.
     world.restart_core();
     converge(&mut world);
