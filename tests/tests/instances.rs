@@ -32,16 +32,16 @@ fn instances_share_and_connections_stay() -> Result<()> {
     for instance in ["f1-in", "f2-in", "f3-in"] {
         chained.wait_health(instance, "working", true)?;
     }
-    // Which instance each connection passed, both ways. A burst may lose a packet at the lab's own ports.
-    let exchange = || -> Result<BTreeMap<u16, usize>> {
+    // Which instance each of these connections passed, both ways, and how many packets did.
+    let pass = |numbers: &[u16]| -> Result<(BTreeMap<u16, usize>, usize)> {
         let (there, back) = (Sender::new(&one)?, Sender::new(&three)?);
         let sights = chained.watch(|| {
-            for n in 0..CONNECTIONS {
-                there.send_bytes(&udp(&one, &three, (10_000 + n, 53)))?;
-                back.send_bytes(&udp(&three, &one, (53, 10_000 + n)))?;
-                if n % 20 == 19 {
-                    sleep(MS(10));
+            for burst in numbers.chunks(20) {
+                for n in burst {
+                    there.send_bytes(&udp(&one, &three, (10_000 + n, 53)))?;
+                    back.send_bytes(&udp(&three, &one, (53, 10_000 + n)))?;
                 }
+                sleep(MS(10));
             }
             Ok(())
         })?;
@@ -49,13 +49,23 @@ fn instances_share_and_connections_stay() -> Result<()> {
         for (instance, (ingress, egress)) in sights.0.iter().enumerate() {
             for (port, count) in connections(ingress, 53, true).into_iter().chain(connections(egress, 53, false)) {
                 ensure!(count == 1, "a packet passed twice");
-                let other = passed.insert(port, instance);
+                let other = passed.insert(port - 10_000, instance);
                 ensure!(other.is_none_or(|other| other == instance), "there by another instance than back");
                 packets += 1;
             }
         }
+        Ok((passed, packets))
+    };
+    // A burst may lose a few packets at the lab's own ports, and both of one connection: those are sent once more.
+    let exchange = || -> Result<BTreeMap<u16, usize>> {
+        let (mut passed, packets) = pass(&(0..CONNECTIONS).collect::<Vec<_>>())?;
         ensure!(packets > 2 * usize::from(CONNECTIONS) - 20, "{packets} packets passed");
-        ensure!(passed.len() == usize::from(CONNECTIONS), "{} connections passed", passed.len());
+        let unseen: Vec<u16> = (0..CONNECTIONS).filter(|n| !passed.contains_key(n)).collect();
+        if !unseen.is_empty() {
+            passed.append(&mut pass(&unseen)?.0);
+        }
+        let unseen: Vec<u16> = (0..CONNECTIONS).filter(|n| !passed.contains_key(n)).collect();
+        ensure!(unseen.is_empty(), "connections {unseen:?} passed by no instance, twice");
         Ok(passed)
     };
     let before = exchange()?;
@@ -63,17 +73,21 @@ fn instances_share_and_connections_stay() -> Result<()> {
         let share = before.values().filter(|it| **it == instance).count() as f64 / f64::from(CONNECTIONS);
         ensure!((share / wanted - 1.0).abs() < 0.05, "a share of {share:.4} instead of {wanted}");
     }
-    // The second one's port goes down.
+    // The second one's port goes down. Open vSwitch looks through the flows that its datapath caches, 20,000 of this test's
+    // connections, after it took the changed groups: until then, for some tenths of a second, they go where they went.
+    let settled = || sleep(MS(1000));
     chained.lab().set_interface(2, "f2-in", false)?;
     chained.wait_health("f2-in", "failed", false)?;
+    settled();
     let after = exchange()?;
-    for (port, instance) in &before {
-        let (was_its, now) = (*instance == 1, after[port]);
+    for (connection, instance) in &before {
+        let (was_its, now) = (*instance == 1, after[connection]);
         ensure!(now != 1, "a connection went to one that is down");
         ensure!(was_its || now == *instance, "a connection of another one moved");
     }
     chained.lab().set_interface(2, "f2-in", true)?;
     chained.wait_health("f2-in", "working", true)?;
+    settled();
     ensure!(exchange()? == before, "not all came back to where they were");
     Ok(())
 }
