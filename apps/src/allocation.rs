@@ -193,6 +193,7 @@ mod tests {
             name: "firewall".into(),
             kind: crate::policy::FunctionKind::Wire,
             on_failure: crate::policy::OnFailure::Drop,
+            share_by: crate::policy::ShareBy::default(),
             instances: vec![instance("fw-1"), instance("fw-2")],
             origin: origin.clone(),
         });

@@ -12,17 +12,17 @@ use openflow::action::{Action, BitRange, HashFields, Multipath, MultipathAlgorit
 use openflow::instruction::Instruction;
 use openflow::matching::Match;
 use openflow::oxm::{FieldId, Oxm};
-use openflow::types::{DatapathId, MacAddr, PortNo};
+use openflow::types::{DatapathId, MacAddr, PortNo, TableId};
 
 use crate::allocation::{self, Allocations};
 use crate::attachment::Attachments;
 use crate::balance::SLOTS;
-use crate::classifiers::expand;
+use crate::classifiers::{FRAGMENT, expand, of_fragments};
 use crate::desired::{Draft, FlowKey, SectionBuilder, drop, go};
 use crate::drain::choose;
 use crate::marks::{Direction, Mode, Owner, Waypoint, chain_limit, metadata, step_of, vlan_id};
 use crate::pipeline::{BALANCE, CLASSIFY, FORWARD, STEER};
-use crate::policy::{Chain, FunctionKind, Instance, OnFailure, Tenant};
+use crate::policy::{Chain, FunctionKind, Instance, OnFailure, ShareBy, Tenant};
 use crate::rules::discovery;
 use crate::services::{Health, Reach, Service, place};
 use crate::tenants::GROUP_BIT;
@@ -48,6 +48,13 @@ enum Then<'s, 'a> {
     Leave,
     /// Nothing: the function that would be next can't be told from others, or it is only at bridges that don't know what to do.
     End,
+}
+
+/// What an entry is for: whole packets, or anything else that no entry of fragments takes; or fragments.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Whole,
+    Fragment,
 }
 
 /// The chains of a tenant, and where their functions are.
@@ -181,8 +188,8 @@ impl<'a> Chains<'a> {
         Next { taps, then: Then::Leave }
     }
 
-    /// What sends a frame to a function: actions, metadata, and the table that goes on.
-    fn enter(&self, service: &Service<'a>, direction: Direction) -> (Vec<Action>, u64, openflow::types::TableId) {
+    /// What sends a whole packet, or a fragment, to a function: actions, metadata, and the table that goes on.
+    fn enter(&self, service: &Service<'a>, direction: Direction, of: Of) -> (Vec<Action>, u64, TableId) {
         let side = service.side(direction);
         if let [placed] = service.instances.as_slice() {
             return (Vec::new(), metadata::step(self.key, step_of(placed.numbers.key), side), STEER);
@@ -191,7 +198,11 @@ impl<'a> Chains<'a> {
             return (Vec::new(), 0, STEER);
         };
         let hash = Action::Multipath(Multipath {
-            fields: HashFields::SymmetricL3l4Udp,
+            fields: match (of, service.function.share_by) {
+                (Of::Whole, ShareBy::Connections) => HashFields::SymmetricL3l4Udp,
+                // All that fragments of IPv6 have in common.
+                _ => HashFields::SymmetricL3,
+            },
             // Each function chooses by itself.
             basis: step_of(service.numbers.key),
             algorithm: MultipathAlgorithm::Hrw,
@@ -203,10 +214,10 @@ impl<'a> Chains<'a> {
         (vec![hash], metadata::step(self.key, step_of(service.numbers.key), side), BALANCE)
     }
 
-    fn instructions(&self, next: &Next<'_, 'a>, direction: Direction) -> Vec<Instruction> {
+    fn instructions(&self, next: &Next<'_, 'a>, direction: Direction, of: Of) -> Vec<Instruction> {
         let mut actions = Vec::new();
         for tap in &next.taps {
-            let (mut copy, metadata, table) = self.enter(tap, direction);
+            let (mut copy, metadata, table) = self.enter(tap, direction, of);
             copy.push(Action::SetField(Oxm::Metadata(metadata, None)));
             copy.push(Action::resubmit(table));
             actions.push(Action::Clone(Nested(copy)));
@@ -215,7 +226,7 @@ impl<'a> Chains<'a> {
             Then::Leave => self.leave(),
             Then::End => drop(),
             Then::To(service) => {
-                let (more, metadata, table) = self.enter(service, direction);
+                let (more, metadata, table) = self.enter(service, direction, of);
                 actions.extend(more);
                 vec![Instruction::WriteMetadata { metadata, mask: u64::MAX }, Instruction::GotoTable(table)]
             }
@@ -237,18 +248,16 @@ impl<'a> Chains<'a> {
         let mut drafts = Vec::new();
         for (rank, (chain, direction)) in (0..).zip(&self.ranked) {
             let next = self.next(chain, *direction, None, at, reach);
-            let mut instructions = self.instructions(&next, *direction);
-            if let (Some(_), Some(numbers)) =
-                (chain.rate_limit, self.allocations.of(&allocation::chain(self.tenant, chain)))
-            {
-                instructions.insert(0, Instruction::Meter(chain_limit(step_of(numbers.key))));
-            }
-            for matching in self.matches(chain, *direction) {
+            let meter =
+                self.allocations.of(&allocation::chain(self.tenant, chain)).filter(|_| chain.rate_limit.is_some());
+            let meter = meter.map(|numbers| Instruction::Meter(chain_limit(step_of(numbers.key))));
+            for (priority, of, matching) in self.asked(rank, chain, *direction) {
+                let then = self.instructions(&next, *direction, of);
                 drafts.push(Draft {
                     table: CLASSIFY,
-                    priority: FIRST - rank,
+                    priority,
                     matching,
-                    instructions: instructions.clone(),
+                    instructions: meter.iter().cloned().chain(then).collect(),
                     origin: chain.origin.clone(),
                 });
             }
@@ -256,14 +265,28 @@ impl<'a> Chains<'a> {
         drafts
     }
 
-    fn matches(&self, chain: &Chain, direction: Direction) -> BTreeSet<Match> {
-        match direction {
+    /// What tells the frames of the chain that is asked at this place in the order, with priorities. Which fragments are the chain's can't
+    /// be told by ports, or by a protocol that only the first has: all that may be are, lest one goes round its functions, or two of a datagram
+    /// take different ways.
+    fn asked(&self, rank: u16, chain: &Chain, direction: Direction) -> Vec<(u16, Of, Match)> {
+        let matches = match direction {
             Direction::Forward => expand(&chain.classifiers, chain.broadcast),
             Direction::Reverse => {
                 let reversed: Vec<_> = chain.classifiers.iter().map(|it| it.reversed()).collect();
                 expand(&reversed, chain.broadcast)
             }
-        }
+        };
+        let fragments = of_fragments(&matches, &FRAGMENT, self.shares(chain));
+        let of = |of, matches: BTreeSet<Match>| {
+            matches.into_iter().map(move |matching| (FIRST - 2 * rank - u16::from(of == Of::Whole), of, matching))
+        };
+        of(Of::Fragment, fragments).chain(of(Of::Whole, matches)).collect()
+    }
+
+    /// Are fragments shared among instances in another way than whole packets?
+    fn shares(&self, chain: &Chain) -> bool {
+        let mut services = chain.through.iter().filter_map(|name| self.services.get(name.as_str()));
+        services.any(|it| it.instances.len() > 1 && it.function.share_by == ShareBy::Connections)
     }
 
     /// The entries that send frames on that come back from functions at a bridge. Gives the ports at which some may.
@@ -275,7 +298,8 @@ impl<'a> Chains<'a> {
                 .passing(name, &came)
                 .map(|(chain, direction)| {
                     let next = self.next(chain, direction, Some(name), at, reach);
-                    (chain, direction, self.instructions(&next, direction))
+                    let of = |of| self.instructions(&next, direction, of);
+                    (chain, direction, [of(Of::Whole), of(Of::Fragment)])
                 })
                 .collect();
             let Some((.., first)) = ways.first() else { continue };
@@ -291,14 +315,25 @@ impl<'a> Chains<'a> {
                 }
             }
             if ways.iter().all(|(.., instructions)| instructions == first) {
-                let fields = self.all_back(port, ways.iter().any(|(chain, ..)| chain.broadcast));
-                builder.about(&instance.origin).flow(CLASSIFY, FIRST, fields, first.clone());
+                let [whole, fragment] = first;
+                for (priority, of, matching) in self.all_back(port, ways.iter().any(|(chain, ..)| chain.broadcast)) {
+                    let then = if of == Of::Whole { whole } else { fragment };
+                    if of == Of::Whole || fragment != whole {
+                        builder.about(&instance.origin).flow(
+                            CLASSIFY,
+                            priority,
+                            matching.fields().iter().cloned(),
+                            then.clone(),
+                        );
+                    }
+                }
                 continue;
             }
-            for (rank, (chain, direction, instructions)) in (0..).zip(&ways) {
-                for matching in self.matches(chain, *direction) {
+            for (rank, (chain, direction, [whole, fragment])) in (0..).zip(&ways) {
+                for (priority, of, matching) in self.asked(rank, chain, *direction) {
                     let fields = matching.fields().iter().cloned().chain(here());
-                    builder.about(&chain.origin).flow(CLASSIFY, FIRST - rank, fields, instructions.clone());
+                    let then = if of == Of::Whole { whole } else { fragment };
+                    builder.about(&chain.origin).flow(CLASSIFY, priority, fields, then.clone());
                 }
             }
         }
@@ -325,10 +360,12 @@ impl<'a> Chains<'a> {
         [Oxm::InPort(port, None), back]
     }
 
-    /// All of them that a chain may be for.
-    fn all_back(&self, port: PortNo, broadcast: bool) -> Vec<Oxm> {
+    /// All of them that a chain may be for, with priorities; fragments by themselves, too.
+    fn all_back(&self, port: PortNo, broadcast: bool) -> Vec<(u16, Of, Match)> {
         let to_one = Oxm::EthDst(MacAddr::default(), Some(GROUP_BIT));
-        self.back(port).into_iter().chain((!broadcast).then_some(to_one)).collect()
+        let all = BTreeSet::from([Match::new(self.back(port).into_iter().chain((!broadcast).then_some(to_one)))]);
+        let fragments = of_fragments(&all, &FRAGMENT, true).into_iter().map(|it| (FIRST, Of::Fragment, it));
+        fragments.chain(all.into_iter().map(|it| (FIRST - 1, Of::Whole, it))).collect()
     }
 
     /// The entries that choose among instances at a bridge, for all functions that have several.

@@ -21,6 +21,42 @@ enum End {
     Destination,
 }
 
+/// `ip_frag` (ovs-fields(7)) of any fragment, and of one that isn't its datagram's first.
+pub(crate) const FRAGMENT: Oxm = Oxm::NwFrag(1, Some(1));
+pub(crate) const LATER: Oxm = Oxm::NwFrag(3, None);
+
+/// What of these matches fragments may be of which `fragment` tells, though they don't show it: only the first of a datagram has ports, or
+/// a type of ICMP, and of IPv6 a protocol. Left out are those that ask for nothing of this, unless `all` are wanted.
+pub(crate) fn of_fragments(matches: &BTreeSet<Match>, fragment: &Oxm, all: bool) -> BTreeSet<Match> {
+    let mut fragments = BTreeSet::new();
+    for matching in matches {
+        let told = matching.fields().iter().find_map(|field| match field {
+            Oxm::EthType(version, _) => Some(*version),
+            _ => None,
+        });
+        for version in [IPV4, IPV6].into_iter().filter(|version| told.is_none_or(|told| told == *version)) {
+            let fields = matching.fields().iter().filter(|field| all_have(field, version)).cloned();
+            let fields: Vec<Oxm> = fields.chain(told.is_none().then_some(Oxm::EthType(version, None))).collect();
+            if all || fields.len() < matching.fields().len() {
+                fragments.insert(Match::new(fields.into_iter().chain([fragment.clone()])));
+            }
+        }
+    }
+    fragments
+}
+
+/// Do all fragments of a datagram of this version of IP have such a field?
+fn all_have(field: &Oxm, version: u16) -> bool {
+    match field {
+        Oxm::IpProto(..) => version == IPV4,
+        Oxm::TcpSrc(..) | Oxm::TcpDst(..) | Oxm::UdpSrc(..) | Oxm::UdpDst(..) | Oxm::SctpSrc(..) | Oxm::SctpDst(..) => {
+            false
+        }
+        Oxm::Icmpv4Type(..) | Oxm::Icmpv4Code(..) | Oxm::Icmpv6Type(..) | Oxm::Icmpv6Code(..) => false,
+        _ => true,
+    }
+}
+
 /// The matches of all these classifiers together, each once. Without `groups` none of them is for a group address.
 pub(crate) fn expand(classifiers: &[Classifier], groups: bool) -> BTreeSet<Match> {
     let mut all = BTreeSet::new();
@@ -214,6 +250,25 @@ mod tests {
             let told = texts(&classifier);
             assert!(told.iter().any(|text| text == wanted), "{told:?}, not {wanted}");
         }
+    }
+
+    #[test]
+    fn fragments_are_told_by_what_all_of_them_have() {
+        let mut names = classifier(Protocol::UDP);
+        names.destination_port = vec![53..=54];
+        names.destination = vec![prefix("10.0.0.1", 32), prefix("2001:db8::", 64)];
+        let whole = expand(std::slice::from_ref(&names), true);
+        let told = |matches: BTreeSet<Match>| matches.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let later = of_fragments(&whole, &LATER, false);
+        assert!(later.iter().all(|it| it.check().is_ok()));
+        let later = told(later);
+        assert_eq!(later.len(), 2, "{later:?}");
+        assert!(later.iter().any(|it| it.contains("ip_proto=17") && it.contains("ip_frag=") && !it.contains("udp")));
+        assert!(later.iter().any(|it| it.contains("eth_type=0x86dd") && !it.contains("ip_proto")), "{later:?}");
+        let any = expand(&[classifier(Protocol::Any)], true);
+        assert_eq!(of_fragments(&any, &FRAGMENT, false).len(), 0);
+        assert_eq!(of_fragments(&any, &FRAGMENT, true).len(), 2, "one for each version");
+        assert_eq!(of_fragments(&expand(&[classifier(Protocol::ARP)], true), &FRAGMENT, true).len(), 0);
     }
 
     #[test]

@@ -94,7 +94,8 @@ fn begin(builder: &mut SectionBuilder, owner: Owner, step: u16, told: &Oxm) {
     let syn = U12::low(SYN);
     for family in [IPV4, IPV6] {
         let segment = |flags| {
-            let tcp = [Oxm::EthType(family, None), Oxm::IpProto(protocol::TCP, None)];
+            // Of fragments only the first would show flags and ports: they go together, as what has no beginning.
+            let tcp = [Oxm::EthType(family, None), Oxm::IpProto(protocol::TCP, None), Oxm::NwFrag(0, Some(1))];
             tcp.into_iter().chain([told.clone(), Oxm::TcpFlags(flags, Some(syn))])
         };
         let then = |action| vec![Instruction::ApplyActions(vec![action]), Instruction::GotoTable(DRAIN)];

@@ -10,9 +10,9 @@ use openflow::types::TableId;
 
 use crate::assigned::ethertype::{ARP, IPV4, IPV6, TAGS};
 use crate::assigned::icmpv6::ROUTER_ADVERTISEMENT;
-use crate::assigned::protocol::{ICMPV6, UDP};
+use crate::assigned::protocol::{ICMPV6, SCTP, TCP, UDP};
 use crate::chains::FIRST;
-use crate::classifiers::expand;
+use crate::classifiers::{LATER, expand, of_fragments};
 use crate::desired::{Draft, apply, drop, go};
 use crate::guard::{DHCP_PORTS, DHCPV6_PORTS};
 use crate::pipeline::{CLASSIFY, RULES};
@@ -56,6 +56,8 @@ const STRAY: u16 = FIRST + 2;
 pub enum Unread {
     /// It has two tags: Open vSwitch sees nothing behind the second one (with `vlan-limit=2`, behind the third).
     InnerVlans,
+    /// Its headers are spread over fragments, or Open vSwitch can't read those of IPv6 up to the protocol.
+    Headers,
 }
 
 impl Unread {
@@ -65,6 +67,7 @@ impl Unread {
             Self::InnerVlans => {
                 "if they may pass unseen by rules and chains, write inner_vlans = \"pass\" in its [[tenant]]"
             }
+            Self::Headers => "no ordinary system sends them: look at who does",
         }
     }
 }
@@ -73,13 +76,35 @@ impl fmt::Display for Unread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::InnerVlans => "frames with two VLAN tags",
+            Self::Headers => "packets with headers spread over fragments",
         })
     }
 }
 
+/// What finds all entries of [`unread`], and a few others.
+pub fn unread_filters() -> Vec<(Unread, TableId, Match)> {
+    let tagged = TAGS.map(|tag| (Unread::InnerVlans, vec![Oxm::EthType(tag, None)]));
+    let first = VERSIONS.map(|version| (Unread::Headers, vec![Oxm::EthType(version, None), Oxm::NwFrag(1, None)]));
+    let unknown = (Unread::Headers, vec![Oxm::EthType(IPV6, None), Oxm::IpProto(0, None)]);
+    let all = tagged.into_iter().chain(first).chain([unknown]);
+    all.map(|(why, fields)| (why, RULES, Match::new(fields))).collect()
+}
+
 /// What ends such frames where they enter, but for whose they are.
 pub fn unread() -> Vec<(Unread, TableId, Match)> {
-    TAGS.map(|tag| (Unread::InnerVlans, RULES, Match::new([Oxm::EthType(tag, None)]))).to_vec()
+    let behind = TAGS.map(|tag| (Unread::InnerVlans, Match::new([Oxm::EthType(tag, None)])));
+    let split = |version: u16| {
+        // Open vSwitch takes ports for 0 where the header isn't whole (`miniflow_extract` in lib/flow.c). UDP's always is.
+        let of_ports =
+            [(TCP, Oxm::TcpSrc(0, None), Oxm::TcpDst(0, None)), (SCTP, Oxm::SctpSrc(0, None), Oxm::SctpDst(0, None))];
+        of_ports.map(|(number, from, to)| {
+            let fields = [Oxm::EthType(version, None), Oxm::NwFrag(1, None), Oxm::IpProto(number, None), from, to];
+            (Unread::Headers, Match::new(fields))
+        })
+    };
+    let unknown = (Unread::Headers, Match::new([Oxm::EthType(IPV6, None), Oxm::IpProto(0, None)]));
+    let all = behind.into_iter().chain(VERSIONS.into_iter().flat_map(split)).chain([unknown]);
+    all.map(|(why, matching)| (why, RULES, matching)).collect()
 }
 
 /// Looks up, or remembers, which connection a packet belongs to, among those of a tenant; `zone` tells tenants apart.
@@ -103,6 +128,7 @@ pub(crate) fn compile(tenant: &Tenant, zone: Option<u16>) -> Vec<Draft> {
     for (why, table, matching) in unread() {
         let ends = match why {
             Unread::InnerVlans => tenant.ends_inner_vlans(),
+            Unread::Headers => tenant.ends_split_headers(),
         };
         let origin = tenant.origin.clone();
         drafts.extend(ends.then(|| Draft { table, priority: UNREAD, matching, instructions: drop(), origin }));
@@ -128,7 +154,12 @@ pub(crate) fn compile(tenant: &Tenant, zone: Option<u16>) -> Vec<Draft> {
     }
     for (rank, rule) in (0..).zip(&tenant.rules) {
         let (priority, origin) = (FIRST - rank, rule.origin.clone());
-        for matching in expand(&rule.classifiers, true) {
+        let mut matches = expand(&rule.classifiers, true);
+        if rule.action != RuleAction::Drop {
+            // What a rule lets in it lets in whole. Without the first, which is held against all that rules say, the others are nothing.
+            matches.append(&mut of_fragments(&matches, &LATER, false));
+        }
+        for matching in matches {
             let (matches, verdict) = match rule.action {
                 RuleAction::Allow => (vec![matching], Verdict::Allow),
                 RuleAction::Drop => (vec![matching], Verdict::Drop),

@@ -12,7 +12,7 @@ use apps::compile::compile;
 use apps::interpreter::Frame;
 use apps::policy::{
     Address, Chain, Classifier, Function, FunctionKind, Instance, OnFailure, Origin, Policy, Protocol as Told, Rule,
-    RuleAction as Action, Source, load,
+    RuleAction as Action, ShareBy, Source, load,
 };
 use apps::trace::{Ended, Place, Protocol, Refusal, Request, STEPS_MAX, Situation, Station, Trace, What};
 use apps::view::{Bridge, Carrier, Endpoint, Held, Host, Link, PortView, View};
@@ -318,8 +318,14 @@ fn chained(kind: FunctionKind, ingress: &str, egress: &str, to: Vec<Address>) ->
         origin: origin(50),
     };
     let on_failure = OnFailure::Drop;
-    let function =
-        Function { name: "firewall".into(), kind, on_failure, instances: vec![instance], origin: origin(49) };
+    let function = Function {
+        name: "firewall".into(),
+        kind,
+        on_failure,
+        share_by: ShareBy::default(),
+        instances: vec![instance],
+        origin: origin(49),
+    };
     let chain = Chain {
         name: "pings".into(),
         priority: 1,

@@ -70,16 +70,22 @@ impl<'a> Chains<'a> {
         }
         let Some(entries) = kept.back(Owner(self.key), port) else { return false };
         let entries: Vec<_> = entries.into_iter().filter(|(key, _)| key.priority <= FIRST).collect();
-        if let [(key, flow)] = entries.as_slice()
-            && [true, false].into_iter().any(|broadcast| key.matching == Match::new(self.all_back(port, broadcast)))
-        {
-            return ways.iter().all(|(chain, direction)| self.leads_on(function, chain, *direction, flow));
+        for broadcast in [true, false] {
+            let all = self.all_back(port, broadcast);
+            let mut known = entries.iter().filter(|(key, _)| {
+                all.iter().any(|(priority, _, matching)| (key.priority, &key.matching) == (*priority, matching))
+            });
+            if !entries.is_empty() && known.clone().count() == entries.len() {
+                return known.all(|(_, flow)| {
+                    ways.iter().all(|(chain, direction)| self.leads_on(function, chain, *direction, flow))
+                });
+            }
         }
         let mut wanted = BTreeMap::new();
         for (rank, (chain, direction)) in (0..).zip(&ways) {
-            for matching in self.matches(chain, *direction) {
+            for (priority, _, matching) in self.asked(rank, chain, *direction) {
                 let matching = Match::new(matching.fields().iter().cloned().chain(self.back(port)));
-                wanted.insert(FlowKey { table: CLASSIFY, priority: FIRST - rank, matching }, (*chain, *direction));
+                wanted.insert(FlowKey { table: CLASSIFY, priority, matching }, (*chain, *direction));
             }
         }
         let leads_on = |key: &FlowKey, flow: &Flow| {

@@ -2,19 +2,19 @@
 
 use std::cmp::Reverse;
 use std::fmt;
-use std::net::IpAddr;
 use std::ops::{Range, RangeInclusive};
 
 use openflow::action::Action;
 use openflow::matching::Match;
 use openflow::oxm::Oxm;
-use openflow::types::{MacAddr, PortNo, TableId};
+use openflow::types::{PortNo, TableId};
 
+use super::asks::{as_fragment, asks};
 use super::chains::{Next, Then};
 use super::entries::{Entry, Scan};
 use super::look::{Does, Seen};
 use super::regions::{
-    ARP, ESTABLISHED, Field, ICMP, ICMPV6, INVALID, IPV4, IPV6, Kind, RELATED, REPLY, Row, TAGS, TRACKED, Test,
+    ARP, ESTABLISHED, FIRST, Field, ICMPV6, INVALID, IPV4, IPV6, Kind, LATER, RELATED, REPLY, Row, TAGS, TRACKED, Test,
     differences,
 };
 use super::surroundings::Behind;
@@ -23,10 +23,11 @@ use crate::allocation::Numbers;
 use crate::desired::{Flow, FlowKey};
 use crate::marks::{Direction, metadata};
 use crate::pipeline::{BALANCE, CLASSIFY, RULES};
-use crate::policy::{Address, Chain, Classifier, Function, FunctionKind, Protocol, Rule, RuleAction, Tenant, Verdict};
+use crate::policy::{Chain, Function, FunctionKind, Rule, RuleAction, Tenant, Verdict};
 
-/// The bit that group addresses have (IEEE 802-2014 §8.2.2).
-const GROUP: u128 = 1 << 40;
+/// IP protocols of which Open vSwitch may find no ports in the first fragment.
+const TCP: u128 = 6;
+const SCTP: u128 = 132;
 /// Messages of neighbour discovery (RFC 4861 §4): a tenant whose default is to drop lets them pass, as it does ARP, but for
 /// advertisements of routers where no port is one's.
 const DISCOVERY: RangeInclusive<u128> = 133..=136;
@@ -57,6 +58,8 @@ enum By<'a> {
     Rule(&'a str),
     Default,
     InnerVlans,
+    /// What shows no ports, or no protocol.
+    Headers,
     /// Fragments that may be anybody's.
     Strays,
 }
@@ -67,6 +70,7 @@ impl fmt::Display for By<'_> {
             Self::Rule(name) => write!(f, "rule {name}"),
             Self::Default => f.write_str("the tenant's default"),
             Self::InnerVlans => f.write_str("inner_vlans"),
+            Self::Headers => f.write_str("the guard against split headers"),
             Self::Strays => f.write_str("the guard against others' fragments"),
         }
     }
@@ -315,6 +319,13 @@ fn said_by_rules(tenant: &Tenant, tracked: bool) -> (Vec<Row>, Vec<(Outcome, By<
     if tenant.ends_inner_vlans() {
         say(Outcome::Ends, By::InnerVlans, TAGS.map(|tag| vec![(Field::Type, Test::is(tag))]).to_vec());
     }
+    if tenant.ends_split_headers() {
+        let none = |field| (field, Test::is(0));
+        let split = vec![(Field::Fragment, Test::is(FIRST)), none(Field::SourcePort), none(Field::DestinationPort)];
+        let of = |number| [vec![over_ip(), (Field::Protocol, Test::is(number))], split.clone()].concat();
+        let unknown = vec![(Field::Type, Test::is(IPV6)), (Field::Protocol, Test::is(0))];
+        say(Outcome::Ends, By::Headers, vec![of(TCP), of(SCTP), unknown]);
+    }
     if tracked {
         let stray = vec![(Field::Fragment, Test::Masked(1, 1)), (Field::State, Test::Masked(INVALID, INVALID))];
         say(Outcome::Ends, By::Strays, vec![[vec![over_ip()], stray].concat()]);
@@ -325,6 +336,9 @@ fn said_by_rules(tenant: &Tenant, tracked: bool) -> (Vec<Row>, Vec<(Outcome, By<
     rules.sort_by_key(|rule| Reverse(rule.priority));
     for rule in rules {
         let mut all: Vec<_> = rule.classifiers.iter().flat_map(|it| asks(it, true)).collect();
+        if rule.action != RuleAction::Drop {
+            all.extend(all.iter().flat_map(|tests| as_fragment(tests, Test::is(LATER))).collect::<Vec<_>>());
+        }
         let outcome = match rule.action {
             RuleAction::Allow | RuleAction::AllowEstablished => Outcome::Enters,
             RuleAction::Drop => Outcome::Ends,
@@ -383,102 +397,10 @@ fn said_by_chains(ways: &[(&Chain, Direction)], routes: bool) -> Vec<Row> {
                 Direction::Forward => asks(classifier, chain.broadcast),
                 Direction::Reverse => asks(&classifier.reversed(), chain.broadcast),
             };
-            rows.extend(all.into_iter().map(|tests| Row::new(at as u32 + 1, at, tests)));
+            let any = all.iter().flat_map(|tests| as_fragment(tests, Test::Masked(1, 1))).collect::<Vec<_>>();
+            rows.extend(all.into_iter().chain(any).map(|tests| Row::new(at as u32 + 1, at, tests)));
         }
     }
     rows.push(Row::new(u32::MAX, ways.len(), Vec::new()));
     rows
-}
-
-/// One end of a frame's way, as far as one field tells it.
-enum End {
-    Any,
-    Station(Test),
-    /// With the version of IP.
-    Ip(u128, Test),
-}
-
-fn ends(addresses: &[Address]) -> Vec<End> {
-    if addresses.is_empty() {
-        return vec![End::Any];
-    }
-    let (mut macs, mut of_ip) = (Vec::new(), [(IPV4, Vec::new()), (IPV6, Vec::new())]);
-    for address in addresses {
-        match address {
-            Address::Mac(MacAddr([a, b, c, d, e, f])) => {
-                let number = u64::from_be_bytes([0, 0, *a, *b, *c, *d, *e, *f]).into();
-                macs.push(number..=number);
-            }
-            Address::Ip(prefix) => {
-                let (at, first, bits) = match prefix.address {
-                    IpAddr::V4(address) => (0, u128::from(address.to_bits()), 32),
-                    IpAddr::V6(address) => (1, address.to_bits(), 128),
-                };
-                let open = u128::MAX.checked_shr(128 - bits + u32::from(prefix.length)).unwrap_or(0);
-                of_ip[at].1.push(first..=first | open);
-            }
-        }
-    }
-    let stations = (!macs.is_empty()).then_some(End::Station(Test::Within(macs)));
-    let of_ip = of_ip.into_iter().filter(|(_, ranges)| !ranges.is_empty());
-    stations.into_iter().chain(of_ip.map(|(version, ranges)| End::Ip(version, Test::Within(ranges)))).collect()
-}
-
-/// What a classifier asks: any of these. Without `groups` none of its frames is for a group address, unless it names that.
-fn asks(classifier: &Classifier, groups: bool) -> Vec<Vec<(Field, Test)>> {
-    let both = vec![IPV4, IPV6];
-    let protocols: Vec<(Option<Vec<u128>>, Option<u128>)> = match classifier.protocol {
-        Protocol::Any => vec![(None, None)],
-        Protocol::Ethertype(number) => vec![(Some(vec![number.into()]), None)],
-        Protocol::Ip(number) => vec![(Some(both), Some(number.into()))],
-        Protocol::Icmp => vec![(Some(vec![IPV4]), Some(ICMP)), (Some(vec![IPV6]), Some(ICMPV6))],
-    };
-    let ports = |ranges: &[RangeInclusive<u16>]| {
-        let ranges = ranges.iter().map(|range| (*range.start()).into()..=(*range.end()).into());
-        Test::Within(ranges.collect())
-    };
-    let mut all = Vec::new();
-    for source in ends(&classifier.source) {
-        for destination in ends(&classifier.destination) {
-            for (types, number) in &protocols {
-                let mut types = types.clone();
-                let mut tests = Vec::new();
-                for (end, station, address) in
-                    [(&source, Field::Source, Field::From), (&destination, Field::Destination, Field::To)]
-                {
-                    match end {
-                        End::Any => {}
-                        End::Station(test) => tests.push((station, test.clone())),
-                        End::Ip(version, test) => {
-                            tests.push((address, test.clone()));
-                            types =
-                                Some(types.unwrap_or(vec![*version]).into_iter().filter(|it| it == version).collect());
-                        }
-                    }
-                }
-                if !groups && !matches!(destination, End::Station(_)) {
-                    tests.push((Field::Destination, Test::Masked(0, GROUP)));
-                }
-                tests.extend(
-                    types.map(|types| (Field::Type, Test::Within(types.into_iter().map(|it| it..=it).collect()))),
-                );
-                tests.extend(number.map(|number| (Field::Protocol, Test::is(number))));
-                tests.extend(classifier.vlan.map(|vlan| (Field::Vlan, Test::is(0x1000 | u128::from(vlan)))));
-                let v4 = *number == Some(ICMP);
-                let of_type = classifier.icmp_type.iter().filter_map(|it| if v4 { it.v4 } else { it.v6 });
-                let of_type: Vec<_> = of_type.map(|kind| kind.into()..=kind.into()).collect();
-                // None of that version is asked for: this finds nothing.
-                tests.extend((!classifier.icmp_type.is_empty()).then_some((Field::Icmp, Test::Within(of_type))));
-                tests.extend(classifier.icmp_code.map(|code| (Field::Code, Test::is(code.into()))));
-                for (field, ranges) in [
-                    (Field::SourcePort, &classifier.source_port),
-                    (Field::DestinationPort, &classifier.destination_port),
-                ] {
-                    tests.extend((!ranges.is_empty()).then(|| (field, ports(ranges))));
-                }
-                all.push(tests);
-            }
-        }
-    }
-    all
 }

@@ -5,6 +5,7 @@
 //! for each entry by itself, and for the graphs that entries make, holds for all packets. docs/architecture.md has the
 //! argument, and what isn't looked at.
 
+mod asks;
 mod chains;
 mod draining;
 mod entries;

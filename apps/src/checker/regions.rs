@@ -54,6 +54,10 @@ pub(super) const IPV6: u128 = 0x86dd;
 pub(super) const TAGS: [u128; 2] = [0x8100, 0x88a8];
 pub(super) const ICMP: u128 = 1;
 pub(super) const ICMPV6: u128 = 58;
+/// Of [`Field::Fragment`]: a fragment, the first, another one; and the protocol of others in IPv6, as Open vSwitch has it.
+pub(super) const FIRST: u128 = 1;
+pub(super) const LATER: u128 = 3;
+const FRAGMENT_HEADER: u128 = 44;
 /// TCP, UDP and SCTP.
 const WITH_PORTS: [u128; 3] = [6, 17, 132];
 /// Bits of [`Field::State`]: both directions were seen, an error about one, in the direction of replies, none that there can be, looked up
@@ -305,8 +309,13 @@ impl<F: FnMut(usize, usize) -> bool> Walk<'_, F> {
     fn values(&mut self, field: Field, bits: u32, left: &Left) -> Vec<Option<u128>> {
         let kind = &self.kind;
         let protocol = kind.of(Field::Protocol);
+        let later = kind.of(Field::Fragment) == Some(LATER);
+        if later && field == Field::Protocol && kind.of(Field::Type) == Some(IPV6) {
+            return vec![Some(FRAGMENT_HEADER)];
+        }
         let there = match field {
             Field::Fragment | Field::Protocol | Field::From | Field::To => kind.is_ip(),
+            Field::SourcePort | Field::DestinationPort | Field::Icmp | Field::Code if later => false,
             Field::SourcePort | Field::DestinationPort => protocol.is_some_and(|it| WITH_PORTS.contains(&it)),
             Field::Icmp | Field::Code => protocol.is_some_and(|it| [ICMP, ICMPV6].contains(&it)),
             _ => true,
@@ -323,6 +332,9 @@ impl<F: FnMut(usize, usize) -> bool> Walk<'_, F> {
                 .chain(STATES.into_iter().filter(|_| looked_up))
                 .map(Some)
                 .collect();
+        }
+        if field == Field::Fragment {
+            return vec![Some(0), Some(FIRST), Some(LATER)];
         }
         let of_ipv4 = matches!(field, Field::From | Field::To) && kind.of(Field::Type) == Some(IPV4);
         let bits = if of_ipv4 { 32 } else { bits };

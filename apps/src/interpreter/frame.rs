@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use openflow::action::{BitRange, Multipath};
+use openflow::action::{BitRange, HashFields, Multipath};
 use openflow::narrow::{U12, U13};
 use openflow::oxm::{FieldId, Maskable, Oxm};
 use openflow::types::{MacAddr, PortNo};
@@ -25,8 +25,20 @@ pub struct Frame {
     pub tags: Vec<u16>,
     /// Key of the tunnel that it came through, or will go through.
     pub tunnel: Option<u64>,
-    /// What it carries. Whoever builds a frame gives it the Ethernet type that goes with this.
+    /// What it carries. Whoever builds a frame gives it the Ethernet type that goes with this. Of a fragment that isn't the first, that of
+    /// its datagram.
     pub network: Network,
+    /// Is it a fragment of an IP packet?
+    pub fragment: Option<Fragment>,
+}
+
+/// Which part of its datagram a fragment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fragment {
+    /// The first, which has the headers of what is carried.
+    First,
+    /// Another one.
+    Later,
 }
 
 /// What entries can see of what a frame carries.
@@ -179,12 +191,16 @@ impl Frame {
         self
     }
 
-    /// A hash of its addresses and ports, as far as `network` tells them, that is the same in both directions.
-    fn symmetric_hash(&self, network: &Network, basis: u16) -> u64 {
+    /// A hash that is the same in both directions, of its addresses and, with `connection`, the protocol and the ports, as far as `network`
+    /// tells them. Of fragments Open vSwitch takes no ports, not even of the first.
+    fn symmetric_hash(&self, network: &Network, basis: u16, connection: bool) -> u64 {
+        let number = network.ip().filter(|_| connection).map_or(0, |(number, _)| number);
         let ends = match (network.addresses(), network.ip()) {
             (Some((source, destination)), Some((_, transport))) => {
                 let (from, to) = match transport {
-                    Transport::Ports { source, destination, .. } => (source, destination),
+                    Transport::Ports { source, destination, .. } if connection && self.fragment.is_none() => {
+                        (source, destination)
+                    }
                     _ => (0, 0),
                 };
                 let octets = |address, port: u16| {
@@ -206,7 +222,7 @@ impl Frame {
         // FNV-1a.
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
         let mut add = |octet: u8| hash = (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3);
-        basis.to_be_bytes().into_iter().for_each(&mut add);
+        basis.to_be_bytes().into_iter().chain([number]).for_each(&mut add);
         for (address, port) in [low, high] {
             address.into_iter().chain(port.to_be_bytes()).for_each(&mut add);
         }
@@ -254,8 +270,15 @@ impl Packet {
             Oxm::Reg0(value, mask) => masked(&self.registers[0], value, mask.as_ref()),
             Oxm::Reg1(value, mask) => masked(&self.registers[1], value, mask.as_ref()),
             Oxm::Reg2(value, mask) => masked(&self.registers[2], value, mask.as_ref()),
-            // The interpreter knows no fragments.
-            Oxm::NwFrag(value, mask) => masked(&0, value, mask.as_ref()),
+            // ovs-fields(7). Only IP has fragments.
+            Oxm::NwFrag(value, mask) => {
+                let fragment = match frame.fragment.filter(|_| network.ip().is_some()) {
+                    None => 0,
+                    Some(Fragment::First) => 1,
+                    Some(Fragment::Later) => 3,
+                };
+                masked(&fragment, value, mask.as_ref())
+            }
             Oxm::CtState(value, mask) => masked(&self.ct_state, value, mask.as_ref()),
             Oxm::EthDst(value, mask) => masked(&frame.destination, value, mask.as_ref()),
             Oxm::EthSrc(value, mask) => masked(&frame.source, value, mask.as_ref()),
@@ -305,9 +328,19 @@ impl Packet {
         }
     }
 
-    /// What entries can see of what it carries.
+    /// What entries can see of what it carries. But for the first, fragments show addresses, and those of IPv4 the protocol.
     fn seen(&self) -> Network {
-        if self.unread { Network::Unknown } else { self.frame.network }
+        let mut network = if self.unread { Network::Unknown } else { self.frame.network };
+        if self.frame.fragment == Some(Fragment::Later) {
+            match &mut network {
+                Network::Ipv4 { transport, .. } => *transport = Transport::Unknown,
+                Network::Ipv6 { protocol, transport, .. } => {
+                    (*protocol, *transport) = (protocol::IPV6_FRAGMENT, Transport::Unknown);
+                }
+                _ => {}
+            }
+        }
+        network
     }
 
     /// Gives a field a value. Those that the pipeline doesn't set stay as they are.
@@ -336,7 +369,8 @@ impl Packet {
     /// may not be the one in the network.
     pub(super) fn choose(&mut self, multipath: &Multipath) {
         let links = u64::from(multipath.max_link) + 1;
-        let link = self.frame.symmetric_hash(&self.seen(), multipath.basis) % links;
+        let connection = multipath.fields != HashFields::SymmetricL3;
+        let link = self.frame.symmetric_hash(&self.seen(), multipath.basis, connection) % links;
         self.load(multipath.dst, multipath.range, link);
     }
 

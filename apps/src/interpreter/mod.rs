@@ -15,7 +15,7 @@ use self::frame::Packet;
 use crate::desired::{BridgeState, Flow, FlowKey};
 use crate::view::{Carrier, Endpoint};
 
-pub use self::frame::{Frame, Network, SYN, Transport};
+pub use self::frame::{Fragment, Frame, Network, SYN, Transport};
 
 /// What a bridge does with a frame.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -207,8 +207,8 @@ fn port(port: &PortSelector) -> Fields {
 }
 
 fn function(function: &Function) -> Fields {
-    let Function { name: _, kind, on_failure, instances: _, origin: _ } = function;
-    Fields::from([("kind", lower(kind)), ("on_failure", lower(on_failure))])
+    let Function { name: _, kind, on_failure, share_by, instances: _, origin: _ } = function;
+    Fields::from([("kind", lower(kind)), ("on_failure", lower(on_failure)), ("share_by", lower(share_by))])
 }
 
 fn instance(instance: &Instance) -> Fields {

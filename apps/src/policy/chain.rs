@@ -44,6 +44,8 @@ pub struct Function {
     pub kind: FunctionKind,
     /// What becomes of frames while no instance of it works.
     pub on_failure: OnFailure,
+    /// What goes to the same one of several instances.
+    pub share_by: ShareBy,
     /// Where it runs; one at least.
     pub instances: Vec<Instance>,
     /// Where it was declared.
@@ -71,6 +73,16 @@ pub enum OnFailure {
     Drop,
     /// They go on to the next function.
     Bypass,
+}
+
+/// What goes to the same one of a function's instances, in both directions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ShareBy {
+    /// Each connection by itself; fragments, which don't show their ports, by addresses.
+    #[default]
+    Connections,
+    /// All between two addresses.
+    Addresses,
 }
 
 /// One instance of a service function.
@@ -231,6 +243,11 @@ impl Classifier {
     pub fn asks_behind_tags(&self) -> bool {
         let of_ip = |address: &Address| matches!(address, Address::Ip(_));
         self.protocol != Protocol::Any || self.source.iter().chain(&self.destination).any(of_ip)
+    }
+
+    /// Does it look at the IP protocol?
+    pub fn asks_protocol(&self) -> bool {
+        matches!(self.protocol, Protocol::Ip(_) | Protocol::Icmp)
     }
 
     /// Does it look at a MAC address?

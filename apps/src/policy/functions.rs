@@ -3,7 +3,7 @@
 use openflow::types::MacAddr;
 use toml::de::DeTable;
 
-use super::chain::{Function, FunctionKind, Instance, OnFailure};
+use super::chain::{Function, FunctionKind, Instance, OnFailure, ShareBy};
 use super::diagnostic::Code;
 use super::model::Origin;
 use super::report::{At, Draft, Place, Report};
@@ -22,6 +22,7 @@ pub(super) struct FunctionPart {
     pub(super) name: Option<At<String>>,
     pub(super) kind: Option<FunctionKind>,
     on_failure: OnFailure,
+    share_by: ShareBy,
     pub(super) instances: Vec<InstancePart>,
 }
 
@@ -57,6 +58,8 @@ impl FunctionPart {
         let kind = section.choice("kind", &kinds, report);
         let ways = [("drop", OnFailure::Drop), ("bypass", OnFailure::Bypass)];
         let on_failure = section.choice("on_failure", &ways, report);
+        let shares = [("connections", ShareBy::Connections), ("addresses", ShareBy::Addresses)];
+        let share_by = section.choice("share_by", &shares, report);
         if kind == Some(FunctionKind::Tap) && section.has("on_failure") {
             report.push(
                 Draft::error(format!("`on_failure` of {}: a tap is never in the way", section.object))
@@ -82,6 +85,7 @@ impl FunctionPart {
             name,
             kind,
             on_failure: on_failure.unwrap_or_default(),
+            share_by: share_by.unwrap_or_default(),
             place: section.place,
             object: section.object,
         }
@@ -110,6 +114,7 @@ impl FunctionPart {
             name: self.name?.value,
             kind: self.kind?,
             on_failure: self.on_failure,
+            share_by: self.share_by,
             instances: instances.collect::<Option<_>>()?,
             origin: origin(&self.place),
         })

@@ -153,7 +153,12 @@ impl Tenant {
 
     /// Are there frames that end where they enter because its rules and chains can't tell what they are?
     pub fn ends_unread(&self) -> bool {
-        self.ends_inner_vlans()
+        self.ends_inner_vlans() || self.ends_split_headers()
+    }
+
+    /// Do packets end where they enter of which the first fragment shows no ports, or no protocol?
+    pub fn ends_split_headers(&self) -> bool {
+        self.classifiers().any(Classifier::asks_protocol)
     }
 
     /// What its rules and chains say of frames.

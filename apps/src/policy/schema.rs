@@ -98,6 +98,7 @@ pub(super) const FUNCTION: Schema = Schema {
         key("name", "name = \"firewall\""),
         key("kind", "kind = \"wire\""),
         key("on_failure", "on_failure = \"drop\""),
+        key("share_by", "share_by = \"addresses\""),
         key(
             "instances",
             "instances = [{ name = \"fw-1\", bridge = \"host1\", ingress = \"fw1-in\", egress = \"fw1-out\" }]",

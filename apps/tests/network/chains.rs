@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use apps::assigned::protocol;
-use apps::interpreter::Frame;
+use apps::interpreter::{Fragment, Frame};
 use apps::reconcile::{self, Style};
 use apps::view::Endpoint;
 
@@ -25,7 +25,9 @@ pub(crate) fn packets(fabric: &Fabric, tenant: &str, draw: &mut Draw) -> Vec<(En
             }
             let kind = [protocol::TCP, protocol::UDP, protocol::ICMP][draw.below(3)];
             let ports = ([40_000, 40_001, 80][draw.below(3)], [80, 1003, 1007, 22][draw.below(4)]);
-            let sent = Frame { tags: tags(draw), ..packet(*from, *to, kind, ports) };
+            let fragment = [None, None, None, None, Some(Fragment::First), Some(Fragment::Later)][draw.below(6)];
+            let ports = if fragment.is_some() && draw.below(5) == 0 { (0, 0) } else { ports };
+            let sent = Frame { tags: tags(draw), fragment, ..packet(*from, *to, kind, ports) };
             packets.push((sender.place, receiver.place, sent));
         }
     }
@@ -43,7 +45,7 @@ pub(crate) fn names(passed: &[(String, String)]) -> Vec<String> {
 
 #[test]
 fn packets_pass_the_functions_that_the_policy_says() {
-    let (mut chained, mut symmetric, mut ended) = (0, 0, 0);
+    let (mut chained, mut symmetric, mut ended, mut together) = (0, 0, 0, 0);
     for seed in 0..seeds() {
         let mut draw = Draw::new(seed ^ 0xc4a1);
         let mut fabric = Fabric::draw(&mut draw);
@@ -67,6 +69,11 @@ fn packets_pass_the_functions_that_the_policy_says() {
                 };
                 assert_eq!((*place, names(functions), &told.tapped), (to, passed.clone(), &tapped), "{what}");
                 chained += usize::from(!passed.is_empty());
+                if sent.fragment == Some(Fragment::First) {
+                    let rest = fabric.pass(&states, from, &Frame { fragment: Some(Fragment::Later), ..sent.clone() });
+                    assert_eq!(told, rest, "{what}: and the rest of it");
+                    together += 1;
+                }
                 // Its reply, if it is chained by the same chain, passes the same instances.
                 let back = fabric.pass(&states, to, &reply(&sent));
                 let mut reversed: Vec<_> = functions.clone();
@@ -81,7 +88,8 @@ fn packets_pass_the_functions_that_the_policy_says() {
             }
         }
     }
-    assert!(chained > 200 && symmetric > 50 && ended > 100, "too little was drawn: {chained} {symmetric} {ended}");
+    let drawn = [chained > 200, symmetric > 50, ended > 100, together > 100];
+    assert_eq!(drawn, [true; 4], "too little was drawn: {chained} {symmetric} {ended} {together}");
 }
 
 /// Is that what a policy allows, with these ports down? Nothing delivered always is: frames may be lost, never led astray.

@@ -77,8 +77,9 @@ impl Fabric {
     }
 }
 
+/// Is it TCP, of which bridges tell connections apart? In fragments they don't.
 fn is_tcp(frame: &Frame) -> bool {
-    matches!(frame.network, Network::Ipv4 { protocol: protocol::TCP, .. })
+    matches!(frame.network, Network::Ipv4 { protocol: protocol::TCP, .. }) && frame.fragment.is_none()
 }
 
 #[test]

@@ -11,7 +11,7 @@ use apps::limits::delivered;
 use apps::marks::{Owner, TreeVersion, group_version};
 use apps::pipeline::{self, FLOOD, FORWARD, LEARN};
 use apps::reconcile::{self, Change, Edit};
-use apps::rules::unread;
+use apps::rules::unread_filters;
 use apps::view::{Behind, Endpoint, Host};
 use openflow::action::Action;
 use openflow::message::Message;
@@ -200,7 +200,7 @@ impl Bridge {
 
     /// Asks for what ended of what rules and chains can't see, if it answers.
     pub(crate) fn ask_unread(&mut self, now: Instant) -> Vec<(Xid, Message)> {
-        let xids: Vec<Xid> = unread().iter().map(|_| self.next_xid()).collect();
+        let xids: Vec<Xid> = unread_filters().iter().map(|_| self.next_xid()).collect();
         let (answers, mut xids) = (self.is_responsive(), xids.into_iter());
         let Some(connection) = self.connection.as_mut().filter(|_| answers) else { return Vec::new() };
         connection.unreads.ask(now, || xids.next().unwrap_or_default())

@@ -24,6 +24,7 @@ use super::bridge::{Bridge, Connection, PortRecord};
 use super::damping::HOLD;
 use super::leading::Rank;
 use super::moves::is_usable;
+use super::polling;
 use super::probe::Probe;
 use super::rounds::ACKNOWLEDGE;
 use super::topology::State;
@@ -123,6 +124,9 @@ impl Core {
         reconcile::recognise_ways(&mut bridge.installed, is_link);
         (bridge.unjudged, bridge.is_back) = (true, true);
         self.rounds.two_trees.extend(bridge.installed.keys());
+        let config = (bridge.next_xid(), polling::config());
+        let session = bridge.connection.as_ref().map(|connection| connection.session);
+        self.effects.extend(session.map(|session| Effect::Send { session, messages: vec![config] }));
         self.rounds.found_again.clear();
         let mut hosts = bridge.hosts(dpid);
         let addresses = self.kept_addresses(dpid);

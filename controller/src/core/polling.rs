@@ -12,6 +12,7 @@ use apps::marks::Owner;
 use apps::pipeline::LEARN;
 use openflow::message::Message;
 use openflow::multipart::{MultipartReply, Part};
+use openflow::switch::{ConfigFlags, SwitchConfig};
 use openflow::types::{DatapathId, Xid};
 
 use super::reading::Reading;
@@ -89,6 +90,13 @@ impl Polling {
     }
 }
 
+/// How a bridge has to be set: the first fragment of a packet shows its ports, which entries ask for (`nx-match`, ovs-ofctl(8)).
+pub(super) fn config() -> Message {
+    // What a packet-in shows where nobody says how much (OpenFlow 1.3.5, A.3.2); all entries of ours say it.
+    let miss_send_len = 128;
+    Message::SetConfig(SwitchConfig { flags: ConfigFlags::FRAG_DROP | ConfigFlags::FRAG_REASM, miss_send_len })
+}
+
 /// What somebody did to groups, meters and, if those were read, flow entries; and to whose. Without words: nothing that
 /// matters to anybody.
 fn differences(known: &BridgeState, read: &BridgeState, flows: bool) -> Vec<(Owner, Option<String>)> {
@@ -145,6 +153,7 @@ impl Core {
         for bridge in self.bridges.values_mut() {
             let (responsive, batches) = (bridge.is_responsive(), bridge.batches);
             let xids = [bridge.next_xid(), bridge.next_xid(), bridge.next_xid()];
+            let config = (bridge.next_xid(), config());
             let Some(connection) = &mut bridge.connection else { continue };
             let polling = &mut connection.polling;
             if polling.reading.as_ref().is_some_and(|poll| now.duration_since(poll.reading.asked) >= ANSWER) {
@@ -157,7 +166,9 @@ impl Core {
             }
             polling.due = Some(now + pause);
             let flows = polling.monitor.is_none() || polling.doubtful;
-            let (reading, messages) = Reading::start(now, flows, xids);
+            let (reading, mut messages) = Reading::start(now, flows, xids);
+            // One that is set so already does nothing.
+            messages.push(config);
             polling.reading = Some(Poll { reading, flows, batches });
             self.effects.push(Effect::Send { session: connection.session, messages });
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use apps::desired::FlowKey;
 use apps::marks::{Owner, cookie};
-use apps::rules::{Unread, unread};
+use apps::rules::{Unread, unread_filters};
 use openflow::flow::{FlowStats, FlowStatsRequest};
 use openflow::message::Message;
 use openflow::multipart::{MultipartRequest, Part};
@@ -46,7 +46,7 @@ impl Unreads {
             let request = FlowStatsRequest { table, matching, ..FlowStatsRequest::all() };
             (why, xid, Message::MultipartRequest(Part::whole(MultipartRequest::Flow(request))))
         };
-        let all: Vec<_> = unread().into_iter().map(ask).collect();
+        let all: Vec<_> = unread_filters().into_iter().map(ask).collect();
         self.asked.extend((0..).zip(&all).map(|(which, (why, xid, _))| (*xid, (which, *why, now))));
         all.into_iter().map(|(_, xid, message)| (xid, message)).collect()
     }
@@ -141,8 +141,8 @@ mod tests {
                 number += 1;
                 Xid(number)
             });
-            assert_eq!(asked.len(), unread().len());
-            let (why, table, matching) = unread().remove(0);
+            assert_eq!(asked.len(), unread_filters().len());
+            let (why, table, matching) = unread_filters().remove(0);
             assert_eq!(
                 unreads.told(
                     now,

@@ -11,7 +11,7 @@ use openflow::message::Message;
 use openflow::multipart::{MultipartFlags, MultipartReply, MultipartRequest, Part};
 use openflow::packet::PacketOut;
 use openflow::port::{Port, PortReason, PortState, PortStatus};
-use openflow::switch::{Capabilities, Desc, FeaturesReply, Hello, Role, RoleRequest};
+use openflow::switch::{Capabilities, ConfigFlags, Desc, FeaturesReply, Hello, Role, RoleRequest};
 use openflow::types::{DatapathId, MacAddr, PortNo, Xid};
 use openflow::wire::{Nothing, Text};
 
@@ -42,6 +42,8 @@ pub(crate) struct SimBridge {
     /// The role of its connection, and the generation of its last master.
     role: Role,
     generation: u64,
+    /// Is it set to show the ports of the first fragment of a packet?
+    pub(crate) shows_ports: bool,
     /// What it has to send.
     pub(crate) answers: Vec<(Xid, Message)>,
     /// Changes to its tables that it was asked for, over its life.
@@ -66,6 +68,7 @@ impl SimBridge {
             monitors: Monitors::default(),
             role: Role::Equal,
             generation: RoleRequest::NONE,
+            shows_ports: false,
             answers: Vec::new(),
             changes: 0,
             told_flows: 0,
@@ -186,6 +189,10 @@ impl SimBridge {
                 return None;
             }
             Message::PacketOut(out) => return Some(out),
+            Message::SetConfig(config) => {
+                self.shows_ports = config.flags == ConfigFlags::FRAG_DROP | ConfigFlags::FRAG_REASM;
+                return None;
+            }
             other => panic!("a bridge isn't sent {}", other.name()),
         };
         self.answers.push((xid, answer));

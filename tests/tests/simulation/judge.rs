@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use apps::assigned::protocol;
-use apps::interpreter::Frame;
+use apps::interpreter::{Fragment, Frame};
 use apps::policy::{Function, FunctionKind, OnFailure, Tenant, Verdict};
 use apps::view::Endpoint;
 use openflow::types::MacAddr;
@@ -213,6 +213,7 @@ impl Judge {
                 assert!(!told.altered || !tenant.functions.is_empty(), "{what}: broadcast of {from} is altered");
             }
         }
+        assert!(world.bridges.values().all(|bridge| bridge.shows_ports), "{what}: fragments show no ports");
         let states = world.states();
         for tenant in fabric.tenants().into_iter().filter(|tenant| fabric.is_whole(tenant)) {
             for (from, to, sent) in pairs(fabric, &tenant, draw) {
@@ -248,7 +249,9 @@ fn pair(fabric: &Fabric, tenant: &str, draw: &mut Draw) -> Option<(Endpoint, End
 
 fn some_packet(from: MacAddr, to: MacAddr, draw: &mut Draw) -> Frame {
     let kind = [protocol::TCP, protocol::UDP, protocol::ICMP][draw.below(3)];
-    packet(from, to, kind, ([40_000, 40_001, 80][draw.below(3)], [80, 1003, 1007, 22][draw.below(4)]))
+    let fragment = [None, None, None, None, Some(Fragment::First), Some(Fragment::Later)][draw.below(6)];
+    let ports = ([40_000, 40_001, 80][draw.below(3)], [80, 1003, 1007, 22][draw.below(4)]);
+    Frame { fragment, ..packet(from, to, kind, ports) }
 }
 
 /// Packets between all hosts of a tenant, in any order: from which port, to which, and what.

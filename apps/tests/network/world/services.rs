@@ -9,11 +9,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use apps::allocation;
 use apps::assigned::protocol;
-use apps::interpreter::{Frame, Network, Transport};
+use apps::interpreter::{Fragment, Frame, Network, Transport};
 use apps::marks::Direction;
 use apps::policy::{
     Address, Chain, Classifier, Function, FunctionKind, InnerVlans, Instance, OnFailure, Prefix, Protocol, Rule,
-    RuleAction, Tenant, Verdict,
+    RuleAction, ShareBy, Tenant, Verdict,
 };
 use apps::view::Endpoint;
 use openflow::types::{DatapathId, MacAddr};
@@ -61,7 +61,25 @@ pub(crate) fn reply(frame: &Frame) -> Frame {
         Transport::Ports { source, destination, .. } => (destination, source),
         _ => (0, 0),
     };
-    Frame { tags: frame.tags.clone(), ..packet(frame.destination, frame.source, protocol, ports) }
+    let (tags, fragment) = (frame.tags.clone(), frame.fragment);
+    Frame { tags, fragment, ..packet(frame.destination, frame.source, protocol, ports) }
+}
+
+/// Might it be a fragment of a packet that the classifier is for? Ports don't count: not all fragments have them.
+fn may_be_of(classifier: &Classifier, frame: &Frame) -> bool {
+    let without = Classifier { source_port: Vec::new(), destination_port: Vec::new(), ..classifier.clone() };
+    frame.fragment.is_some() && matches(&without, frame)
+}
+
+/// Is it a first fragment with less than TCP's header?
+fn is_split(frame: &Frame) -> bool {
+    let Network::Ipv4 {
+        protocol: protocol::TCP, transport: Transport::Ports { source: 0, destination: 0, .. }, ..
+    } = frame.network
+    else {
+        return false;
+    };
+    frame.fragment == Some(Fragment::First) && frame.tags.len() < 2
 }
 
 /// Does it say anything of a frame but its tags and the stations that it is between?
@@ -101,7 +119,9 @@ fn matches(classifier: &Classifier, frame: &Frame) -> bool {
             })
     };
     let (from, to) = match transport {
-        Transport::Ports { source, destination, .. } => (Some(source), Some(destination)),
+        Transport::Ports { source, destination, .. } if frame.fragment != Some(Fragment::Later) => {
+            (Some(source), Some(destination))
+        }
         _ => (None, None),
     };
     let port = |wanted: &[std::ops::RangeInclusive<u16>], port: Option<u16>| {
@@ -151,7 +171,8 @@ impl Fabric {
             (0..count).map(|instance| self.draw_instance(tenant, number, kind, instance, draw)).collect();
         instances[draw.below(count)].drain = count > 1 && draw.chance(30);
         let on_failure = if draw.chance(50) { OnFailure::Bypass } else { OnFailure::Drop };
-        let function = Function { name: format!("f{number}"), kind, on_failure, instances, origin };
+        let share_by = if draw.chance(20) { ShareBy::Addresses } else { ShareBy::Connections };
+        let function = Function { name: format!("f{number}"), kind, on_failure, share_by, instances, origin };
         self.cable(tenant, &function);
         self.policy.tenants[tenant].functions.push(function);
     }
@@ -388,9 +409,18 @@ impl Fabric {
         if frame.tags.len() > 1 && ends_two_tags(tenant) {
             return None;
         }
+        let mut asked = tenant.rules.iter().flat_map(|it| &it.classifiers);
+        let mut asked = asked.by_ref().chain(tenant.chains.iter().flat_map(|it| &it.classifiers));
+        if is_split(frame) && asked.any(|it| matches!(it.protocol, Protocol::Ip(_) | Protocol::Icmp)) {
+            return None;
+        }
         // Every packet here is the first of its connection.
         let mut rules = tenant.rules.iter().filter(|rule| rule.action != RuleAction::AllowEstablished);
-        let dropped = match rules.find(|rule| rule.classifiers.iter().any(|it| matches(it, frame))) {
+        let lets_in = |rule: &Rule, it: &Classifier| {
+            rule.action == RuleAction::Allow && frame.fragment == Some(Fragment::Later) && may_be_of(it, frame)
+        };
+        let decides = |rule: &&Rule| rule.classifiers.iter().any(|it| matches(it, frame) || lets_in(rule, it));
+        let dropped = match rules.find(decides) {
             Some(rule) => rule.action == RuleAction::Drop,
             None => tenant.default == Verdict::Drop,
         };
@@ -403,8 +433,8 @@ impl Fabric {
         ranked.sort_by_key(|(chain, direction)| (Reverse(chain.priority), *direction));
         let hit = |(chain, direction): &&(&Chain, Direction)| {
             chain.classifiers.iter().any(|it| match direction {
-                Direction::Forward => matches(it, frame),
-                Direction::Reverse => matches(it, &reply(frame)),
+                Direction::Forward => matches(it, frame) || may_be_of(it, frame),
+                Direction::Reverse => matches(it, &reply(frame)) || may_be_of(it, &reply(frame)),
             })
         };
         let Some((chain, direction)) = ranked.iter().find(hit) else { return Some(vec![]) };
