@@ -72,7 +72,7 @@ fn documents_have_the_keys_of_the_contract_and_agree_with_the_switch() -> Result
     ];
     let bridges = get("/v1/bridges")?;
     has_keys(&bridges, &bridge)?;
-    has_keys(&bridges[0]["ports"], &["number", "name", "up", "kind", "tenant"])?;
+    has_keys(&bridges[0]["ports"], &["number", "name", "up", "kind", "tenant", "shut"])?;
     let keys = [
         "a.bridge",
         "a.port",
