@@ -52,7 +52,7 @@ enum Then<'s, 'a> {
 
 /// What an entry is for: whole packets, or anything else that no entry of fragments takes; or fragments.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Of {
+enum Packet {
     Whole,
     Fragment,
 }
@@ -189,7 +189,7 @@ impl<'a> Chains<'a> {
     }
 
     /// What sends a whole packet, or a fragment, to a function: actions, metadata, and the table that goes on.
-    fn enter(&self, service: &Service<'a>, direction: Direction, of: Of) -> (Vec<Action>, u64, TableId) {
+    fn enter(&self, service: &Service<'a>, direction: Direction, of: Packet) -> (Vec<Action>, u64, TableId) {
         let side = service.side(direction);
         if let [placed] = service.instances.as_slice() {
             return (Vec::new(), metadata::step(self.key, step_of(placed.numbers.key), side), STEER);
@@ -199,7 +199,7 @@ impl<'a> Chains<'a> {
         };
         let hash = Action::Multipath(Multipath {
             fields: match (of, service.function.share_by) {
-                (Of::Whole, ShareBy::Connections) => HashFields::SymmetricL3l4Udp,
+                (Packet::Whole, ShareBy::Connections) => HashFields::SymmetricL3l4Udp,
                 // All that fragments of IPv6 have in common.
                 _ => HashFields::SymmetricL3,
             },
@@ -214,7 +214,7 @@ impl<'a> Chains<'a> {
         (vec![hash], metadata::step(self.key, step_of(service.numbers.key), side), BALANCE)
     }
 
-    fn instructions(&self, next: &Next<'_, 'a>, direction: Direction, of: Of) -> Vec<Instruction> {
+    fn instructions(&self, next: &Next<'_, 'a>, direction: Direction, of: Packet) -> Vec<Instruction> {
         let mut actions = Vec::new();
         for tap in &next.taps {
             let (mut copy, metadata, table) = self.enter(tap, direction, of);
@@ -268,7 +268,7 @@ impl<'a> Chains<'a> {
     /// What tells the frames of the chain that is asked at this place in the order, with priorities. Which fragments are the chain's can't
     /// be told by ports, or by a protocol that only the first has: all that may be are, lest one goes round its functions, or two of a datagram
     /// take different ways.
-    fn asked(&self, rank: u16, chain: &Chain, direction: Direction) -> Vec<(u16, Of, Match)> {
+    fn asked(&self, rank: u16, chain: &Chain, direction: Direction) -> Vec<(u16, Packet, Match)> {
         let matches = match direction {
             Direction::Forward => expand(&chain.classifiers, chain.broadcast),
             Direction::Reverse => {
@@ -278,9 +278,9 @@ impl<'a> Chains<'a> {
         };
         let fragments = of_fragments(&matches, &FRAGMENT, self.shares(chain));
         let of = |of, matches: BTreeSet<Match>| {
-            matches.into_iter().map(move |matching| (FIRST - 2 * rank - u16::from(of == Of::Whole), of, matching))
+            matches.into_iter().map(move |matching| (FIRST - 2 * rank - u16::from(of == Packet::Whole), of, matching))
         };
-        of(Of::Fragment, fragments).chain(of(Of::Whole, matches)).collect()
+        of(Packet::Fragment, fragments).chain(of(Packet::Whole, matches)).collect()
     }
 
     /// Are fragments shared among instances in another way than whole packets?
@@ -299,7 +299,7 @@ impl<'a> Chains<'a> {
                 .map(|(chain, direction)| {
                     let next = self.next(chain, direction, Some(name), at, reach);
                     let of = |of| self.instructions(&next, direction, of);
-                    (chain, direction, [of(Of::Whole), of(Of::Fragment)])
+                    (chain, direction, [of(Packet::Whole), of(Packet::Fragment)])
                 })
                 .collect();
             let Some((.., first)) = ways.first() else { continue };
@@ -317,14 +317,10 @@ impl<'a> Chains<'a> {
             if ways.iter().all(|(.., instructions)| instructions == first) {
                 let [whole, fragment] = first;
                 for (priority, of, matching) in self.all_back(port, ways.iter().any(|(chain, ..)| chain.broadcast)) {
-                    let then = if of == Of::Whole { whole } else { fragment };
-                    if of == Of::Whole || fragment != whole {
-                        builder.about(&instance.origin).flow(
-                            CLASSIFY,
-                            priority,
-                            matching.fields().iter().cloned(),
-                            then.clone(),
-                        );
+                    let fields = matching.fields().iter().cloned();
+                    let then = if of == Packet::Whole { whole } else { fragment };
+                    if of == Packet::Whole || fragment != whole {
+                        builder.about(&instance.origin).flow(CLASSIFY, priority, fields, then.clone());
                     }
                 }
                 continue;
@@ -332,7 +328,7 @@ impl<'a> Chains<'a> {
             for (rank, (chain, direction, [whole, fragment])) in (0..).zip(&ways) {
                 for (priority, of, matching) in self.asked(rank, chain, *direction) {
                     let fields = matching.fields().iter().cloned().chain(here());
-                    let then = if of == Of::Whole { whole } else { fragment };
+                    let then = if of == Packet::Whole { whole } else { fragment };
                     builder.about(&chain.origin).flow(CLASSIFY, priority, fields, then.clone());
                 }
             }
@@ -361,11 +357,11 @@ impl<'a> Chains<'a> {
     }
 
     /// All of them that a chain may be for, with priorities; fragments by themselves, too.
-    fn all_back(&self, port: PortNo, broadcast: bool) -> Vec<(u16, Of, Match)> {
+    fn all_back(&self, port: PortNo, broadcast: bool) -> Vec<(u16, Packet, Match)> {
         let to_one = Oxm::EthDst(MacAddr::default(), Some(GROUP_BIT));
         let all = BTreeSet::from([Match::new(self.back(port).into_iter().chain((!broadcast).then_some(to_one)))]);
-        let fragments = of_fragments(&all, &FRAGMENT, true).into_iter().map(|it| (FIRST, Of::Fragment, it));
-        fragments.chain(all.into_iter().map(|it| (FIRST - 1, Of::Whole, it))).collect()
+        let fragments = of_fragments(&all, &FRAGMENT, true).into_iter().map(|it| (FIRST, Packet::Fragment, it));
+        fragments.chain(all.into_iter().map(|it| (FIRST - 1, Packet::Whole, it))).collect()
     }
 
     /// The entries that choose among instances at a bridge, for all functions that have several.

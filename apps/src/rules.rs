@@ -203,3 +203,18 @@ fn established(matching: &Match) -> Vec<Match> {
     }
     matches
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_ends_unread_frames_is_asked_for() {
+        for (why, table, matching) in unread() {
+            let has = |fields: &Match| fields.fields().iter().all(|field| matching.fields().contains(field));
+            let mut asked = unread_filters().into_iter();
+            assert!(asked.any(|(of, at, fields)| (of, at) == (why, table) && has(&fields)), "{matching}");
+            assert_eq!(matching.check(), Ok(()));
+        }
+    }
+}

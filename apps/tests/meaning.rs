@@ -215,6 +215,12 @@ const CASES: &[(&str, Property, &str, Spoil)] = &[
         let flow = section.flows.remove(&key).unwrap();
         section.flows.insert(FlowKey { priority: u16::MAX, ..key }, flow);
     }),
+    ("later fragments aren't let in", Property::Rule, "drops what rule ten lets in", |it| {
+        it.take(RULES, "eth_type=0x86dd,ip_frag=0x3");
+    }),
+    ("fragments go round a chain", Property::Chain, "leads frames of chain web otherwise", |it| {
+        it.take(CLASSIFY, "ipv4_dst=10.0.0.0/255.255.255.0,ip_frag=0x1/0x1");
+    }),
     ("something else is looked at", Property::Form, "no rule and no chain looks at", |it| {
         let (key, flow) = it.take(RULES, "eth_type=0x806");
         let fields = key.matching.fields().iter().cloned().chain([Oxm::ArpOp(1, None)]);
@@ -227,6 +233,12 @@ const CASES: &[(&str, Property, &str, Spoil)] = &[
 const OPEN: &[(&str, Property, &str, Spoil)] = &[
     ("others' fragments are let in", Property::Rule, "the guard against others' fragments", |it| {
         it.take(RULES, "eth_type=0x86dd,ip_frag=0x1/0x1,ct_state=0x10/0x10,");
+    }),
+    ("a first fragment without ports is let in", Property::Rule, "the guard against split headers drops", |it| {
+        it.take(RULES, "tcp_src=0,tcp_dst=0");
+    }),
+    ("IPv6 without a protocol is let in", Property::Rule, "the guard against split headers drops", |it| {
+        it.take(RULES, "eth_type=0x86dd,ip_proto=0");
     }),
     ("what has two tags is let in", Property::Rule, "lets in what inner_vlans drops", |it| {
         it.take(RULES, "eth_type=0x8100,");
@@ -286,4 +298,17 @@ fn rules_beyond_number_are_held_against_frames_that_are_drawn() {
         flow.1.instructions = vec![Instruction::GotoTable(CLASSIFY)];
     }
     assert!(fabric.told().iter().any(|(property, _)| *property == Property::Rule));
+}
+
+/// A rule for messages that only one version of IP has: of the other none is let in, in fragments neither.
+#[test]
+fn what_one_version_of_ip_alone_has_is_no_matter_of_the_other() {
+    for action in ["allow", "allow-established"] {
+        let text = format!(
+            "version = 1\n[[tenant]]\nname = \"green\"\nkey = 100\ndefault = \"drop\"\n\
+             ports = [{{ bridge = \"*\", port = \"green-*\" }}]\n[[tenant.rule]]\nname = \"big\"\naction = \"{action}\"\n\
+             match = {{ protocol = \"icmp\", icmp_type = \"packet-too-big\" }}\n"
+        );
+        assert_eq!(fabric(&text).told(), []);
+    }
 }

@@ -13,6 +13,10 @@ const GROUP: u128 = 1 << 40;
 
 /// What asks for fragments of such packets by what every one of them shows.
 pub(super) fn as_fragment(tests: &[(Field, Test)], fragment: Test) -> Vec<Vec<(Field, Test)>> {
+    // What is for no packet is for no fragment.
+    if tests.iter().any(|(_, test)| test.finds_nothing()) {
+        return Vec::new();
+    }
     let shown = |version| {
         let hidden = move |field| match field {
             Field::Protocol => version == IPV6,

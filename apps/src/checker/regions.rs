@@ -99,6 +99,10 @@ impl Test {
         Self::Within(vec![value..=value])
     }
 
+    pub(super) fn finds_nothing(&self) -> bool {
+        matches!(self, Self::Within(ranges) if ranges.is_empty())
+    }
+
     fn finds(&self, value: Option<u128>) -> bool {
         value.is_some_and(|it| match self {
             Self::Masked(wanted, mask) => (it ^ wanted) & mask == 0,
