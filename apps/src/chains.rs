@@ -15,6 +15,7 @@ use openflow::oxm::{FieldId, Oxm};
 use openflow::types::{DatapathId, MacAddr, PortNo, TableId};
 
 use crate::allocation::{self, Allocations};
+use crate::assigned::ethertype::TAGS;
 use crate::attachment::Attachments;
 use crate::balance::SLOTS;
 use crate::classifiers::{FRAGMENT, expand, of_fragments};
@@ -324,6 +325,16 @@ impl<'a> Chains<'a> {
                     }
                 }
                 continue;
+            }
+            // What is led past by a function that is down came over a link. If that marks frames with a tag, nothing is known of what is
+            // behind a tag of the sender's own, and which chain is next can't be told.
+            let past = Oxm::Metadata(
+                metadata::link(self.key) | metadata::DIVERTED,
+                Some(metadata::TENANT | metadata::EDGE | metadata::DIVERTED),
+            );
+            for tag in TAGS {
+                let fields = [Oxm::InPort(port, None), past.clone(), Oxm::EthType(tag, None)];
+                builder.about(&instance.origin).flow(CLASSIFY, FIRST + 1, fields, drop());
             }
             for (rank, (chain, direction, [whole, fragment])) in (0..).zip(&ways) {
                 for (priority, of, matching) in self.asked(rank, chain, *direction) {
